@@ -1,0 +1,40 @@
+//! The project's own tool and the front door to everything one does with this repository.
+//!
+//! `cargo xtask check` asks whether the house is in order, `cargo xtask test` whether it works.
+//! The same commands run on a desk and in `.ci/run`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod check;
+mod process;
+mod test;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Sheaf's own tool", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Checks formatting, lints, documentation, licences, layers and the wasm build
+    Check(check::Args),
+    /// Runs every test of the workspace, doc tests included
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Check(args) => check::run(&args),
+        Command::Test(args) => test::run(&args),
+    };
+    // One line: a backtrace of this tool helps nobody who broke a test.
+    if let Err(error) = done {
+        eprintln!("xtask: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,195 @@
+//! A bucket as the far side of a volume: the log itself, page by page and commit by commit.
+//!
+//! Invariants: every commit read is checked against its own hash, its key and the chain, every
+//! page against the hash of its frame; nothing is ever overwritten. An idle look is one request.
+//! Layout in `docs/format.md`. Leaves out checkpoints, garbage and leases.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use quick_cache::sync::Cache;
+
+use crate::{
+    Append, Commit, CommitHash, Error, ErrorKind, FetchedPage, Lsn, Objects, ObjectsError,
+    PageCount, PageSize, Remote, RemoteHead, RemoteLog, Result, SegmentId, VolumeId, Want, limits,
+};
+
+mod catalog;
+mod fetch;
+mod keys;
+mod known;
+mod pull;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+pub use catalog::{SiteRecord, check_site_name, create_site, find_site, list_sites};
+
+use keys::{log_key, log_lsn, log_prefix, refused, segment_key};
+use known::{Known, Weight, new_cache};
+use walk::Walk;
+
+/// A volume's log and pages in a space of objects.
+pub struct BucketRemote {
+    objects: Arc<dyn Objects>,
+    volume: VolumeId,
+    page_size: PageSize,
+    /// The newest commit seen; where the next look-up of the head begins.
+    newest: Mutex<Option<RemoteHead>>,
+    /// Commits by position. They never change, so they are never wrong, only forgotten.
+    commits: Cache<Lsn, Arc<Known>, Weight>,
+    /// Unfinished walks back from states that somebody reads, least recently used first.
+    walks: Mutex<Vec<Walk>>,
+}
+
+impl BucketRemote {
+    /// The log of `volume` in `objects`. Makes no request.
+    #[must_use]
+    pub fn new(objects: Arc<dyn Objects>, volume: VolumeId, page_size: PageSize) -> Self {
+        Self {
+            objects,
+            volume,
+            page_size,
+            newest: Mutex::new(None),
+            commits: new_cache(),
+            walks: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Whose log this is.
+    #[must_use]
+    pub fn volume(&self) -> VolumeId {
+        self.volume
+    }
+
+    fn newest(&self) -> Option<RemoteHead> {
+        *lock(&self.newest)
+    }
+
+    fn see(&self, known: &Known) {
+        let head = known.head();
+        let mut newest = lock(&self.newest);
+        if newest.is_none_or(|newest| newest.lsn < head.lsn) {
+            *newest = Some(head);
+        }
+    }
+
+    /// What the log holds at a position; `None` if nothing.
+    fn read_back(&self, lsn: Lsn) -> Result<Option<Arc<Known>>> {
+        let key = log_key(self.volume, lsn);
+        match self.objects.get(&key) {
+            Ok(bytes) => self.admit(lsn, &bytes).map(Some),
+            Err(ObjectsError::NotFound(_)) => Ok(None),
+            Err(e) => Err(refused("read commit", e)),
+        }
+    }
+
+    /// Whether the commit whose creation had this outcome is in the log after all.
+    fn settle(&self, commit: &Commit, hash: CommitHash, outcome: ObjectsError) -> Result<Append> {
+        // ORDER: nothing else is tried before this answer; a second try could append twice.
+        let there = match self.read_back(commit.lsn) {
+            Ok(there) => there,
+            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
+                return Err(e);
+            }
+            Err(_) => None,
+        };
+        let Some(there) = there else {
+            let text = format!("append commit: outcome unknown lsn=`{}`", commit.lsn);
+            return Err(Error::with_source(ErrorKind::Ambiguous, text, outcome));
+        };
+        if there.commit.nonce != commit.nonce {
+            return Ok(Append::Lost);
+        }
+        if there.hash != hash {
+            let text = format!("two commits share a nonce lsn=`{}`", commit.lsn);
+            return Err(Error::new(ErrorKind::Internal, text));
+        }
+        Ok(Append::Committed)
+    }
+}
+
+impl Remote for BucketRemote {
+    fn head(&self) -> Result<RemoteHead> {
+        let newest = self.newest();
+        let after = newest.map(|head| log_key(self.volume, head.lsn));
+        // LIMIT: the first call lists the whole log; checkpoints will give it a later start.
+        let prefix = log_prefix(self.volume);
+        let keys = self.objects.list(&prefix, after.as_deref());
+        let keys = keys.map_err(|e| refused("list log", e))?;
+        let last = keys.iter().rev().find_map(|key| log_lsn(&prefix, key));
+        let Some(last) = last else {
+            return Ok(newest.unwrap_or_else(|| RemoteHead {
+                lsn: Lsn::ZERO,
+                hash: CommitHash::default(),
+                page_count: PageCount(0),
+                page_size: self.page_size,
+                time_ms: 0,
+            }));
+        };
+        let known = self.commit(last)?;
+        self.see(&known);
+        Ok(known.head())
+    }
+
+    fn pull(&self, after: Lsn) -> Result<Vec<Commit>> {
+        pull::pull(self, after)
+    }
+
+    fn fetch(&self, wants: &[Want]) -> Result<Vec<FetchedPage>> {
+        fetch::fetch(self, wants)
+    }
+}
+
+impl RemoteLog for BucketRemote {
+    fn put_segment(&self, id: SegmentId, bytes: Bytes) -> Result<()> {
+        let key = segment_key(self.volume, id);
+        self.objects.put(&key, bytes).map_err(|e| refused("write segment", e))
+    }
+
+    fn append(&self, commit: &Commit) -> Result<Append> {
+        if commit.volume != self.volume || commit.page_size != self.page_size {
+            return Err(Error::invalid("append commit: it belongs to another volume"));
+        }
+        commit.check().map_err(|e| Error::with_source(ErrorKind::Invalid, "append commit", e))?;
+        let (bytes, hash) = commit.encode_hashed();
+        let len = bytes.len();
+        if len > limits::COMMIT_BYTES_MAX {
+            let text = format!("append commit: too large bytes=`{len}`");
+            return Err(Error::new(ErrorKind::Limit, text));
+        }
+        match self.objects.create(&log_key(self.volume, commit.lsn), bytes) {
+            Ok(()) => {
+                self.see(&self.remember(commit.clone(), hash, len));
+                Ok(Append::Committed)
+            }
+            Err(outcome @ (ObjectsError::AlreadyExists(_) | ObjectsError::Ambiguous { .. })) => {
+                self.settle(commit, hash, outcome)
+            }
+            Err(e) => Err(refused("append commit", e)),
+        }
+    }
+
+    /// `Lost` also when nothing is at that position: the commit is not in the log, and will not
+    /// come there unless somebody appends it.
+    fn recover(&self, lsn: Lsn, nonce: [u8; 16]) -> Result<Append> {
+        let there = self.read_back(lsn)?;
+        let ours = there.is_some_and(|there| there.commit.nonce == nonce);
+        Ok(if ours { Append::Committed } else { Append::Lost })
+    }
+}
+
+impl fmt::Debug for BucketRemote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BucketRemote")
+            .field("objects", &self.objects)
+            .field("volume", &self.volume)
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Everything behind these locks is a cache that is whole between any two statements.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

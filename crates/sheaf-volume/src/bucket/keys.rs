@@ -1,0 +1,78 @@
+//! Names of objects, and what their failures mean.
+//!
+//! Invariant: log keys sort like positions, so a listing after a key is a listing after a commit.
+
+use crate::limits::LSN_MAX;
+use crate::{Error, ErrorKind, Lsn, ObjectsError, SegmentId, VolumeId};
+
+pub(super) fn log_prefix(volume: VolumeId) -> String {
+    format!("volumes/{volume}/log/")
+}
+
+pub(super) fn log_key(volume: VolumeId, lsn: Lsn) -> String {
+    format!("{}{:020}", log_prefix(volume), lsn.0)
+}
+
+pub(super) fn segment_key(volume: VolumeId, segment: SegmentId) -> String {
+    format!("volumes/{volume}/segments/{segment}")
+}
+
+/// The position a key stands for; `None` for what we never write there.
+pub(super) fn log_lsn(prefix: &str, key: &str) -> Option<Lsn> {
+    let digits = key.strip_prefix(prefix)?;
+    if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok().filter(|lsn| (1..=LSN_MAX).contains(lsn)).map(Lsn)
+}
+
+/// An object operation failed; `doing` is verb and noun.
+pub(super) fn refused(doing: &str, cause: ObjectsError) -> Error {
+    let (kind, advice) = match &cause {
+        ObjectsError::NotFound(_) => (ErrorKind::NotFound, "; run `sheaf verify`"),
+        ObjectsError::AlreadyExists(_) => (ErrorKind::Conflict, ""),
+        ObjectsError::Ambiguous { .. } => (ErrorKind::Ambiguous, ""),
+        ObjectsError::Unavailable(_) => (ErrorKind::Unavailable, ""),
+        ObjectsError::Denied(_) => (ErrorKind::Denied, ""),
+        ObjectsError::Failed(_) => (ErrorKind::Io, ""),
+    };
+    Error::with_source(kind, format!("{doing}{advice}"), cause)
+}
+
+/// An object does not hold what it should.
+pub(super) fn damaged(key: &str, cause: Error) -> Error {
+    let kind = cause.kind();
+    let advice = if kind == ErrorKind::Corrupt { "; run `sheaf verify`" } else { "" };
+    Error::with_source(kind, format!("bad object key=`{key}`{advice}"), cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sort_like_positions_and_read_back() {
+        let volume = VolumeId::from_bytes([7; 16]);
+        let prefix = log_prefix(volume);
+        let lsns = [1, 9, 10, 99, 1_000_000, LSN_MAX].map(Lsn);
+        let keys = lsns.map(|lsn| log_key(volume, lsn));
+        assert!(keys.is_sorted());
+        assert_eq!(keys.each_ref().map(|key| log_lsn(&prefix, key)), lsns.map(Some));
+    }
+
+    #[test]
+    fn foreign_names_are_no_positions() {
+        let prefix = log_prefix(VolumeId::from_bytes([7; 16]));
+        for name in [
+            "",
+            "1",
+            "00000000000000000000",
+            "18446744073709551615",
+            "0000000000000000001x",
+            "+0000000000000000001",
+        ] {
+            assert_eq!(log_lsn(&prefix, &format!("{prefix}{name}")), None, "{name}");
+        }
+        assert_eq!(log_lsn(&prefix, "00000000000000000001"), None);
+    }
+}

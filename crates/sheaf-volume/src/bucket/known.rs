@@ -1,0 +1,120 @@
+//! Commits that have been read and checked, in a cache of bounded size.
+//!
+//! Invariant: a [`Known`] commit has the volume, position and page size of the log it was read
+//! from. The chain between commits is checked by those who read neighbours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::BucketRemote;
+use super::keys::{damaged, log_key, refused};
+use crate::commit::FrameIndex;
+use crate::{Commit, CommitHash, Error, Lsn, RemoteHead, Result, limits};
+
+/// A commit with what would be costly to compute again.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) commit: Commit,
+    pub(super) hash: CommitHash,
+    pub(super) frames: FrameIndex,
+    encoded_len: usize,
+}
+
+impl Known {
+    fn new(commit: Commit, hash: CommitHash, encoded_len: usize) -> Self {
+        let frames = FrameIndex::new(&commit);
+        Self { commit, hash, frames, encoded_len }
+    }
+
+    pub(super) fn head(&self) -> RemoteHead {
+        RemoteHead {
+            lsn: self.commit.lsn,
+            hash: self.hash,
+            page_count: self.commit.page_count,
+            page_size: self.commit.page_size,
+            time_ms: self.commit.time_ms,
+        }
+    }
+}
+
+/// Weighs a commit so that one bound limits both the number and the bytes of what is kept.
+#[derive(Clone, Debug)]
+pub(super) struct Weight;
+
+impl Weighter<Lsn, Arc<Known>> for Weight {
+    fn weight(&self, _: &Lsn, known: &Arc<Known>) -> u64 {
+        let least = limits::COMMIT_CACHE_BYTES_MAX / limits::COMMIT_CACHE_MAX as u64;
+        least.max(known.encoded_len as u64)
+    }
+}
+
+pub(super) fn new_cache() -> Cache<Lsn, Arc<Known>, Weight> {
+    Cache::with_weighter(limits::COMMIT_CACHE_MAX, limits::COMMIT_CACHE_BYTES_MAX, Weight)
+}
+
+impl BucketRemote {
+    /// Checks what was found at a position, and keeps it.
+    pub(super) fn admit(&self, lsn: Lsn, bytes: &Bytes) -> Result<Arc<Known>> {
+        let bad = |cause| damaged(&log_key(self.volume, lsn), cause);
+        let (commit, hash) = Commit::decode_hashed(bytes).map_err(bad)?;
+        if commit.volume != self.volume || commit.lsn != lsn {
+            let (volume, lsn) = (commit.volume, commit.lsn);
+            let text = format!("commit of another place volume=`{volume}` lsn=`{lsn}`");
+            return Err(bad(Error::corrupt(text)));
+        }
+        if commit.page_size != self.page_size {
+            let size = commit.page_size.get();
+            return Err(bad(Error::corrupt(format!("commit with another page size=`{size}`"))));
+        }
+        if !self.fits_neighbours(&commit, hash) {
+            return Err(bad(Error::corrupt("commit does not fit the ones before and after it")));
+        }
+        Ok(self.remember(commit, hash, bytes.len()))
+    }
+
+    /// Whether the chain holds as far as its neighbours happen to be known.
+    fn fits_neighbours(&self, commit: &Commit, hash: CommitHash) -> bool {
+        let before = self.commits.peek(&Lsn(commit.lsn.0 - 1));
+        let after = self.commits.peek(&commit.lsn.next());
+        before.is_none_or(|before| before.hash == commit.parent)
+            && after.is_none_or(|after| after.commit.parent == hash)
+    }
+
+    /// Keeps a commit that is in the log.
+    pub(super) fn remember(&self, commit: Commit, hash: CommitHash, len: usize) -> Arc<Known> {
+        let known = Arc::new(Known::new(commit, hash, len));
+        self.commits.insert(known.commit.lsn, Arc::clone(&known));
+        known
+    }
+
+    /// The commit at a position, which must be there.
+    pub(super) fn commit(&self, lsn: Lsn) -> Result<Arc<Known>> {
+        let found = self.commits(&BTreeSet::from([lsn]))?.remove(&lsn);
+        found.ok_or_else(|| Error::corrupt(format!("commit not read lsn=`{lsn}`")))
+    }
+
+    /// The commits at these positions, which must be there; the unknown ones read at once.
+    pub(super) fn commits(&self, lsns: &BTreeSet<Lsn>) -> Result<BTreeMap<Lsn, Arc<Known>>> {
+        let mut found = BTreeMap::new();
+        let mut missing = Vec::new();
+        for &lsn in lsns {
+            match self.commits.get(&lsn) {
+                Some(known) => drop(found.insert(lsn, known)),
+                None => missing.push(lsn),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let keys: Vec<String> = missing.iter().map(|&lsn| log_key(self.volume, lsn)).collect();
+        for (lsn, bytes) in missing.into_iter().zip(self.objects.get_many(&keys)) {
+            let bytes = bytes.map_err(|e| refused("read commit", e))?;
+            found.insert(lsn, self.admit(lsn, &bytes)?);
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,81 @@
+//! The clock, randomness and fault points: everything nondeterministic an engine may ask for.
+//!
+//! Invariant: no safety decision rests on [`Env::now_ms`]. Leaves out spawning: the engine is
+//! synchronous, threads belong to the roles above it.
+
+use std::{fmt, io, sync::Mutex};
+
+/// Source of time, randomness and injected faults.
+pub trait Env: fmt::Debug + Send + Sync {
+    /// Wall clock, milliseconds since 1970.
+    fn now_ms(&self) -> u64;
+
+    /// Fills the buffer with unpredictable bytes (predictable in a simulator).
+    fn fill_random(&self, bytes: &mut [u8]);
+
+    /// A named place where a simulator may crash or fail; does nothing in production.
+    ///
+    /// # Errors
+    /// Whatever a simulator injects.
+    fn fault(&self, point: &'static str) -> io::Result<()> {
+        let _ = point;
+        Ok(())
+    }
+}
+
+/// The operating system's clock and randomness.
+#[cfg(feature = "native")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemEnv;
+
+#[cfg(feature = "native")]
+impl Env for SystemEnv {
+    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+    fn now_ms(&self) -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+    fn fill_random(&self, bytes: &mut [u8]) {
+        // Without randomness ids could repeat, and a repeated id could overwrite data.
+        getrandom::fill(bytes).expect("BUG: the operating system has no randomness");
+    }
+}
+
+/// A clock that stands still until told, and a seeded generator. For tests and simulators.
+#[derive(Debug)]
+pub struct ManualEnv {
+    state: Mutex<(u64, u64)>,
+}
+
+impl ManualEnv {
+    /// An environment whose every answer follows from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { state: Mutex::new((1_700_000_000_000, seed)) }
+    }
+
+    /// Moves the clock forward.
+    pub fn advance_ms(&self, ms: u64) {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0 += ms;
+    }
+}
+
+impl Env for ManualEnv {
+    fn now_ms(&self) -> u64 {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) {
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for byte in bytes {
+            // SplitMix64 (Steele, Lea, Flood 2014): enough for ids that must differ.
+            state.1 = state.1.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state.1;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            *byte = (z ^ (z >> 31)).to_le_bytes()[0];
+        }
+    }
+}

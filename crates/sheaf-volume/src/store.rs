@@ -1,0 +1,21 @@
+//! The local store: base file, log, index and page map of one volume on this device.
+//!
+//! Invariants: a [`Step`] becomes visible entirely or not at all, in memory and on disk; versions
+//! are never overwritten in place while a snapshot can see them; the state after reopening is the
+//! state before some crash point that lies behind the last flush. Optimistic pages never reach the
+//! base file, so a hydrated, idle replica's base file is a plain SQLite database.
+//!
+//! Leaves out: whether a step is allowed (the volume decides) and where missing pages come from.
+
+mod fold;
+mod local;
+mod map;
+mod meta;
+mod record;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use local::{Locate, Store, StoreOptions};
+pub use state::PendingMutation;
+pub(crate) use state::{Incoming, Intent, State, Step, StepBody};

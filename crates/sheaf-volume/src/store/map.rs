@@ -1,0 +1,152 @@
+//! The in-memory index: which version of which page is where.
+//!
+//! Invariant: for one page, versions ascend by [`LocalLsn`]; a look-up takes the newest one at or
+//! below the asked state, else the slot of the base file. The index is a function of the page map
+//! in the meta file and of the records in the log; it holds nothing that is not in them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
+
+use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::{LocalLsn, Lsn, PageIdx};
+
+/// Where the content of a page version is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loc {
+    /// A page of zeros: never written, or cut off by a truncation.
+    Zero,
+    /// Changed at this position of the global log and not downloaded.
+    Pending(Lsn),
+    /// In the log file with this number, at this byte offset.
+    Log { file: u8, offset: u64, sum: u32 },
+    /// In the base file, at the page's own place.
+    Base { sum: u32 },
+}
+
+/// A version: the state it belongs to and where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) mark: LocalLsn,
+    pub(crate) loc: Loc,
+}
+
+/// Hasher without per-process randomness, so that runs repeat.
+pub(crate) type FixedState = BuildHasherDefault<Xxh3Default>;
+
+/// Versions by page, above the slots of the base file.
+#[derive(Debug, Default)]
+pub(crate) struct PageMap {
+    slots: Vec<Option<Version>>,
+    versions: HashMap<u32, Vec<Version>, FixedState>,
+}
+
+impl PageMap {
+    /// The version of a page that a snapshot at `at` sees.
+    pub(crate) fn find(&self, idx: PageIdx, at: LocalLsn) -> Version {
+        if let Some(list) = self.versions.get(&idx.get())
+            && let Some(found) = list.iter().rev().find(|version| version.mark <= at)
+        {
+            return *found;
+        }
+        match self.slot(idx) {
+            Some(version) if version.mark <= at => version,
+            _ => Version { mark: LocalLsn::ZERO, loc: Loc::Zero },
+        }
+    }
+
+    /// The version at exactly this mark.
+    pub(crate) fn at_mark(&self, idx: PageIdx, mark: LocalLsn) -> Option<Version> {
+        let found = self.find(idx, mark);
+        (found.mark == mark).then_some(found)
+    }
+
+    pub(crate) fn slot(&self, idx: PageIdx) -> Option<Version> {
+        *self.slots.get(idx.get() as usize - 1)?
+    }
+
+    pub(crate) fn set_slot(&mut self, idx: PageIdx, version: Option<Version>) {
+        let at = idx.get() as usize - 1;
+        if at >= self.slots.len() {
+            self.slots.resize(at + 1, None);
+        }
+        if let Some(slot) = self.slots.get_mut(at) {
+            *slot = version;
+        }
+    }
+
+    /// Slots in page order, up to the last one that was ever set.
+    pub(crate) fn slots(&self) -> impl ExactSizeIterator<Item = Option<Version>> + '_ {
+        self.slots.iter().copied()
+    }
+
+    /// Adds a version, replacing one with the same mark.
+    pub(crate) fn push(&mut self, idx: PageIdx, version: Version) {
+        let list = self.versions.entry(idx.get()).or_default();
+        match list.last_mut() {
+            Some(last) if last.mark == version.mark => *last = version,
+            _ => list.push(version),
+        }
+    }
+
+    /// Gives a pending version its content; false if it is not pending (any more).
+    pub(crate) fn fill(&mut self, idx: PageIdx, mark: LocalLsn, loc: Loc) -> bool {
+        let in_list = self
+            .versions
+            .get_mut(&idx.get())
+            .and_then(|list| list.iter_mut().find(|version| version.mark == mark));
+        let slot = self.slots.get_mut(idx.get() as usize - 1).and_then(Option::as_mut);
+        let target = in_list.or_else(|| slot.filter(|version| version.mark == mark));
+        match target {
+            Some(version) if matches!(version.loc, Loc::Pending(_)) => {
+                version.loc = loc;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Declares a version's content lost, to be fetched again.
+    pub(crate) fn forget(&mut self, idx: PageIdx, mark: LocalLsn, lsn: Lsn) {
+        if let Some(version) = self
+            .versions
+            .get_mut(&idx.get())
+            .and_then(|list| list.iter_mut().find(|version| version.mark == mark))
+        {
+            version.loc = Loc::Pending(lsn);
+        } else if let Some(version) =
+            self.slots.get_mut(idx.get() as usize - 1).and_then(Option::as_mut)
+        {
+            version.loc = Loc::Pending(lsn);
+        }
+    }
+
+    /// Pages that have a version above `after` and at or below `through`, ascending.
+    pub(crate) fn changed(&self, after: LocalLsn, through: LocalLsn) -> Vec<PageIdx> {
+        let mut pages: Vec<PageIdx> = self
+            .versions
+            .iter()
+            .filter(|(_, list)| list.iter().any(|v| v.mark > after && v.mark <= through))
+            .filter_map(|(&number, _)| PageIdx::new(number))
+            .collect();
+        pages.sort_unstable();
+        pages
+    }
+
+    /// Every page's versions above the slots, in page order.
+    pub(crate) fn versions(&self) -> BTreeMap<PageIdx, &[Version]> {
+        self.versions
+            .iter()
+            .filter_map(|(&number, list)| Some((PageIdx::new(number)?, list.as_slice())))
+            .collect()
+    }
+
+    /// Replaces all versions; the slots stay.
+    pub(crate) fn replace_versions(&mut self, versions: Vec<(PageIdx, Vec<Version>)>) {
+        self.versions = versions
+            .into_iter()
+            .filter(|(_, list)| !list.is_empty())
+            .map(|(idx, list)| (idx.get(), list))
+            .collect();
+    }
+}

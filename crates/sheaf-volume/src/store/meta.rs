@@ -1,0 +1,221 @@
+//! The meta file: page map and volume record as of the last fold. Byte table in `docs/format.md`.
+//!
+//! Invariant: there are two meta files, written in turn and flushed before they count; the valid
+//! one with the higher generation names the log file that continues it. What the new log needs
+//! from the old one (versions above the fold, the timeline) is carried in here too, so a fold is
+//! complete once its meta file is durable.
+
+use bytes::Bytes;
+
+use super::map::{Loc, Version};
+use super::record::{
+    put_attrs, put_intent, put_mutations, take_attrs, take_intent, take_mutations,
+};
+use super::state::{BaseState, State};
+use crate::wire::{Reader, Writer};
+use crate::{
+    CommitHash, Error, ErrorKind, LocalLsn, Lsn, PageCount, PageIdx, PageSize, Result, VolumeId,
+};
+
+const MAGIC: &[u8; 4] = b"SHFM";
+const VERSION: u8 = 1;
+
+/// What a store is before any state: fixed at creation, except that an adopted volume's id
+/// replaces a provisional one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) volume: VolumeId,
+    pub(super) page_size: PageSize,
+}
+
+/// Encodes the meta file of `generation`.
+pub(super) fn encode(generation: u64, identity: Identity, state: &State) -> Bytes {
+    let mut out = Writer::with_capacity(256);
+    out.raw(MAGIC);
+    out.u8(VERSION);
+    out.varint(generation);
+    out.raw(identity.volume.as_bytes());
+    out.varint(u64::from(identity.page_size.get()));
+    out.varint(state.head.0);
+    out.varint(u64::from(state.head_pages.0));
+    let base = &state.base;
+    out.varint(base.local.0);
+    out.varint(base.lsn.0);
+    out.raw(&base.hash.0);
+    out.varint(u64::from(base.page_count.0));
+    out.varint(base.time_ms);
+    out.varint(state.bases.len() as u64);
+    for (local, lsn) in &state.bases {
+        out.varint(local.0);
+        out.varint(lsn.0);
+    }
+    out.u8(u8::from(state.intent.is_some()));
+    if let Some(intent) = &state.intent {
+        put_intent(&mut out, intent);
+    }
+    let attrs: Vec<_> =
+        state.attrs.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
+    put_attrs(&mut out, &attrs);
+    put_mutations(&mut out, &state.timeline);
+    put_slots(&mut out, state);
+    put_versions(&mut out, state);
+    let hash = blake3::hash(&out.0);
+    out.raw(hash.as_bytes());
+    out.finish()
+}
+
+/// Decodes a meta file; the generation, identity and state it holds.
+pub(super) fn decode(bytes: &[u8]) -> Result<(u64, Identity, State)> {
+    let split =
+        bytes.len().checked_sub(32).ok_or_else(|| Error::corrupt("meta file: too short"))?;
+    let (body, hash) = bytes.split_at(split);
+    let mut reader = Reader::new(body, "meta file");
+    if &reader.array::<4>()? != MAGIC {
+        return Err(reader.fail("not one of ours"));
+    }
+    if reader.u8()? > VERSION {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "this replica was made by a newer version of Sheaf; upgrade",
+        ));
+    }
+    if blake3::hash(body).as_bytes() != hash {
+        return Err(reader.fail("checksum does not match"));
+    }
+    let generation = reader.varint()?;
+    let volume = VolumeId::from_bytes(reader.array()?);
+    let page_size = PageSize::new(reader.varint_u32()?).ok_or_else(|| reader.fail("page size"))?;
+    let mut state = State {
+        head: LocalLsn(reader.varint()?),
+        head_pages: PageCount(reader.varint_u32()?),
+        base: BaseState {
+            local: LocalLsn(reader.varint()?),
+            lsn: Lsn(reader.varint()?),
+            hash: CommitHash(reader.array()?),
+            page_count: PageCount(reader.varint_u32()?),
+            time_ms: reader.varint()?,
+        },
+        ..State::default()
+    };
+    for _ in 0..reader.count(2)? {
+        state.bases.insert(LocalLsn(reader.varint()?), Lsn(reader.varint()?));
+    }
+    if reader.u8()? == 1 {
+        state.intent = Some(take_intent(&mut reader)?);
+    }
+    for (name, value) in take_attrs(&mut reader)? {
+        state.attrs.extend(value.map(|value| (name, value)));
+    }
+    state.timeline = take_mutations(&mut reader)?;
+    take_slots(&mut reader, &mut state)?;
+    take_versions(&mut reader, &mut state)?;
+    reader.end()?;
+    Ok((generation, Identity { volume, page_size }, state))
+}
+
+fn put_loc(out: &mut Writer, loc: Loc) {
+    match loc {
+        Loc::Zero => out.u8(0),
+        Loc::Pending(lsn) => {
+            out.u8(1);
+            out.varint(lsn.0);
+        }
+        Loc::Base { sum } => {
+            out.u8(2);
+            out.u32(sum);
+        }
+        Loc::Log { file, offset, sum } => {
+            out.u8(3);
+            out.u8(file);
+            out.varint(offset);
+            out.u32(sum);
+        }
+    }
+}
+
+fn take_loc(reader: &mut Reader<'_>) -> Result<Loc> {
+    Ok(match reader.u8()? {
+        0 => Loc::Zero,
+        1 => Loc::Pending(Lsn(reader.varint()?)),
+        2 => Loc::Base { sum: reader.u32()? },
+        3 => Loc::Log { file: reader.u8()?, offset: reader.varint()?, sum: reader.u32()? },
+        _ => return Err(reader.fail("unknown page place")),
+    })
+}
+
+/// Runs of slots without a version, or with one mark; pending runs need one place for all.
+fn put_slots(out: &mut Writer, state: &State) {
+    let slots: Vec<Option<Version>> = state.map.slots().collect();
+    let same_run = |a: &Option<Version>, b: &Option<Version>| match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) if a.mark == b.mark => match (a.loc, b.loc) {
+            (Loc::Base { .. }, Loc::Base { .. }) => true,
+            (a, b) => a == b,
+        },
+        _ => false,
+    };
+    let runs: Vec<&[Option<Version>]> = slots.chunk_by(same_run).collect();
+    out.varint(runs.len() as u64);
+    for run in runs {
+        out.varint(run.len() as u64);
+        let Some(Some(first)) = run.first() else {
+            out.u8(0);
+            continue;
+        };
+        out.u8(1);
+        out.varint(first.mark.0);
+        put_loc(out, first.loc);
+        if let Loc::Base { .. } = first.loc {
+            for version in run.iter().skip(1).flatten() {
+                let Loc::Base { sum } = version.loc else { continue };
+                out.u32(sum);
+            }
+        }
+    }
+}
+
+fn take_slots(reader: &mut Reader<'_>, state: &mut State) -> Result<()> {
+    let mut next = 1u32;
+    for _ in 0..reader.count(2)? {
+        let len = reader.varint_u32()?;
+        let end = next.checked_add(len).ok_or_else(|| reader.fail("too many pages"))?;
+        if reader.u8()? == 1 {
+            let mark = LocalLsn(reader.varint()?);
+            let mut loc = take_loc(reader)?;
+            for number in next..end {
+                if number > next && matches!(loc, Loc::Base { .. }) {
+                    loc = Loc::Base { sum: reader.u32()? };
+                }
+                let idx = PageIdx::new(number).ok_or_else(|| reader.fail("page zero"))?;
+                state.map.set_slot(idx, Some(Version { mark, loc }));
+            }
+        }
+        next = end;
+    }
+    Ok(())
+}
+
+fn put_versions(out: &mut Writer, state: &State) {
+    let versions = state.map.versions();
+    out.varint(versions.len() as u64);
+    for (idx, list) in versions {
+        out.varint(u64::from(idx.get()));
+        out.varint(list.len() as u64);
+        for version in list {
+            out.varint(version.mark.0);
+            put_loc(out, version.loc);
+        }
+    }
+}
+
+fn take_versions(reader: &mut Reader<'_>, state: &mut State) -> Result<()> {
+    for _ in 0..reader.count(3)? {
+        let idx = PageIdx::new(reader.varint_u32()?).ok_or_else(|| reader.fail("page zero"))?;
+        for _ in 0..reader.count(2)? {
+            let mark = LocalLsn(reader.varint()?);
+            let loc = take_loc(reader)?;
+            state.map.push(idx, Version { mark, loc });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,308 @@
+//! One record of the log file. Byte table in `docs/format.md`.
+//!
+//! Invariant: a record is whole or absent. Its header and metadata carry one checksum, each page
+//! its own, so that a page can be checked when it is read back alone. `flushed` says how much of
+//! the log was known to be durable when the record was written: a bad record below a later
+//! record's `flushed` is damage, anything else is a torn tail.
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::map::Loc;
+use super::state::{Incoming, Intent, PendingMutation, Step, StepBody};
+use crate::wire::{Reader, Writer};
+use crate::{CommitHash, LocalLsn, Lsn, Page, PageCount, PageIdx, PageSet, PageSize, Result};
+
+const MAGIC: &[u8; 4] = b"SHFR";
+/// Bytes of magic, metadata length, page count, generation, flushed offset and checksum.
+pub(super) const HEADER_LEN: usize = 4 + 4 + 4 + 8 + 8 + 8;
+/// Metadata of one record: what a very long timeline carried over needs.
+const META_BYTES_MAX: u32 = 1 << 30;
+
+/// The fixed part of a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header {
+    pub(super) meta_len: u32,
+    pub(super) page_count: u32,
+    pub(super) generation: u64,
+    pub(super) flushed: u64,
+    sum: u64,
+}
+
+impl Header {
+    /// The header at the front of `bytes`, or `None` if these are not one.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes, "log record");
+        let magic: [u8; 4] = reader.array().ok()?;
+        let header = Self {
+            meta_len: reader.u32().ok()?,
+            page_count: reader.u32().ok()?,
+            generation: reader.u64().ok()?,
+            flushed: reader.u64().ok()?,
+            sum: reader.u64().ok()?,
+        };
+        (&magic == MAGIC && header.meta_len <= META_BYTES_MAX).then_some(header)
+    }
+
+    pub(super) fn record_len(&self, size: PageSize) -> u64 {
+        let pages = u64::from(self.page_count) * size.bytes() as u64;
+        HEADER_LEN as u64 + u64::from(self.meta_len) + pages
+    }
+
+    pub(super) fn matches(&self, head: &[u8], meta: &[u8]) -> bool {
+        let Some(fixed) = head.get(..HEADER_LEN - 8) else { return false };
+        self.sum == checksum(fixed, meta)
+    }
+}
+
+fn checksum(fixed: &[u8], meta: &[u8]) -> u64 {
+    let mut hash = xxhash_rust::xxh3::Xxh3Default::new();
+    hash.update(fixed);
+    hash.update(meta);
+    hash.digest()
+}
+
+/// Checksum of one page, kept in the index.
+pub(super) fn page_sum(page: &[u8]) -> u32 {
+    (xxh3_64(page) & 0xffff_ffff) as u32
+}
+
+/// A record ready to be written at `offset` of log `file`, and where its pages will be.
+pub(super) fn encode(
+    step: &Step,
+    pages: &[Page],
+    generation: u64,
+    flushed: u64,
+    (file, offset): (u8, u64),
+) -> (Vec<u8>, Vec<Loc>) {
+    let sums: Vec<u32> = pages.iter().map(|page| page_sum(page)).collect();
+    let mut meta = Writer::with_capacity(64 + sums.len() * 8);
+    put_step(&mut meta, step);
+    for sum in &sums {
+        meta.u32(*sum);
+    }
+    let meta = meta.finish();
+    let bytes_of_pages: usize = pages.iter().map(|page| page.len()).sum();
+    let mut out = Vec::with_capacity(HEADER_LEN + meta.len() + bytes_of_pages);
+    out.extend_from_slice(MAGIC);
+    let meta_len = u32::try_from(meta.len()).expect("BUG: metadata beyond its bound");
+    let page_count = u32::try_from(pages.len()).expect("BUG: more pages than page numbers");
+    out.extend_from_slice(&meta_len.to_le_bytes());
+    out.extend_from_slice(&page_count.to_le_bytes());
+    out.extend_from_slice(&generation.to_le_bytes());
+    out.extend_from_slice(&flushed.to_le_bytes());
+    let sum = checksum(&out, &meta);
+    out.extend_from_slice(&sum.to_le_bytes());
+    out.extend_from_slice(&meta);
+    let mut at = offset + out.len() as u64;
+    let mut locs = Vec::with_capacity(pages.len());
+    for (page, sum) in pages.iter().zip(sums) {
+        locs.push(Loc::Log { file, offset: at, sum });
+        out.extend_from_slice(page);
+        at += page.len() as u64;
+    }
+    (out, locs)
+}
+
+/// The step in a record's metadata and the checksums of its pages.
+pub(super) fn decode(meta: &[u8], page_count: u32) -> Result<(Step, Vec<u32>)> {
+    let mut reader = Reader::new(meta, "log record");
+    let step = take_step(&mut reader)?;
+    let sums = (0..page_count).map(|_| reader.u32()).collect::<Result<_>>()?;
+    reader.end()?;
+    Ok((step, sums))
+}
+
+pub(super) fn put_mutations(out: &mut Writer, list: &[PendingMutation]) {
+    out.varint(list.len() as u64);
+    for mutation in list {
+        out.varint(mutation.seq);
+        out.varint(mutation.base.0);
+        out.varint(mutation.time_ms);
+        out.bytes(&mutation.bytes);
+    }
+}
+
+pub(super) fn take_mutations(reader: &mut Reader<'_>) -> Result<Vec<PendingMutation>> {
+    let count = reader.count(4)?;
+    (0..count)
+        .map(|_| {
+            Ok(PendingMutation {
+                seq: reader.varint()?,
+                base: Lsn(reader.varint()?),
+                time_ms: reader.varint()?,
+                bytes: Bytes::copy_from_slice(reader.bytes()?),
+            })
+        })
+        .collect()
+}
+
+fn put_pages(out: &mut Writer, pages: &[PageIdx]) {
+    out.varint(pages.len() as u64);
+    let mut before = 0;
+    for page in pages {
+        // Ascending in every caller, so gaps are small; wrapping keeps any order exact.
+        out.varint(u64::from(page.get().wrapping_sub(before)));
+        before = page.get();
+    }
+}
+
+fn take_pages(reader: &mut Reader<'_>) -> Result<Vec<PageIdx>> {
+    let count = reader.count(1)?;
+    let mut before = 0u32;
+    let mut pages = Vec::with_capacity(count);
+    for _ in 0..count {
+        before = before.wrapping_add(reader.varint_u32()?);
+        pages.push(PageIdx::new(before).ok_or_else(|| reader.fail("page zero"))?);
+    }
+    Ok(pages)
+}
+
+pub(super) fn put_intent(out: &mut Writer, intent: &Intent) {
+    out.varint(intent.lsn.0);
+    out.raw(&intent.nonce);
+}
+
+pub(super) fn take_intent(reader: &mut Reader<'_>) -> Result<Intent> {
+    Ok(Intent { lsn: Lsn(reader.varint()?), nonce: reader.array()? })
+}
+
+pub(super) fn put_attrs(out: &mut Writer, attrs: &[(String, Option<Bytes>)]) {
+    out.varint(attrs.len() as u64);
+    for (name, value) in attrs {
+        out.bytes(name.as_bytes());
+        out.u8(u8::from(value.is_some()));
+        if let Some(value) = value {
+            out.bytes(value);
+        }
+    }
+}
+
+pub(super) fn take_attrs(reader: &mut Reader<'_>) -> Result<Vec<(String, Option<Bytes>)>> {
+    let count = reader.count(2)?;
+    (0..count)
+        .map(|_| {
+            let name = reader.text()?;
+            let value = match reader.u8()? {
+                0 => None,
+                1 => Some(Bytes::copy_from_slice(reader.bytes()?)),
+                _ => return Err(reader.fail("unknown attribute form")),
+            };
+            Ok((name, value))
+        })
+        .collect()
+}
+
+fn put_step(out: &mut Writer, step: &Step) {
+    match &step.body {
+        StepBody::Commit { page_count, pages, mutation } => {
+            out.u8(1);
+            out.varint(u64::from(page_count.0));
+            put_pages(out, pages);
+            put_mutations(out, mutation.as_slice());
+        }
+        StepBody::Advance {
+            adopt,
+            lsn,
+            hash,
+            time_ms,
+            page_count,
+            incoming,
+            filled,
+            replayed,
+            timeline,
+        } => {
+            out.u8(2);
+            out.u8(u8::from(*adopt));
+            out.varint(lsn.0);
+            out.raw(&hash.0);
+            out.varint(*time_ms);
+            out.varint(u64::from(page_count.0));
+            out.varint(incoming.len() as u64);
+            for commit in incoming {
+                out.varint(commit.lsn.0);
+                out.varint(u64::from(commit.page_count.0));
+                out.bytes(&commit.pages.to_bytes());
+            }
+            put_pages(out, filled);
+            out.u8(u8::from(replayed.is_some()));
+            if let Some((count, pages)) = replayed {
+                out.varint(u64::from(count.0));
+                put_pages(out, pages);
+            }
+            put_mutations(out, timeline);
+        }
+        StepBody::Push(intent) => {
+            out.u8(3);
+            put_intent(out, intent);
+        }
+        StepBody::Pushed => out.u8(4),
+        StepBody::Fill { pages } => {
+            out.u8(5);
+            let (numbers, marks): (Vec<_>, Vec<_>) = pages.iter().copied().unzip();
+            put_pages(out, &numbers);
+            marks.iter().for_each(|mark| out.varint(mark.0));
+        }
+        StepBody::Attrs => out.u8(6),
+    }
+    put_attrs(out, &step.attrs);
+}
+
+fn take_step(reader: &mut Reader<'_>) -> Result<Step> {
+    let body = match reader.u8()? {
+        1 => StepBody::Commit {
+            page_count: PageCount(reader.varint_u32()?),
+            pages: take_pages(reader)?,
+            mutation: take_mutations(reader)?.pop(),
+        },
+        2 => take_advance(reader)?,
+        3 => StepBody::Push(take_intent(reader)?),
+        4 => StepBody::Pushed,
+        5 => {
+            let numbers = take_pages(reader)?;
+            let pages = numbers
+                .into_iter()
+                .map(|idx| Ok((idx, LocalLsn(reader.varint()?))))
+                .collect::<Result<_>>()?;
+            StepBody::Fill { pages }
+        }
+        6 => StepBody::Attrs,
+        _ => return Err(reader.fail("unknown kind; made by a newer version of Sheaf?")),
+    };
+    Ok(Step { body, attrs: take_attrs(reader)? })
+}
+
+fn take_advance(reader: &mut Reader<'_>) -> Result<StepBody> {
+    let adopt = reader.u8()? == 1;
+    let lsn = Lsn(reader.varint()?);
+    let hash = CommitHash(reader.array()?);
+    let time_ms = reader.varint()?;
+    let page_count = PageCount(reader.varint_u32()?);
+    let count = reader.count(3)?;
+    let incoming = (0..count)
+        .map(|_| {
+            Ok(Incoming {
+                lsn: Lsn(reader.varint()?),
+                page_count: PageCount(reader.varint_u32()?),
+                pages: PageSet::from_bytes(reader.bytes()?)?,
+            })
+        })
+        .collect::<Result<_>>()?;
+    let filled = take_pages(reader)?;
+    let replayed = match reader.u8()? {
+        0 => None,
+        _ => Some((PageCount(reader.varint_u32()?), take_pages(reader)?)),
+    };
+    let timeline = take_mutations(reader)?;
+    Ok(StepBody::Advance {
+        adopt,
+        lsn,
+        hash,
+        time_ms,
+        page_count,
+        incoming,
+        filled,
+        replayed,
+        timeline,
+    })
+}

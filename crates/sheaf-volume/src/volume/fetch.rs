@@ -1,0 +1,145 @@
+//! Reading a page of a local state, fetching it when it is missing.
+//!
+//! Invariants: concurrent readers of one missing page share one request; an answer is stored under
+//! the state where the page's mark stands, so no page appears at a state where it did not yet
+//! hold; a damaged local copy of a global page is fetched again, a damaged draft is an error.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use super::{Volume, lock};
+use crate::prefetch::plan_fetch;
+use crate::store::{Locate, Step, StepBody};
+use crate::{
+    Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, PageSet, Result, Want, limits,
+};
+
+impl Volume {
+    pub(super) fn load(&self, idx: PageIdx, at: LocalLsn, count: PageCount) -> Result<Page> {
+        for _ in 0..limits::READ_ATTEMPTS_MAX {
+            match self.0.store.page(idx, at) {
+                Ok(Locate::Page(page)) => return Ok(page),
+                Ok(Locate::Pending { lsn, mark }) => self.fetch(idx, at, count, (lsn, mark))?,
+                Err(e) if e.kind() == ErrorKind::Corrupt => {
+                    if self.remote().is_err() || !self.0.store.forget(idx, at) {
+                        return Err(e);
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Err(Error::new(ErrorKind::Unavailable, format!("page `{idx}` does not arrive")))
+    }
+
+    /// Fetches a missing page, or waits for the request that already does.
+    fn fetch(
+        &self,
+        idx: PageIdx,
+        at: LocalLsn,
+        count: PageCount,
+        (lsn, mark): (Lsn, LocalLsn),
+    ) -> Result<()> {
+        let remote = self.remote()?;
+        let mut in_flight = lock(&self.0.in_flight);
+        if in_flight.pages.contains(&(idx, mark)) {
+            while in_flight.pages.contains(&(idx, mark)) {
+                in_flight = self.0.arrived.wait(in_flight).unwrap_or_else(PoisonError::into_inner);
+            }
+            return Ok(());
+        }
+        let asked = self.plan(&mut in_flight, idx, at, count);
+        in_flight.pages.extend(asked.iter().map(|(idx, _, mark)| (*idx, *mark)));
+        drop(in_flight);
+
+        let mut wants: Vec<Want> = Vec::new();
+        for (idx, lsn, _) in &asked {
+            match wants.iter_mut().find(|want| want.lsn == *lsn) {
+                Some(want) => _ = want.pages.insert(*idx),
+                None => wants.push(Want { lsn: *lsn, pages: [*idx].into_iter().collect() }),
+            }
+        }
+        self.0.counters.requests.fetch_add(1, Ordering::Relaxed);
+        let filled = remote.fetch(&wants).and_then(|pages| self.fill(pages, at));
+        let mut in_flight = lock(&self.0.in_flight);
+        for (idx, _, mark) in &asked {
+            in_flight.pages.remove(&(*idx, *mark));
+        }
+        drop(in_flight);
+        self.0.arrived.notify_all();
+        filled?;
+        if matches!(self.0.store.page(idx, at), Ok(Locate::Pending { .. })) {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("the remote did not send page `{idx}` lsn=`{lsn}`"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn plan(
+        &self,
+        in_flight: &mut super::InFlight,
+        idx: PageIdx,
+        at: LocalLsn,
+        count: PageCount,
+    ) -> Vec<(PageIdx, Lsn, LocalLsn)> {
+        let state = self.0.store.read();
+        let pending = |idx: PageIdx| state.pending(idx, at);
+        let (pages, history) = plan_fetch(idx, count, in_flight.history, |page| {
+            pending(page).is_some_and(|(_, mark)| !in_flight.pages.contains(&(page, mark)))
+        });
+        in_flight.history = history;
+        let places =
+            pages.iter().filter_map(|idx| pending(idx).map(|(lsn, mark)| (idx, lsn, mark)));
+        places.collect()
+    }
+
+    fn fill(&self, fetched: Vec<crate::FetchedPage>, at: LocalLsn) -> Result<()> {
+        let mut fills: Vec<(PageIdx, LocalLsn, Page)> = Vec::with_capacity(fetched.len());
+        {
+            let state = self.0.store.read();
+            for page in fetched {
+                // Frame neighbours come unasked: take those that are wanted at this state too.
+                if page.page.len() != self.page_size().bytes() {
+                    return Err(Error::corrupt(format!("page `{}` has a wrong size", page.idx)));
+                }
+                if let Some((lsn, mark)) = state.pending(page.idx, at)
+                    && lsn == page.lsn
+                {
+                    fills.push((page.idx, mark, page.page));
+                }
+            }
+        }
+        fills.sort_unstable_by_key(|(idx, ..)| *idx);
+        fills.dedup_by_key(|(idx, ..)| *idx);
+        if fills.is_empty() {
+            return Ok(());
+        }
+        self.0.counters.pages.fetch_add(fills.len() as u64, Ordering::Relaxed);
+        let places = fills.iter().map(|(idx, mark, _)| (*idx, *mark)).collect();
+        let pages: Vec<Page> = fills.into_iter().map(|(_, _, page)| page).collect();
+        let step = Step { body: StepBody::Fill { pages: places }, attrs: Vec::new() };
+        self.0.store.append(&step, &pages)
+    }
+
+    /// Fetches every page of the head that is not here. `progress` gets pages done and in all.
+    ///
+    /// # Errors
+    /// As [`super::Snapshot::page`].
+    pub fn hydrate(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
+        let head = self.head();
+        let count = head.page_count();
+        let Some(at) = head.local() else { return Ok(()) };
+        let missing: PageSet = {
+            let state = self.0.store.read();
+            let pages = (1..=count.0).filter_map(PageIdx::new);
+            pages.filter(|idx| state.is_pending(*idx, at)).collect()
+        };
+        let all = missing.len();
+        for (done, idx) in missing.iter().enumerate() {
+            self.load(idx, at, count)?;
+            progress(done as u64 + 1, all);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! Immutable views of a volume.
+//!
+//! Invariant: a local snapshot pins its state until it is dropped, so no fold can take away a page
+//! version it sees. A snapshot of a past position reads through the remote and pins nothing.
+
+use super::{Volume, lock};
+use crate::{Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, Result, Want};
+
+/// A view of a volume that never changes.
+#[derive(Debug)]
+pub struct Snapshot {
+    volume: Volume,
+    at: At,
+    page_count: PageCount,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum At {
+    Local(LocalLsn),
+    Past(Lsn),
+}
+
+impl Clone for Snapshot {
+    fn clone(&self) -> Self {
+        if let At::Local(local) = self.at {
+            *lock(&self.volume.0.pins).entry(local).or_default() += 1;
+        }
+        Self { volume: self.volume.clone(), at: self.at, page_count: self.page_count }
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        let At::Local(local) = self.at else { return };
+        let mut pins = lock(&self.volume.0.pins);
+        if let Some(count) = pins.get_mut(&local) {
+            *count -= 1;
+            if *count == 0 {
+                pins.remove(&local);
+            }
+        }
+    }
+}
+
+impl Snapshot {
+    /// The local state this views; `None` for a past position.
+    #[must_use]
+    pub fn local(&self) -> Option<LocalLsn> {
+        match self.at {
+            At::Local(local) => Some(local),
+            At::Past(_) => None,
+        }
+    }
+
+    /// Pages in this view.
+    #[must_use]
+    pub fn page_count(&self) -> PageCount {
+        self.page_count
+    }
+
+    /// The volume viewed.
+    #[must_use]
+    pub fn volume(&self) -> &Volume {
+        &self.volume
+    }
+
+    /// A page of this view, fetched if it is not here; zeros beyond the end.
+    ///
+    /// # Errors
+    /// `Unavailable` when it is not here and the remote cannot be reached, `Corrupt` or
+    /// `NotFound` when the remote does not have what its log says.
+    pub fn page(&self, idx: PageIdx) -> Result<Page> {
+        if !self.page_count.contains(idx) {
+            return Ok(Page::zeros(self.volume.page_size()));
+        }
+        match self.at {
+            At::Local(local) => self.volume.load(idx, local, self.page_count),
+            At::Past(lsn) => self.volume.load_past(idx, lsn),
+        }
+    }
+}
+
+impl Volume {
+    /// The newest local state: what has been agreed plus this device's own drafts.
+    #[must_use]
+    pub fn head(&self) -> Snapshot {
+        self.pin(|state| (state.head, state.head_pages))
+    }
+
+    /// The newest local state that equals a global one.
+    #[must_use]
+    pub fn global(&self) -> Snapshot {
+        self.pin(|state| (state.base.local, state.base.page_count))
+    }
+
+    fn pin(&self, which: impl Fn(&crate::store::State) -> (LocalLsn, PageCount)) -> Snapshot {
+        // The pin is set while the state cannot move, so that no fold comes in between.
+        let state = self.0.store.read();
+        let (local, page_count) = which(&state);
+        *lock(&self.0.pins).entry(local).or_default() += 1;
+        Snapshot { volume: self.clone(), at: At::Local(local), page_count }
+    }
+
+    /// The state at a position of the global log.
+    ///
+    /// # Errors
+    /// `NotFound` for a position that does not exist yet, and as [`Snapshot::page`].
+    pub fn at(&self, lsn: Lsn) -> Result<Snapshot> {
+        if lsn == self.base().0 {
+            return Ok(self.global());
+        }
+        if lsn == Lsn::ZERO {
+            return Ok(Snapshot {
+                volume: self.clone(),
+                at: At::Past(lsn),
+                page_count: PageCount(0),
+            });
+        }
+        let commits = self.remote()?.pull(Lsn(lsn.0 - 1))?;
+        let commit = commits.first().ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("there is no commit with lsn=`{lsn}` yet"))
+        })?;
+        let page_count = commit.page_count;
+        Ok(Snapshot { volume: self.clone(), at: At::Past(lsn), page_count })
+    }
+
+    /// The newest position whose commit was made at or before this time, by its writer's clock.
+    ///
+    /// # Errors
+    /// As [`Volume::at`].
+    pub fn lsn_at_time(&self, time_ms: u64) -> Result<Lsn> {
+        let remote = self.remote()?;
+        let mut found = Lsn::ZERO;
+        loop {
+            let commits = remote.pull(found)?;
+            let count = commits.len();
+            for commit in commits {
+                if commit.time_ms > time_ms {
+                    return Ok(found);
+                }
+                found = commit.lsn;
+            }
+            if count == 0 {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn load_past(&self, idx: PageIdx, lsn: Lsn) -> Result<Page> {
+        let key = (lsn.0, idx.get());
+        if let Some(page) = self.0.past.get(&key) {
+            return Ok(page);
+        }
+        let mut pages = crate::PageSet::new();
+        pages.insert(idx);
+        for fetched in self.remote()?.fetch(&[Want { lsn, pages }])? {
+            self.0.past.insert((fetched.lsn.0, fetched.idx.get()), fetched.page);
+        }
+        self.0.past.get(&key).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("the remote has no page `{idx}` lsn=`{lsn}`"))
+        })
+    }
+
+    /// Pages as they were at a position, for somebody who asks this replica for them.
+    ///
+    /// # Errors
+    /// As [`Snapshot::page`].
+    pub fn pages_at(&self, lsn: Lsn, pages: &crate::PageSet) -> Result<Vec<(PageIdx, Page)>> {
+        if lsn == self.base().0 {
+            let snapshot = self.global();
+            // The base may have moved between the two looks; the past path is right then too.
+            if self.base().0 == lsn {
+                return pages.iter().map(|idx| Ok((idx, snapshot.page(idx)?))).collect();
+            }
+        }
+        let fetched = self.remote()?.fetch(&[Want { lsn, pages: pages.clone() }])?;
+        let wanted = fetched.into_iter().filter(|page| pages.contains(page.idx));
+        Ok(wanted.map(|page| (page.idx, page.page)).collect())
+    }
+}

@@ -1,0 +1,196 @@
+//! The only door to the client library: what commands may do with a device and its sites.
+//!
+//! Invariant: errors leave as a `Failure` whose one line says what to do next; nothing above this
+//! file names a type of the library.
+
+mod failure;
+mod notices;
+mod types;
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::{args::GlobalArgs, exit::Failure, view::ViewArg};
+use failure::refusal;
+
+pub(crate) use failure::{Refusal, node_failure};
+pub(crate) use notices::Notices;
+#[cfg(test)]
+pub(crate) use types::Pending;
+use types::Settings;
+pub(crate) use types::{Entry, Exchanged, Rejected, Status};
+
+/// This installation: a directory of replicas, and perhaps a server.
+pub(crate) struct Device {
+    client: sheaf::Client,
+    settings: Settings,
+}
+
+impl Device {
+    /// Opens the directory that the flags or the environment name.
+    pub(crate) fn open(global: &GlobalArgs) -> Result<Self, Failure> {
+        let settings = Settings::resolve(global, |name| std::env::var_os(name))?;
+        let options = sheaf::ClientOptions {
+            dir: settings.dir.clone(),
+            server: settings.server.clone(),
+            token: settings.token.clone(),
+        };
+        let client = sheaf::Client::open(options).map_err(|error| match error.kind() {
+            // The only input that is judged here is the server's address.
+            sheaf::ErrorKind::Invalid => Failure::usage(error.to_string()),
+            _ => failure::of(&error),
+        })?;
+        Ok(Self { client, settings })
+    }
+
+    /// Where the replicas are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.settings.dir
+    }
+
+    /// Whether a server is named for this command.
+    pub(crate) fn has_server(&self) -> bool {
+        self.settings.server.is_some()
+    }
+
+    /// Makes a replica of a site that the server has; a replica made in vain is removed again.
+    pub(crate) fn clone_site(&self, name: &str, timeout: Duration) -> Result<Site, Refusal> {
+        self.client.clone_site(name, timeout).map(Site::new).map_err(|error| refusal(&error))
+    }
+
+    /// What happens in the background from now on.
+    pub(crate) fn notices(&self) -> Notices {
+        Notices::new(self.client.events())
+    }
+
+    pub(crate) fn has_site(&self, name: &str) -> bool {
+        self.client.site_exists(name)
+    }
+
+    /// Opens a site, creating its replica if this device has none.
+    pub(crate) fn site(&self, name: &str) -> Result<Site, Failure> {
+        self.client.site(name).map(Site::new).map_err(|error| failure::of(&error))
+    }
+
+    /// Opens a site that this device has already.
+    pub(crate) fn existing(&self, name: &str) -> Result<Site, Failure> {
+        if self.has_site(name) {
+            return self.site(name);
+        }
+        let dir = self.dir().display();
+        let message = format!(
+            "no site `{name}` in {dir}: `sheaf sites` lists what is there, `sheaf clone {name}` \
+             fetches it from a server"
+        );
+        Err(Failure::new("not_found", message))
+    }
+
+    /// Names of the sites on this device, sorted.
+    pub(crate) fn sites(&self) -> Result<Vec<String>, Failure> {
+        self.client.sites().map_err(|error| failure::of(&error))
+    }
+}
+
+/// One open site.
+#[derive(Clone)]
+pub(crate) struct Site {
+    site: sheaf::Site,
+    name: String,
+    server: Option<String>,
+}
+
+impl Site {
+    fn new(site: sheaf::Site) -> Self {
+        let (name, server) = (site.name(), site.status().server);
+        Self { site, name, server }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// An ordinary SQLite connection to one of the site's states.
+    pub(crate) fn connection(&self, view: ViewArg) -> Result<Connection, Failure> {
+        self.site.connection(view_of(view)).map_err(|error| failure::of(&error))
+    }
+
+    /// Pushes and pulls.
+    pub(crate) fn exchange(&self, timeout: Duration) -> Result<Exchanged, Refusal> {
+        self.site.exchange(timeout).map(types::exchanged).map_err(|error| refusal(&error))
+    }
+
+    pub(crate) fn pull(&self, timeout: Duration) -> Result<Exchanged, Refusal> {
+        self.site.pull(timeout).map(types::exchanged).map_err(|error| refusal(&error))
+    }
+
+    pub(crate) fn push(&self, timeout: Duration) -> Result<Exchanged, Refusal> {
+        self.site.push(timeout).map(types::exchanged).map_err(|error| refusal(&error))
+    }
+
+    /// Begins to exchange in the background, until `go_offline`.
+    pub(crate) fn go_online(&self) -> Result<(), Failure> {
+        self.site.go_online().map_err(|error| failure::of(&error))
+    }
+
+    pub(crate) fn go_offline(&self) {
+        self.site.go_offline();
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        types::status(self.site.status())
+    }
+
+    /// The server that this site belongs to, if it has one.
+    pub(crate) fn server(&self) -> Option<&str> {
+        self.server.as_deref()
+    }
+
+    /// The newest entries of the log, newest first, as the server has them.
+    pub(crate) fn log(&self, limit: usize) -> Result<Vec<Entry>, Failure> {
+        let entries = self.site.log(limit, None);
+        let entries = entries.map_err(|error| refusal(&error).into_failure())?;
+        Ok(entries.into_iter().map(types::entry).collect())
+    }
+
+    /// Calls a named mutator; returns the number of the mutation.
+    pub(crate) fn mutate(&self, name: &str, args: &Value) -> Result<u64, Failure> {
+        self.site.mutate(name, args).map_err(|error| failure::of(&error))
+    }
+
+    pub(crate) fn define_mutator(&self, name: &str, sql: &str) -> Result<(), Failure> {
+        self.site.define_mutator(name, sql).map_err(|error| failure::of(&error))
+    }
+
+    /// Copies an ordinary database file into the site; returns how many tables and rows.
+    pub(crate) fn import(&self, file: &Path) -> Result<(usize, u64), Failure> {
+        let done = self.site.import(file, &mut |_| {}).map_err(|error| failure::of(&error))?;
+        Ok((done.tables, done.rows))
+    }
+
+    /// Writes one of the site's states as an ordinary database file that does not exist yet.
+    pub(crate) fn export(&self, view: ViewArg, file: &Path) -> Result<(), Failure> {
+        self.site.export(view_of(view), file).map_err(|error| failure::of(&error))
+    }
+
+    /// Fetches every page that is not here yet.
+    pub(crate) fn hydrate(&self) -> Result<(), Failure> {
+        let fetched = self.site.hydrate(&mut |_, _| {});
+        fetched.map_err(|error| refusal(&error).into_failure())
+    }
+
+    /// Forgets the rejected mutations up to this number.
+    pub(crate) fn dismiss_rejected(&self, through: u64) -> Result<(), Failure> {
+        self.site.dismiss_rejected(through).map_err(|error| failure::of(&error))
+    }
+}
+
+fn view_of(view: ViewArg) -> sheaf::View {
+    match view {
+        ViewArg::Local => sheaf::View::Local,
+        ViewArg::Global => sheaf::View::Global,
+        ViewArg::At(lsn) => sheaf::View::At(sheaf::Lsn(lsn)),
+        ViewArg::AtTime(ms) => sheaf::View::AtTime(ms),
+    }
+}

@@ -1,0 +1,143 @@
+//! What to do about an error of the library, in words.
+//!
+//! Invariant: every kind has advice; whether the server could not be reached (go on locally) or
+//! refused (stop) is decided here and nowhere else.
+
+use sheaf::{Error, ErrorKind};
+
+use crate::exit::{Exit, Failure};
+
+/// Why an exchange did not happen.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The server did not answer, or its answer was lost: the work stays here and is sent later.
+    Unreachable(String),
+    /// The server answered no, or something is wrong that waiting does not mend.
+    Refused(Failure),
+}
+
+impl Refusal {
+    /// As the end of a command that was about the exchange itself.
+    pub(crate) fn into_failure(self) -> Failure {
+        match self {
+            Self::Refused(failure) => failure,
+            Self::Unreachable(reason) => {
+                let message = format!(
+                    "the server could not be reached ({reason}): see that it runs and that the \
+                     URL is right, then try again; what was changed here is kept"
+                );
+                Failure { exit: Exit::Unreachable, ..Failure::new("unavailable", message) }
+            }
+        }
+    }
+}
+
+/// Sorts an error of an exchange.
+pub(crate) fn refusal(error: &Error) -> Refusal {
+    match error.kind() {
+        ErrorKind::Unavailable | ErrorKind::Ambiguous => Refusal::Unreachable(error.to_string()),
+        _ => Refusal::Refused(of(error)),
+    }
+}
+
+/// The failure that an error of the library is.
+pub(crate) fn of(error: &Error) -> Failure {
+    let failure = Failure::new(name(error.kind()), error.to_string());
+    // Many errors say themselves what to do; twice is once too often.
+    let is_said = ADVISING.iter().any(|words| failure.message.contains(words));
+    match advice(error.kind()) {
+        Some(advice) if !is_said => failure.with_note(advice),
+        _ => failure,
+    }
+}
+
+/// The failure of a node that could not start or go on; the node's words say what to do.
+pub(crate) fn node_failure(error: &Error) -> Failure {
+    Failure::new(name(error.kind()), error.to_string())
+}
+
+/// What an error says that says what to do.
+const ADVISING: [&str; 8] = [
+    "try again",
+    "upgrade",
+    "close the other",
+    "check the",
+    "open it again",
+    "name one",
+    "go online",
+    "free some space",
+];
+
+/// A stable word for scripts.
+fn name(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Conflict => "conflict",
+        ErrorKind::Busy => "busy",
+        ErrorKind::Closed => "closed",
+        ErrorKind::Unavailable => "unavailable",
+        ErrorKind::Ambiguous => "ambiguous",
+        ErrorKind::Invalid => "invalid",
+        ErrorKind::Denied => "denied",
+        ErrorKind::Limit => "limit",
+        ErrorKind::NotFound => "not_found",
+        ErrorKind::Expired => "expired",
+        ErrorKind::Corrupt => "corrupt",
+        ErrorKind::Unsupported => "unsupported",
+        ErrorKind::Io => "io",
+        _ => "internal",
+    }
+}
+
+fn advice(kind: ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        ErrorKind::Conflict => "others keep writing: try again",
+        ErrorKind::Busy => "another process uses this site: end it, or give another --dir",
+        ErrorKind::Closed => "start again; what was acknowledged is kept",
+        ErrorKind::Unavailable => "see that the server runs and that its URL is right",
+        ErrorKind::Ambiguous => "try again: the outcome is looked up first",
+        ErrorKind::Denied => "give a token that is let in with --token or SHEAF_TOKEN",
+        ErrorKind::Limit => "make it smaller or split it",
+        ErrorKind::NotFound => "see that the name and the server are right",
+        ErrorKind::Expired => "that state is no longer kept: take a newer one",
+        ErrorKind::Corrupt => {
+            "stop writing, keep a copy of the directory, and clone the site afresh"
+        }
+        ErrorKind::Unsupported => "install a newer sheaf",
+        ErrorKind::Io => "see that the directory can be written and the disk has room",
+        // What was wrong with a call is said by its error.
+        ErrorKind::Invalid => return None,
+        _ => "this is a bug in sheaf, please report it",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_silence_of_the_server_lets_work_go_on() {
+        for kind in [ErrorKind::Unavailable, ErrorKind::Ambiguous] {
+            assert!(matches!(refusal(&Error::new(kind, "x")), Refusal::Unreachable(_)));
+        }
+        for kind in [ErrorKind::Denied, ErrorKind::Corrupt, ErrorKind::Unsupported, ErrorKind::Io] {
+            assert!(matches!(refusal(&Error::new(kind, "x")), Refusal::Refused(_)), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn advice_follows_the_reason_on_one_line() {
+        let failure = of(&Error::new(ErrorKind::Denied, "token\nis unknown"));
+        assert_eq!(failure.kind, "denied");
+        assert_eq!(
+            failure.message,
+            "token is unknown; give a token that is let in with --token or SHEAF_TOKEN"
+        );
+    }
+
+    #[test]
+    fn advice_is_not_given_twice() {
+        let text = "this replica is in use; close the other program first";
+        assert_eq!(of(&Error::new(ErrorKind::Busy, text)).message, text);
+        assert_eq!(of(&Error::new(ErrorKind::Invalid, "no")).message, "no");
+    }
+}

@@ -1,0 +1,306 @@
+//! The one thread that changes a site: it gathers batches into groups and leads each group to a
+//! durable append.
+//!
+//! Invariant: a batch is answered only after its group is in the log (or has failed), in queue
+//! order; notifications follow the answers. The thread never waits for a device: answers go to
+//! waiting tasks, notifications to bounded queues. Leaves out replaying the next group while one
+//! is in flight.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use sheaf_site::{Answer, Batch, Led};
+use sheaf_volume::{Commit, Error, ErrorKind, Lsn, Remote as _, Result, Verdict};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    error, limits,
+    metrics::Metrics,
+    open::{Job, OpenSite},
+    sites::locked,
+};
+
+/// Where the registry keeps an open site; the actor takes itself out of it.
+pub(crate) type Slot = Arc<Mutex<Option<Arc<OpenSite>>>>;
+
+/// The thread's state.
+#[derive(Debug)]
+pub(crate) struct Actor {
+    pub(crate) open: Arc<OpenSite>,
+    pub(crate) slot: Slot,
+    pub(crate) jobs: mpsc::Receiver<Job>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) runtime: Handle,
+    /// What the watchers have been told.
+    pub(crate) announced: Lsn,
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        self.metrics.sites_active.fall();
+    }
+}
+
+type Waiting = oneshot::Sender<Result<Answer>>;
+
+/// Batches that share one append.
+#[derive(Debug, Default)]
+struct Group {
+    batches: Vec<Batch>,
+    waiting: Vec<Waiting>,
+    bytes: usize,
+    stop: bool,
+}
+
+impl Group {
+    fn take(&mut self, job: Job) {
+        match job {
+            Job::Push { batch, reply } => {
+                self.bytes += batch.mutations.iter().map(|m| m.bytes.len()).sum::<usize>();
+                self.batches.push(batch);
+                self.waiting.push(reply);
+            }
+            Job::Look => {}
+            Job::Stop => self.stop = true,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.stop
+            || self.batches.len() >= limits::GROUP_BATCHES_MAX
+            || self.bytes >= limits::GROUP_BYTES_MAX
+    }
+}
+
+/// What ended a wait.
+enum Woken {
+    Job(Job),
+    Time,
+    Closed,
+}
+
+impl Actor {
+    /// Works until told to stop, until nobody needs the site, or until its replica fails.
+    pub(crate) fn run(mut self) {
+        let mut pause = limits::POLL_FIRST;
+        let mut last_use = Instant::now();
+        loop {
+            let wait = if self.open.is_watched() { pause } else { limits::SITE_IDLE };
+            match self.wait(wait) {
+                Woken::Closed => break,
+                Woken::Job(job) => {
+                    last_use = Instant::now();
+                    pause = limits::POLL_FIRST;
+                    let group = self.gather(job);
+                    let stop = group.stop;
+                    if group.batches.is_empty() {
+                        self.look();
+                    } else {
+                        self.lead(group);
+                    }
+                    if stop || self.open.is_dead() {
+                        break;
+                    }
+                }
+                Woken::Time if self.open.is_watched() => {
+                    let longer = (pause * 3 / 2).min(limits::POLL_MAX);
+                    pause = if self.look() { limits::POLL_FIRST } else { longer };
+                }
+                Woken::Time if last_use.elapsed() >= limits::SITE_IDLE => {
+                    match self.close_if_unused() {
+                        Some(actor) => self = actor,
+                        None => return,
+                    }
+                }
+                Woken::Time => {}
+            }
+        }
+        self.leave();
+    }
+
+    fn wait(&mut self, wait: Duration) -> Woken {
+        let next = async { timeout(wait, self.jobs.recv()).await };
+        match self.runtime.block_on(next) {
+            Ok(Some(job)) => Woken::Job(job),
+            Ok(None) => Woken::Closed,
+            Err(_) => Woken::Time,
+        }
+    }
+
+    fn gather(&mut self, first: Job) -> Group {
+        let mut group = Group::default();
+        group.take(first);
+        while !group.is_full() {
+            match self.jobs.try_recv() {
+                Ok(job) => group.take(job),
+                Err(_) => break,
+            }
+        }
+        group
+    }
+
+    fn lead(&mut self, group: Group) {
+        let count = group.batches.len();
+        let span = tracing::info_span!("commit", volume = %self.open.ids.volume, batches = count);
+        let _entered = span.enter();
+        self.metrics.group_batches.add(count as u64);
+        let began = Instant::now();
+        let led =
+            self.open.site.lead(&group.batches, self.open.log.as_ref(), limits::LEAD_ATTEMPTS);
+        self.metrics.commit_duration.observe(began.elapsed());
+        match led {
+            Ok(led) => self.succeeded(led, group.waiting),
+            Err(error) => self.failed(&error, group.waiting),
+        }
+    }
+
+    fn succeeded(&mut self, led: Led, waiting: Vec<Waiting>) {
+        self.metrics.commits.one(if led.commit.is_some() { "committed" } else { "empty" });
+        // ORDER: what was appended is recorded before anybody can ask for it, so that a device
+        // that has its verdict finds the commit in its next pull.
+        let news = led.found.iter().chain(led.commit.as_deref());
+        if let Err(error) = record_all(&self.open, news) {
+            error::note(&self.metrics, "read back the log", &error);
+        }
+        let base = self.open.site.base().0;
+        for (reply, mut answer) in waiting.into_iter().zip(led.answers) {
+            if let Answer::Verdicts { lsn, .. } = &mut answer {
+                // A group of duplicates appends nothing: their effects are at the base already,
+                // and a device must not wait for a position that nobody will fill.
+                *lsn = (*lsn).min(base);
+            }
+            count_answer(&self.metrics, &answer);
+            // Nobody waits any more when the device has gone; it will ask again.
+            let _ = reply.send(Ok(answer)).is_ok();
+        }
+        self.announce();
+    }
+
+    fn failed(&self, error: &Error, waiting: Vec<Waiting>) {
+        self.metrics.commits.one(match error.kind() {
+            ErrorKind::Conflict => "conflict",
+            ErrorKind::Ambiguous => "ambiguous",
+            _ => "failed",
+        });
+        error::note(&self.metrics, "lead a group", error);
+        if matches!(error.kind(), ErrorKind::Closed | ErrorKind::Io | ErrorKind::Corrupt) {
+            // The replica is not to be trusted with another write before it was opened anew.
+            self.open.bury();
+        }
+        let told = match error.kind() {
+            // The device's base is not at fault: the log was busy. The same push may come again.
+            ErrorKind::Conflict => {
+                Error::new(ErrorKind::Unavailable, "the log of this site is busy: try again")
+            }
+            _ => error::for_caller(error),
+        };
+        for reply in waiting {
+            self.metrics.pushes.one("failed");
+            let _ = reply.send(Err(told.clone())).is_ok();
+        }
+    }
+
+    /// Takes over what others appended to the log; true if there was anything.
+    fn look(&mut self) -> bool {
+        match self.catch_up() {
+            Ok(found) => {
+                self.announce();
+                found
+            }
+            Err(error) => {
+                error::note(&self.metrics, "look at the log", &error);
+                false
+            }
+        }
+    }
+
+    fn catch_up(&self) -> Result<bool> {
+        let mut found = false;
+        loop {
+            let base = self.open.site.base().0;
+            let commits = self.open.log.pull(base)?;
+            if commits.is_empty() {
+                return Ok(found);
+            }
+            found = true;
+            record_all(&self.open, &commits)?;
+            self.open.site.integrate(commits)?;
+            if self.open.site.base().0 <= base {
+                return Err(Error::new(ErrorKind::Internal, "a replica did not follow its log"));
+            }
+        }
+    }
+
+    fn announce(&mut self) {
+        let head = self.open.known_head();
+        if head.lsn <= self.announced {
+            return;
+        }
+        let notice = self.open.notice_after(self.announced);
+        self.announced = notice.lsn;
+        let cut = self.open.tell(&notice);
+        self.metrics.limits_hit.add("out_queue", cut as u64);
+    }
+
+    /// Closes the site unless somebody holds it; gives the actor back if so.
+    fn close_if_unused(self) -> Option<Self> {
+        let slot = Arc::clone(&self.slot);
+        let mut guard = locked(&slot);
+        // The registry gives the site out under this lock only, so a count of two (the registry
+        // and this thread) cannot grow while it is held.
+        let unused = Arc::strong_count(&self.open) <= 2 && self.jobs.is_empty();
+        if !unused || self.open.is_watched() {
+            drop(guard);
+            return Some(self);
+        }
+        tracing::debug!(volume = %self.open.ids.volume, "idle site closed");
+        *guard = None;
+        // ORDER: the replica must be closed, and its directory free, before the lock is: the next
+        // opener would find it in use.
+        drop(self);
+        drop(guard);
+        None
+    }
+
+    fn leave(self) {
+        self.open.bury();
+        let slot = Arc::clone(&self.slot);
+        let mut guard = locked(&slot);
+        if guard.as_ref().is_some_and(|open| Arc::ptr_eq(open, &self.open)) {
+            *guard = None;
+        }
+        drop(self);
+        drop(guard);
+    }
+}
+
+fn record_all<'a>(open: &OpenSite, commits: impl IntoIterator<Item = &'a Commit>) -> Result<()> {
+    commits.into_iter().try_for_each(|commit| open.record(commit))
+}
+
+fn count_answer(metrics: &Metrics, answer: &Answer) {
+    match answer {
+        Answer::Verdicts { verdicts, .. } => {
+            metrics.pushes.one("verdicts");
+            for (verdict, _) in verdicts {
+                metrics.mutations.one(match verdict {
+                    Verdict::Ok => "applied",
+                    Verdict::Merged => "merged",
+                    Verdict::Rejected => "rejected",
+                });
+            }
+        }
+        Answer::Gap { .. } => metrics.pushes.one("gap"),
+        Answer::Fork { .. } => metrics.pushes.one("fork"),
+        Answer::Malformed(_) => metrics.pushes.one("malformed"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

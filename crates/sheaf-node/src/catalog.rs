@@ -1,0 +1,68 @@
+//! Finding sites by name, and volumes by id.
+//!
+//! Invariant: a site that was found once never changes, so what is remembered here stays true.
+
+use std::sync::Arc;
+
+use sheaf_site::SiteIds;
+use sheaf_sync::wire::CreateIds;
+use sheaf_volume::{
+    BucketRemote, Error, ErrorKind, Result, SiteRecord, VolumeId, check_site_name, create_site,
+    find_site, list_sites,
+};
+
+use crate::sites::{Known, Sites};
+
+impl Sites {
+    /// A site by name, created under the given ids when there is none.
+    pub(crate) fn find(&self, name: &str, create: Option<CreateIds>) -> Result<Known> {
+        check_site_name(name)?;
+        let record = match find_site(self.objects.as_ref(), name)? {
+            Some(record) => record,
+            None => self.create(name, create)?,
+        };
+        let known = Known { name: name.to_owned(), ids: ids_of(&record) };
+        self.remember(&known);
+        Ok(known)
+    }
+
+    fn create(&self, name: &str, create: Option<CreateIds>) -> Result<SiteRecord> {
+        let Some(ids) = create else {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "no site `{name}` here; create it with: sheaf sql '{name}' 'CREATE TABLE ...'"
+                ),
+            ));
+        };
+        let record = SiteRecord {
+            site: ids.site,
+            volume: ids.volume,
+            page_size: ids.page_size,
+            created_ms: self.env.now_ms(),
+        };
+        create_site(self.objects.as_ref(), name, &record)
+    }
+
+    /// The site of a volume that nobody has opened by name since this node started.
+    pub(crate) fn find_volume(&self, volume: VolumeId) -> Result<Known> {
+        if self.may_list() {
+            for (name, record) in list_sites(self.objects.as_ref())? {
+                self.remember(&Known { name, ids: ids_of(&record) });
+            }
+        }
+        self.known(volume).ok_or_else(|| {
+            let text = format!("no volume `{volume}` here: open its site by name first");
+            Error::new(ErrorKind::NotFound, text)
+        })
+    }
+
+    /// The log of a site.
+    pub(crate) fn log(&self, ids: SiteIds) -> BucketRemote {
+        BucketRemote::new(Arc::clone(&self.objects), ids.volume, ids.page_size)
+    }
+}
+
+const fn ids_of(record: &SiteRecord) -> SiteIds {
+    SiteIds { site: record.site, volume: record.volume, page_size: record.page_size }
+}

@@ -1,0 +1,283 @@
+//! The routes: health, metrics, pulls, pages, and the door to the socket.
+//!
+//! Invariant: a body is read only up to its route's bound and time; every answer that is not 200
+//! says in one line what to do; pages are read and sent a chunk at a time, so that neither a
+//! large request nor a slow reader holds much memory or any thread.
+
+use std::{collections::VecDeque, io, sync::Arc};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{DefaultBodyLimit, FromRequestParts as _, Request, State, WebSocketUpgrade},
+    http::{StatusCode, header},
+    middleware::from_fn_with_state,
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use prost::Message as _;
+use sheaf_sync::{commits_message, limits as talk, message, pages, wire};
+use sheaf_volume::{Error, ErrorKind, Lsn, PageSet, Result, VolumeId, Want};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout},
+};
+
+use crate::{error, gate, limits, node::Shared, open::OpenSite, socket};
+
+/// Every route, behind the gate.
+pub(crate) fn router(shared: &Arc<Shared>) -> Router {
+    Router::new()
+        .route("/healthz", get(health))
+        .route("/metrics", get(metrics))
+        .route(message::SOCKET_PATH, get(connect))
+        .route(message::PULL_PATH, post(pull))
+        .route(message::PAGES_PATH, post(fetch))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(shared), gate::gate))
+        // Bodies are bounded where they are read, each by its own limit.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(Arc::clone(shared))
+}
+
+async fn unknown(request: Request) -> Response {
+    let path = request.uri().path();
+    let error =
+        Error::new(ErrorKind::NotFound, "no such route: this is a Sheaf node, see its docs");
+    error::answer(path, StatusCode::NOT_FOUND, &error)
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let error = Error::invalid("this route does not have that method");
+    error::answer(request.uri().path(), StatusCode::METHOD_NOT_ALLOWED, &error)
+}
+
+async fn health(State(shared): State<Arc<Shared>>) -> Response {
+    let reachable = shared.store_is_reachable().await;
+    let ok = reachable && !shared.is_stopping();
+    let body = serde_json::json!({
+        "ok": ok,
+        "version": env!("CARGO_PKG_VERSION"),
+        "store": if reachable { "reachable" } else { "unreachable" },
+        "stopping": shared.is_stopping(),
+    });
+    let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let media = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, media)], shared.metrics.render()).into_response()
+}
+
+async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
+    let (mut parts, _body) = request.into_parts();
+    // The gate let a header pass only if its token is good.
+    let known = gate::bearer(&parts.headers).is_some() || shared.access.is_open();
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &shared).await {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => {
+            let text = "this route is a WebSocket: connect with a Sheaf client";
+            return error::answer(&path, rejection.status(), &Error::invalid(text));
+        }
+    };
+    let Some(places) = take_places(&shared, known) else {
+        shared.metrics.limits_hit.one("sockets");
+        let error = Error::new(ErrorKind::Unavailable, "too many connections: try again later");
+        return error::answer(&path, StatusCode::SERVICE_UNAVAILABLE, &error);
+    };
+    upgrade
+        .max_message_size(talk::FRAME_BYTES_MAX)
+        .max_frame_size(talk::FRAME_BYTES_MAX)
+        .on_upgrade(move |stream| socket::run(stream, shared, known, places))
+}
+
+/// Places a socket takes: one as long as it lives, one more until its token is known to be good.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// Given back when the socket ends.
+    pub(crate) _socket: OwnedSemaphorePermit,
+    /// Given back when the token is known to be good.
+    pub(crate) greeting: Option<OwnedSemaphorePermit>,
+}
+
+fn take_places(shared: &Shared, known: bool) -> Option<Places> {
+    let socket = Arc::clone(&shared.sockets).try_acquire_owned().ok()?;
+    let greeting = match known {
+        true => None,
+        false => Some(Arc::clone(&shared.greetings).try_acquire_owned().ok()?),
+    };
+    Some(Places { _socket: socket, greeting })
+}
+
+async fn pull(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
+    answered(&shared, &path, "answer a pull", try_pull(&shared, request).await)
+}
+
+async fn try_pull(shared: &Arc<Shared>, request: Request) -> Result<Response> {
+    let body = read_body(shared, request, limits::PULL_BODY_MAX).await?;
+    let pull = message::Pull::decode(body)
+        .map_err(|e| Error::with_source(ErrorKind::Invalid, "body is not a pull", e))?;
+    let volume = wire::volume_from_wire(&pull.volume)?;
+    let (after, head_only) = (Lsn(pull.after_lsn), pull.head_only);
+    let open = find(shared, volume).await?;
+    let (commits, head) = shared.blocking(move || open.pull(after, head_only)).await?;
+    let last = Lsn(after.0.saturating_add(commits.len() as u64));
+    let more = !head_only && last < head.lsn;
+    let answer = commits_message(0, volume, &commits, &head, more)?;
+    shared.metrics.commits_served.add(answer.commits.len() as u64);
+    Ok(protobuf(Body::from(answer.encode_to_vec())))
+}
+
+async fn fetch(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
+    let began = Instant::now();
+    let answer = try_fetch(&shared, request).await;
+    shared.metrics.pages_duration.observe(began.elapsed());
+    answered(&shared, &path, "answer a request for pages", answer)
+}
+
+async fn try_fetch(shared: &Arc<Shared>, request: Request) -> Result<Response> {
+    let body = read_body(shared, request, talk::REQUEST_BODY_MAX).await?;
+    let (volume, wants) = pages::decode_request(body)?;
+    let open = find(shared, volume).await?;
+    let mut answer = PageAnswer { shared: Arc::clone(shared), open, chunks: chunks(&wants) };
+    // The first chunk decides the status; later failures can only break the answer off.
+    let first = answer.next().await?;
+    let state = (Some(first.unwrap_or_default()), answer);
+    let blocks = stream::try_unfold(state, |(first, mut answer)| async move {
+        let piece = match first {
+            Some(piece) => Some(piece),
+            None => answer.next().await.map_err(|error| {
+                error::note(&answer.shared.metrics, "read pages", &error);
+                io::Error::other(error.to_string())
+            })?,
+        };
+        Ok::<_, io::Error>(piece.map(|piece| (piece, (None, answer))))
+    });
+    Ok(protobuf(Body::from_stream(blocks)))
+}
+
+/// An answer to a request for pages on its way.
+struct PageAnswer {
+    shared: Arc<Shared>,
+    open: Arc<OpenSite>,
+    chunks: VecDeque<Want>,
+}
+
+impl PageAnswer {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        let Some(want) = self.chunks.pop_front() else { return Ok(None) };
+        let open = Arc::clone(&self.open);
+        let volume = open.ids.volume;
+        let count = want.pages.len();
+        let piece = self.shared.blocking(move || {
+            let pages = open.pages(&want)?;
+            if pages.len() as u64 != count {
+                return Err(Error::new(ErrorKind::NotFound, "the site has not all of these pages"));
+            }
+            let mut piece = BytesMut::new();
+            pages
+                .iter()
+                .for_each(|page| piece.extend_from_slice(&pages::encode_block(volume, page)));
+            Ok(piece.freeze())
+        });
+        let piece = piece.await?;
+        self.shared.metrics.pages_served.add(count);
+        self.shared.metrics.bytes.add("out", piece.len() as u64);
+        Ok(Some(piece))
+    }
+}
+
+/// Cuts wants into pieces of at most [`limits::PAGES_CHUNK`] pages.
+fn chunks(wants: &[Want]) -> VecDeque<Want> {
+    let mut chunks = VecDeque::new();
+    for want in wants {
+        let mut pages = PageSet::new();
+        for idx in want.pages.iter() {
+            pages.insert(idx);
+            if pages.len() >= limits::PAGES_CHUNK {
+                chunks.push_back(Want { lsn: want.lsn, pages: std::mem::take(&mut pages) });
+            }
+        }
+        if !pages.is_empty() {
+            chunks.push_back(Want { lsn: want.lsn, pages });
+        }
+    }
+    chunks
+}
+
+async fn find(shared: &Arc<Shared>, volume: VolumeId) -> Result<Arc<OpenSite>> {
+    let sites = Arc::clone(&shared.sites);
+    shared.blocking(move || sites.by_volume(volume)).await
+}
+
+async fn read_body(shared: &Shared, request: Request, max: usize) -> Result<Bytes> {
+    let too_large = || {
+        shared.metrics.limits_hit.one("body_bytes");
+        Error::new(ErrorKind::Limit, format!("request body is over the limit of {max} bytes"))
+    };
+    let declared = request.headers().get(header::CONTENT_LENGTH);
+    let declared = declared.and_then(|len| len.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|len| len > max as u64) {
+        return Err(too_large());
+    }
+    match timeout(limits::BODY_TIMEOUT, to_bytes(request.into_body(), max)).await {
+        Ok(Ok(body)) => {
+            shared.metrics.bytes.add("in", body.len() as u64);
+            Ok(body)
+        }
+        // A declared length was within the bound, so a failure is the connection's.
+        Ok(Err(_)) if declared.is_some() => Err(Error::invalid("request body broke off")),
+        Ok(Err(_)) => Err(too_large()),
+        Err(_) => {
+            shared.metrics.limits_hit.one("body_time");
+            Err(Error::new(ErrorKind::Unavailable, "request body took too long: try again"))
+        }
+    }
+}
+
+fn answered(
+    shared: &Shared,
+    path: &str,
+    doing: &'static str,
+    answer: Result<Response>,
+) -> Response {
+    answer.unwrap_or_else(|error| {
+        error::note(&shared.metrics, doing, &error);
+        let told = error::for_caller(&error);
+        error::answer(path, error::status_of(told.kind()), &told)
+    })
+}
+
+fn protobuf(body: Body) -> Response {
+    ([(header::CONTENT_TYPE, message::MEDIA_TYPE)], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_volume::PageIdx;
+
+    use super::*;
+
+    #[test]
+    fn wants_are_cut_into_chunks_without_loss() {
+        let page = |n| PageIdx::new(n).unwrap();
+        let wants = [
+            Want { lsn: Lsn(3), pages: PageSet::range(page(1), page(600)) },
+            Want { lsn: Lsn(4), pages: PageSet::range(page(7), page(7)) },
+            Want { lsn: Lsn(5), pages: PageSet::new() },
+        ];
+        let chunks = chunks(&wants);
+        let sizes: Vec<_> = chunks.iter().map(|chunk| (chunk.lsn.0, chunk.pages.len())).collect();
+        assert_eq!(sizes, [(3, 256), (3, 256), (3, 88), (4, 1)]);
+        let mut all = PageSet::new();
+        chunks.iter().filter(|chunk| chunk.lsn == Lsn(3)).for_each(|c| all.union_with(&c.pages));
+        assert_eq!(all, wants[0].pages);
+    }
+}

@@ -1,0 +1,33 @@
+//! The Sheaf server: a replica that others trust.
+//!
+//! [`Node::start`] opens a bucket and listens; devices connect by WebSocket, push mutations and
+//! are told what the log decided. One thread per active site gathers the mutations of all devices
+//! into groups, replays each group on the node's own replica and appends the result; a device has
+//! its verdicts only when that append is durable. Everything is denied by default, every bound
+//! has a name ([`limits`]), and a device that misbehaves harms nobody but itself.
+//!
+//! Reading order: `options`, `node`, `server`, `gate`, `http`, `socket`, `sites`, `open`, `actor`.
+
+#![forbid(unsafe_code)]
+
+mod actor;
+mod catalog;
+mod data;
+mod error;
+mod gate;
+mod http;
+pub mod limits;
+mod metrics;
+mod node;
+mod open;
+mod options;
+mod pace;
+mod recent;
+mod server;
+mod sites;
+mod socket;
+mod token;
+
+pub use node::{Node, Running};
+pub use options::NodeOptions;
+pub use sheaf_volume::{Error, ErrorKind, Result};

@@ -1,0 +1,277 @@
+//! One open site: its replica, its log, who watches it, and the reads that need no turn.
+//!
+//! Invariant: what is read here is in the log already (pulls and pages never wait for a group in
+//! flight), and everything that changes the replica goes through the queue to the actor.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use sheaf_site::{Answer, Batch, Site, SiteIds};
+use sheaf_volume::{
+    BucketRemote, Commit, Error, ErrorKind, FetchedPage, Lsn, Remote as _, RemoteHead, Result,
+    VolumeId, Want,
+};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::Instant,
+};
+
+use crate::{limits, recent::Recent, sites::locked};
+
+/// What the actor of a site is asked to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Replay a batch and append the result.
+    Push {
+        /// The mutations.
+        batch: Batch,
+        /// Told what became of them, after the append is durable.
+        reply: oneshot::Sender<Result<Answer>>,
+    },
+    /// Look at the log now: somebody came who waits for news.
+    Look,
+    /// Finish what came before and end.
+    Stop,
+}
+
+/// The log of a watched volume is longer.
+#[derive(Clone, Debug)]
+pub(crate) struct Notice {
+    /// Which volume.
+    pub(crate) volume: VolumeId,
+    /// Its newest position.
+    pub(crate) lsn: Lsn,
+    /// When that commit was made.
+    pub(crate) time_ms: u64,
+    /// The newest commits when they are small, the last at `lsn`.
+    pub(crate) commits: Arc<[Bytes]>,
+}
+
+/// One connection's end of the notifications.
+#[derive(Clone, Debug)]
+pub(crate) struct Watcher {
+    /// Bounded by [`limits::NOTICES_MAX`].
+    pub(crate) notices: mpsc::Sender<Notice>,
+    /// Ends a connection that does not read.
+    pub(crate) cut: Arc<Notify>,
+}
+
+/// A site that is open here.
+#[derive(Debug)]
+pub(crate) struct OpenSite {
+    /// Its ids.
+    pub(crate) ids: SiteIds,
+    pub(crate) site: Site,
+    pub(crate) log: Arc<BucketRemote>,
+    queue: mpsc::Sender<Job>,
+    recent: Mutex<Recent>,
+    watchers: Mutex<BTreeMap<u64, Watcher>>,
+    dead: AtomicBool,
+}
+
+impl OpenSite {
+    /// Puts the parts together; the caller starts the actor.
+    pub(crate) fn new(
+        ids: SiteIds,
+        site: Site,
+        log: Arc<BucketRemote>,
+        head: RemoteHead,
+        queue: mpsc::Sender<Job>,
+    ) -> Self {
+        Self {
+            ids,
+            site,
+            log,
+            queue,
+            recent: Mutex::new(Recent::new(head, Instant::now())),
+            watchers: Mutex::default(),
+            dead: AtomicBool::new(false),
+        }
+    }
+
+    /// Gives the actor a batch, waiting for room; what comes back arrives after the append.
+    ///
+    /// # Errors
+    /// `Unavailable` when the site is being closed.
+    pub(crate) async fn push(&self, batch: Batch) -> Result<oneshot::Receiver<Result<Answer>>> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.queue.send(Job::Push { batch, reply }).await;
+        sent.map(|()| answer).map_err(|_| closing())
+    }
+
+    /// Asks the actor to end after what it was given before.
+    pub(crate) fn ask_to_stop(&self) {
+        // A closed queue means that it has ended already.
+        let _ = self.queue.blocking_send(Job::Stop).is_ok();
+    }
+
+    /// The site can take no more batches: it is to be opened anew.
+    pub(crate) fn bury(&self) {
+        self.dead.store(true, Ordering::Release);
+    }
+
+    /// Whether the site must be opened anew.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire) || self.queue.is_closed()
+    }
+
+    /// Sends notifications to a connection from now on, in place of any earlier ones.
+    pub(crate) fn watch(&self, connection: u64, watcher: Watcher) {
+        locked(&self.watchers).insert(connection, watcher);
+        // A full queue wakes the actor anyway.
+        let _ = self.queue.try_send(Job::Look).is_ok();
+    }
+
+    /// Sends no more.
+    pub(crate) fn unwatch(&self, connection: u64) {
+        locked(&self.watchers).remove(&connection);
+    }
+
+    /// Whether anybody waits for notifications.
+    pub(crate) fn is_watched(&self) -> bool {
+        !locked(&self.watchers).is_empty()
+    }
+
+    /// Tells every watcher; one that has no room is cut off, because waiting for it would make
+    /// everybody wait. Returns how many were.
+    pub(crate) fn tell(&self, notice: &Notice) -> usize {
+        let mut cut = 0;
+        locked(&self.watchers).retain(|_, watcher| {
+            let told = watcher.notices.try_send(notice.clone());
+            if matches!(told, Err(mpsc::error::TrySendError::Full(_))) {
+                watcher.cut.notify_one();
+                cut += 1;
+            }
+            told.is_ok()
+        });
+        cut
+    }
+
+    /// The newest state known, without asking the log.
+    pub(crate) fn known_head(&self) -> RemoteHead {
+        locked(&self.recent).head()
+    }
+
+    /// Takes commits that were just appended or pulled. A gap is filled from the log.
+    ///
+    /// # Errors
+    /// Of the log.
+    pub(crate) fn record(&self, commit: &Commit) -> Result<()> {
+        if commit.lsn <= self.known_head().lsn || locked(&self.recent).record(commit) {
+            return Ok(());
+        }
+        self.refresh_now().map(drop)
+    }
+
+    /// Asks the log for what is new; blocks.
+    ///
+    /// # Errors
+    /// Of the log.
+    pub(crate) fn refresh_now(&self) -> Result<RemoteHead> {
+        loop {
+            let after = self.known_head().lsn;
+            // The lock is not held meanwhile: a slow store must not stop those who know enough.
+            let commits = self.log.pull(after)?;
+            let mut recent = locked(&self.recent);
+            for commit in &commits {
+                // Somebody else may have recorded it meanwhile.
+                let _ = recent.record(commit);
+            }
+            if commits.is_empty() {
+                recent.mark_checked(Instant::now());
+                return Ok(recent.head());
+            }
+        }
+    }
+
+    /// As [`Self::refresh_now`], unless the log was asked a moment ago.
+    ///
+    /// # Errors
+    /// Of the log.
+    pub(crate) fn refresh(&self) -> Result<RemoteHead> {
+        {
+            let recent = locked(&self.recent);
+            if recent.is_fresh(Instant::now(), limits::POLL_FIRST) {
+                return Ok(recent.head());
+            }
+        }
+        let before = self.known_head().lsn;
+        let head = self.refresh_now()?;
+        if head.lsn > before {
+            // Watchers hear of it from the actor.
+            let _ = self.queue.try_send(Job::Look).is_ok();
+        }
+        Ok(head)
+    }
+
+    /// The notification of everything after `after`; the commits themselves when they are small.
+    pub(crate) fn notice_after(&self, after: Lsn) -> Notice {
+        let recent = locked(&self.recent);
+        let head = recent.head();
+        let commits = recent.after(after).filter(|commits| {
+            commits.iter().map(Bytes::len).sum::<usize>() <= limits::INLINE_COMMIT_MAX
+        });
+        Notice {
+            volume: self.ids.volume,
+            lsn: head.lsn,
+            time_ms: head.time_ms,
+            commits: commits.unwrap_or_default().into(),
+        }
+    }
+
+    /// Commits after a position, encoded, and the head; blocks.
+    ///
+    /// # Errors
+    /// Of the log.
+    pub(crate) fn pull(&self, after: Lsn, head_only: bool) -> Result<(Vec<Bytes>, RemoteHead)> {
+        let head = self.refresh()?;
+        if head_only || after >= head.lsn {
+            return Ok((Vec::new(), head));
+        }
+        {
+            let recent = locked(&self.recent);
+            if let Some(commits) = recent.after(after) {
+                return Ok((commits, recent.head()));
+            }
+        }
+        let commits = self.log.pull(after)?;
+        Ok((commits.iter().map(Commit::encode).collect(), head))
+    }
+
+    /// Pages as they were at a position; blocks.
+    ///
+    /// # Errors
+    /// Of the replica and the log; `NotFound` for a position that the log has not reached.
+    pub(crate) fn pages(&self, want: &Want) -> Result<Vec<FetchedPage>> {
+        if want.lsn > self.known_head().lsn && want.lsn > self.refresh_now()?.lsn {
+            let text = format!("this site has no position `{}` yet", want.lsn);
+            return Err(Error::new(ErrorKind::NotFound, text));
+        }
+        if want.lsn <= self.site.base().0 {
+            match self.site.volume().pages_at(want.lsn, &want.pages) {
+                Ok(pages) => {
+                    let page = |(idx, page)| FetchedPage { idx, lsn: want.lsn, page };
+                    return Ok(pages.into_iter().map(page).collect());
+                }
+                // The replica keeps less history than the log.
+                Err(e) if matches!(e.kind(), ErrorKind::Expired | ErrorKind::NotFound) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let fetched = self.log.fetch(std::slice::from_ref(want))?;
+        // A bucket reader may give more than was asked for; the asker would refuse it.
+        let asked = |page: &FetchedPage| page.lsn == want.lsn && want.pages.contains(page.idx);
+        Ok(fetched.into_iter().filter(asked).collect())
+    }
+}
+
+/// The answer while a site closes: it can be opened again at once.
+pub(crate) fn closing() -> Error {
+    Error::new(ErrorKind::Unavailable, "the site is being closed here: try again")
+}

@@ -1,0 +1,141 @@
+//! The newest commits of one log, encoded, in memory.
+//!
+//! Invariant: the kept commits follow each other without a gap and end at the known head; count
+//! and bytes are bounded. Knows nothing of the store: whoever learns of a commit records it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use sheaf_volume::{Commit, Lsn, RemoteHead};
+use tokio::time::Instant;
+
+use crate::limits::{COMMIT_CACHE_BYTES, COMMIT_CACHE_MAX};
+
+/// The head of a log as last known, and the commits that led to it.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    head: RemoteHead,
+    checked: Instant,
+    commits: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Recent {
+    /// Knows a head and no commit.
+    pub(crate) const fn new(head: RemoteHead, checked: Instant) -> Self {
+        Self { head, checked, commits: VecDeque::new(), bytes: 0 }
+    }
+
+    /// The newest state known.
+    pub(crate) const fn head(&self) -> RemoteHead {
+        self.head
+    }
+
+    /// Whether the log was asked for anything newer within this time.
+    pub(crate) fn is_fresh(&self, now: Instant, within: Duration) -> bool {
+        now.saturating_duration_since(self.checked) < within
+    }
+
+    /// The log was just seen to end at the known head.
+    pub(crate) const fn mark_checked(&mut self, now: Instant) {
+        self.checked = now;
+    }
+
+    /// Takes the commit that follows the head; false (and nothing happens) for any other.
+    pub(crate) fn record(&mut self, commit: &Commit) -> bool {
+        if commit.lsn != self.head.lsn.next() {
+            return false;
+        }
+        let object = commit.encode();
+        self.head = RemoteHead {
+            lsn: commit.lsn,
+            hash: commit.hash(),
+            page_count: commit.page_count,
+            page_size: commit.page_size,
+            time_ms: commit.time_ms,
+        };
+        self.bytes += object.len();
+        self.commits.push_back(object);
+        while self.commits.len() > COMMIT_CACHE_MAX || self.bytes > COMMIT_CACHE_BYTES {
+            match self.commits.pop_front() {
+                Some(object) => self.bytes -= object.len(),
+                None => break,
+            }
+        }
+        true
+    }
+
+    /// Every commit after a position; `None` when they do not reach back that far.
+    pub(crate) fn after(&self, lsn: Lsn) -> Option<Vec<Bytes>> {
+        let wanted = self.head.lsn.0.checked_sub(lsn.0)?;
+        let skip = self.commits.len().checked_sub(usize::try_from(wanted).ok()?)?;
+        Some(self.commits.iter().skip(skip).cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_volume::{CommitHash, PageCount, PageSet, PageSize, VolumeId};
+
+    use super::*;
+
+    fn commit(lsn: u64, payload: usize) -> Commit {
+        Commit {
+            volume: VolumeId::from_bytes([1; 16]),
+            lsn: Lsn(lsn),
+            parent: CommitHash::default(),
+            epoch: 0,
+            writer: [0; 16],
+            nonce: [0; 16],
+            time_ms: lsn,
+            page_size: PageSize::DEFAULT,
+            page_count: PageCount(0),
+            bulk_seen: Lsn::ZERO,
+            pages: PageSet::new(),
+            frames: Vec::new(),
+            segment: None,
+            inline: Bytes::new(),
+            tables: vec!["t".repeat(payload)],
+            applied: Vec::new(),
+        }
+    }
+
+    fn empty() -> Recent {
+        let head = RemoteHead {
+            lsn: Lsn(10),
+            hash: CommitHash::default(),
+            page_count: PageCount(0),
+            page_size: PageSize::DEFAULT,
+            time_ms: 0,
+        };
+        Recent::new(head, Instant::now())
+    }
+
+    #[test]
+    fn commits_are_given_without_gaps_or_not_at_all() {
+        let mut recent = empty();
+        assert!(!recent.record(&commit(12, 1)), "a gap");
+        assert!(!recent.record(&commit(10, 1)), "known already");
+        for lsn in 11..=14 {
+            assert!(recent.record(&commit(lsn, 1)));
+        }
+        assert_eq!(recent.head().lsn, Lsn(14));
+        assert_eq!(recent.after(Lsn(10)).unwrap().len(), 4);
+        assert_eq!(recent.after(Lsn(13)).unwrap(), vec![commit(14, 1).encode()]);
+        assert_eq!(recent.after(Lsn(14)).unwrap().len(), 0);
+        assert_eq!(recent.after(Lsn(9)), None);
+        assert_eq!(recent.after(Lsn(15)), None);
+        assert_eq!(recent.head().hash, commit(14, 1).hash());
+    }
+
+    #[test]
+    fn the_cache_is_bounded() {
+        let mut recent = empty();
+        for lsn in 11..11 + 2 * COMMIT_CACHE_MAX as u64 {
+            assert!(recent.record(&commit(lsn, 1)));
+        }
+        assert_eq!(recent.commits.len(), COMMIT_CACHE_MAX);
+        let sum: usize = recent.commits.iter().map(Bytes::len).sum();
+        assert_eq!(sum, recent.bytes);
+    }
+}

@@ -1,0 +1,350 @@
+//! The callbacks from SQLite: each row about to change, each statement about to run, each end.
+//!
+//! Invariant: a callback runs no SQL, does not unwind into C, and never loses a row silently: what
+//! goes wrong is written to `Work::broken` or `Tracker::fault`, which makes the commit fail. The
+//! context belongs to the connection and is freed when SQLite closes it.
+//!
+//! The row hook is registered through `rusqlite::ffi`: rusqlite's own wrapper needs a feature that
+//! runs bindgen at build time, checks two strings per row, and swallows panics.
+
+#![expect(unsafe_code, reason = "SQLite calls the pre-update hook through a C function pointer")]
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::Arc;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ffi, trace};
+use sheaf_merge::Value;
+use sheaf_volume::Result;
+
+use super::Shared;
+use super::ddl::{Statement, classify};
+use super::rows::{Image, encode_value, text_or_blob};
+use super::state::{Rows, Tracker};
+use crate::schema::{Affinity, sql_error};
+
+/// The name under which the connection keeps the context.
+const CONTEXT: &CStr = c"sheaf_capture";
+
+/// The connection that the callbacks belong to, used only from within them.
+#[derive(Clone, Copy)]
+struct Handle(*mut ffi::sqlite3);
+
+// SAFETY: the pointer is used only inside callbacks, which SQLite makes on whatever thread is
+// using the connection, one at a time.
+unsafe impl Send for Handle {}
+
+impl Handle {
+    /// Whether no transaction was begun explicitly.
+    fn is_autocommit(self) -> bool {
+        // SAFETY: a callback is running, so the connection is open.
+        unsafe { ffi::sqlite3_get_autocommit(self.0) != 0 }
+    }
+
+    fn foreign_keys(self) -> bool {
+        let mut on: c_int = 0;
+        // SAFETY: a callback is running, so the connection is open; -1 asks and changes nothing;
+        // `on` outlives the call.
+        let code = unsafe {
+            ffi::sqlite3_db_config(
+                self.0,
+                ffi::SQLITE_DBCONFIG_ENABLE_FKEY,
+                -1 as c_int,
+                &raw mut on,
+            )
+        };
+        code == ffi::SQLITE_OK && on != 0
+    }
+}
+
+/// Registers all callbacks.
+pub(super) fn install(conn: &mut Connection, shared: &Arc<Shared>) -> Result<()> {
+    // SAFETY: the handle is used for registration below and, by the callbacks, only while the
+    // connection is open; it is never closed here.
+    let handle = Handle(unsafe { conn.handle() });
+    let statements = Arc::clone(shared);
+    conn.trace_v2(
+        trace::TraceEventCodes::SQLITE_TRACE_STMT,
+        Some(move |event: trace::TraceEvent<'_>| {
+            // A copy of the whole handle: a closure would otherwise take only the pointer in it,
+            // which is not `Send`.
+            let handle = handle;
+            if let trace::TraceEvent::Stmt(statement, text) = event {
+                on_statement(&statements, handle, &statement, text);
+            }
+        }),
+    )
+    .map_err(sql_error("install trace"))?;
+    let ends = Arc::clone(shared);
+    conn.commit_hook(Some(move || {
+        ends.lock().ending = true;
+        false
+    }))
+    .map_err(sql_error("install commit hook"))?;
+    let ends = Arc::clone(shared);
+    conn.rollback_hook(Some(move || ends.lock().clear()))
+        .map_err(sql_error("install rollback hook"))?;
+
+    let context = Arc::into_raw(Arc::clone(shared)).cast_mut().cast::<c_void>();
+    // SAFETY: the context is one strong count of an `Arc<Shared>`, which `drop_context` gives back;
+    // SQLite calls that when the connection closes, after the last callback, or at once if the
+    // registration fails.
+    let code = unsafe {
+        ffi::sqlite3_set_clientdata(handle.0, CONTEXT.as_ptr(), context, Some(drop_context))
+    };
+    if code != ffi::SQLITE_OK {
+        let source = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        return Err(sql_error("install capture")(source));
+    }
+    // SAFETY: the context outlives the connection's last callback, see above.
+    unsafe { ffi::sqlite3_preupdate_hook(handle.0, Some(on_row_raw), context) };
+    Ok(())
+}
+
+unsafe extern "C" fn drop_context(context: *mut c_void) {
+    // SAFETY: `context` is what `Arc::into_raw` gave in `install`, and SQLite calls this once.
+    drop(unsafe { Arc::from_raw(context.cast_const().cast::<Shared>()) });
+}
+
+unsafe extern "C" fn on_row_raw(
+    context: *mut c_void,
+    db: *mut ffi::sqlite3,
+    action: c_int,
+    schema: *const c_char,
+    table: *const c_char,
+    old_rowid: i64,
+    new_rowid: i64,
+) {
+    // SAFETY: `install` registered this with the context of a live connection, and SQLite passes
+    // two C strings that stay as they are until this returns.
+    let (shared, schema, table) =
+        unsafe { (&*context.cast::<Shared>(), CStr::from_ptr(schema), CStr::from_ptr(table)) };
+    let row = RowEvent { db, action, old_rowid, new_rowid };
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        if schema == c"main" {
+            on_row(shared, &row, table.to_bytes());
+        }
+    }));
+    if done.is_err() {
+        shared.lock().work.broken = Some("a panic in the row hook".to_owned());
+    }
+}
+
+/// One row about to change.
+struct RowEvent {
+    db: *mut ffi::sqlite3,
+    action: c_int,
+    old_rowid: i64,
+    new_rowid: i64,
+}
+
+impl RowEvent {
+    /// What the row holds in a column. Valid while the hook runs and until the next call for the
+    /// same column.
+    fn old(&self, column: i32) -> std::result::Result<ValueRef<'_>, String> {
+        let mut value = ptr::null_mut();
+        // SAFETY: called within the hook for this connection; SQLite checks the column number.
+        let code = unsafe { ffi::sqlite3_preupdate_old(self.db, column, &raw mut value) };
+        self.value(code, value, column)
+    }
+
+    /// What the row will hold in a column.
+    fn new(&self, column: i32) -> std::result::Result<ValueRef<'_>, String> {
+        let mut value = ptr::null_mut();
+        // SAFETY: as in `old`.
+        let code = unsafe { ffi::sqlite3_preupdate_new(self.db, column, &raw mut value) };
+        self.value(code, value, column)
+    }
+
+    fn width(&self) -> i32 {
+        // SAFETY: called within the hook for this connection.
+        unsafe { ffi::sqlite3_preupdate_count(self.db) }
+    }
+
+    fn value(
+        &self,
+        code: c_int,
+        value: *mut ffi::sqlite3_value,
+        column: i32,
+    ) -> std::result::Result<ValueRef<'_>, String> {
+        if code != ffi::SQLITE_OK || value.is_null() {
+            return Err(format!("column={column} cannot be read, code={code}"));
+        }
+        // SAFETY: SQLite gave a protected value, which lives until the hook returns.
+        unsafe { borrow(value) }.ok_or_else(|| format!("out of memory for column={column}"))
+    }
+}
+
+/// Borrows a value from SQLite; `None` if it ran out of memory.
+///
+/// # Safety
+/// `value` is a protected value that lives as long as the result and is not converted meanwhile.
+unsafe fn borrow<'a>(value: *mut ffi::sqlite3_value) -> Option<ValueRef<'a>> {
+    // SAFETY: by this function's contract; the length is asked after the text or blob, as SQLite
+    // requires, and a null pointer is no slice.
+    unsafe {
+        let bytes = |start: *const u8| {
+            let count = usize::try_from(ffi::sqlite3_value_bytes(value)).ok()?;
+            match (start.is_null(), count) {
+                (_, 0) => Some(&[][..]),
+                (true, _) => None,
+                (false, _) => Some(std::slice::from_raw_parts(start, count)),
+            }
+        };
+        Some(match ffi::sqlite3_value_type(value) {
+            ffi::SQLITE_INTEGER => ValueRef::Integer(ffi::sqlite3_value_int64(value)),
+            ffi::SQLITE_FLOAT => ValueRef::Real(ffi::sqlite3_value_double(value)),
+            ffi::SQLITE_TEXT => ValueRef::Text(bytes(ffi::sqlite3_value_text(value))?),
+            ffi::SQLITE_BLOB => ValueRef::Blob(bytes(ffi::sqlite3_value_blob(value).cast())?),
+            _ => ValueRef::Null,
+        })
+    }
+}
+
+fn on_row(shared: &Shared, row: &RowEvent, table: &[u8]) {
+    let mut guard = shared.lock();
+    let state = &mut *guard;
+    if !state.enabled {
+        return;
+    }
+    let handle = Handle(row.db);
+    state.end_if_over(handle.is_autocommit());
+    if state.finishing {
+        state.work.broken = Some("rows were written while the mutation was made".to_owned());
+        return;
+    }
+    if state.work.foreign_keys.is_none() {
+        state.work.foreign_keys = Some(handle.foreign_keys());
+    }
+    let tracker = state.work.tracker(table, state.noted.as_deref());
+    if tracker.fault.is_none()
+        && let Err(fault) = note_row(tracker, row, &mut state.key)
+    {
+        tracker.fault = Some(fault);
+    }
+}
+
+fn note_row(
+    tracker: &mut Tracker,
+    row: &RowEvent,
+    key: &mut Vec<u8>,
+) -> std::result::Result<(), String> {
+    let (is_old, is_new) = match row.action {
+        ffi::SQLITE_INSERT => (false, true),
+        ffi::SQLITE_DELETE => (true, false),
+        ffi::SQLITE_UPDATE => (true, true),
+        other => return Err(format!("unknown action={other}")),
+    };
+    let stored = match (&tracker.hint, tracker.layout) {
+        (Some(hint), 0) => Some(hint.stored.as_slice()),
+        _ => None,
+    };
+    let width = row.width();
+    if tracker.width != 0 && tracker.width != width {
+        return Err("the columns changed on the way".to_owned());
+    }
+    tracker.width = width;
+    match &mut tracker.rows {
+        Rows::Skipped | Rows::Unknown => {}
+        Rows::ByRowid(rows) => {
+            if is_old {
+                rows.touch(row.old_rowid, || image(row, stored, width))?;
+            }
+            if is_new && !(is_old && row.old_rowid == row.new_rowid) {
+                rows.insert(row.new_rowid);
+            }
+        }
+        Rows::ByKey(rows) => {
+            let columns = tracker.hint.as_ref().and_then(|hint| hint.key.as_deref());
+            let columns = columns.unwrap_or(&[]);
+            if is_old {
+                encode_key(key, columns, |column| row.old(column))?;
+                rows.touch(key, || image(row, stored, width))?;
+            }
+            if is_new {
+                // After an update that left the key alone this finds the entry made above.
+                encode_key(key, columns, |column| row.new(column))?;
+                rows.insert(key);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The row's present values, one for each column of the table; NULL for generated ones, which a
+/// row does not hold. Where it is not known which these are, SQLite's refusal tells.
+fn image(row: &RowEvent, stored: Option<&[i32]>, width: i32) -> std::result::Result<Image, String> {
+    let value = |column| match stored {
+        Some(stored) if stored.binary_search(&column).is_err() => Ok(Value::Null),
+        Some(_) => row.old(column).map(owned),
+        None => Ok(row.old(column).map_or(Value::Null, owned)),
+    };
+    (0..width).map(value).collect()
+}
+
+fn owned(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(int) => Value::Int(int),
+        ValueRef::Real(real) => Value::Real(real),
+        ValueRef::Text(text) => text_or_blob(text.to_vec()),
+        ValueRef::Blob(blob) => Value::Blob(blob.to_vec()),
+    }
+}
+
+fn encode_key<'a>(
+    key: &mut Vec<u8>,
+    columns: &[(i32, Affinity)],
+    read: impl Fn(i32) -> std::result::Result<ValueRef<'a>, String>,
+) -> std::result::Result<(), String> {
+    key.clear();
+    for (column, affinity) in columns {
+        let value = match (read(*column)?, affinity) {
+            #[expect(clippy::cast_precision_loss, reason = "SQLite's own conversion")]
+            (ValueRef::Integer(int), Affinity::Real) => ValueRef::Real(int as f64),
+            // SQLite applies the column's affinity before it calls. If it ever did not, the key
+            // would be one that no row has, and the row would be lost.
+            (ValueRef::Integer(_) | ValueRef::Real(_), Affinity::Text) => {
+                return Err(format!("the key in column={column} is not in its stored form"));
+            }
+            (value, _) => value,
+        };
+        encode_value(key, value);
+    }
+    Ok(())
+}
+
+fn on_statement(shared: &Shared, handle: Handle, statement: &trace::StmtRef<'_>, text: &str) {
+    // Triggers, and statements that virtual tables run inside others, are announced as comments.
+    if text.starts_with("--") && statement.sql() != text {
+        return;
+    }
+    let mut guard = shared.lock();
+    let state = &mut *guard;
+    if !state.enabled || state.finishing {
+        return;
+    }
+    state.end_if_over(handle.is_autocommit());
+    let work = &mut state.work;
+    match classify(text) {
+        Statement::Ddl(names) => {
+            // Bound parameters occur only in CREATE TABLE AS, whose rows are captured as rows.
+            work.ddl.push(names, text);
+            work.layouts_changed();
+            if work.foreign_keys.is_none() {
+                work.foreign_keys = Some(handle.foreign_keys());
+            }
+        }
+        Statement::Savepoint(name) => work.ddl.savepoint(name),
+        Statement::Release(name) => work.ddl.release(&name),
+        Statement::RollbackTo(name) => {
+            if work.ddl.rollback_to(&name) {
+                work.layouts_changed();
+            }
+        }
+        Statement::HeaderPragma => work.header = true,
+        Statement::Other => {}
+    }
+}

@@ -1,0 +1,361 @@
+//! The changes of one table: old images from the tracker, present rows from the database.
+//!
+//! Invariant: changes come out by key, one for each key of which either side exists. The argument
+//! why pairing by key is exact stands in `capture.rs`. Leaves out what changed inside a row.
+
+use std::cmp::Ordering;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row, Statement, params_from_iter};
+use sheaf_merge::Value;
+use sheaf_volume::{Error, Result};
+
+use super::rows::{Image, KeyedSet, RowidSet, decode_values};
+use super::state::Rows;
+use crate::schema::{Affinity, Identity, TableInfo, quote_ident, sql_error};
+use crate::value::Bind;
+
+/// A row before and after, as the values of its target's columns.
+#[derive(Debug)]
+pub(crate) struct RowChange {
+    pub(crate) key: Vec<Value>,
+    pub(crate) old: Option<Vec<Value>>,
+    pub(crate) new: Option<Vec<Value>>,
+}
+
+/// What the rows of a table are called in a mutation.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// The table to name.
+    pub(crate) table: String,
+    /// Column numbers with the names to give them.
+    columns: Vec<(usize, String)>,
+    /// The module of the virtual table whose rows these are, if they cannot be told.
+    pub(crate) refused: Option<String>,
+}
+
+impl Target {
+    /// The table as it is.
+    pub(crate) fn itself(info: &TableInfo) -> Self {
+        let columns = info.stored().map(|(at, column)| (at, column.name.clone())).collect();
+        Self { table: info.name.clone(), columns, refused: None }
+    }
+
+    /// The FTS5 table `owner`, of whose text `content` holds column n as `c<n>`.
+    pub(crate) fn fts(content: &TableInfo, owner: &TableInfo) -> Self {
+        let names = owner.stored().map(|(_, column)| column.name.clone());
+        let columns = names.enumerate().filter_map(|(number, name)| {
+            let own = format!("c{number}");
+            let at = content.columns.iter().position(|column| column.name == own)?;
+            Some((at, name))
+        });
+        let columns: Vec<_> = columns.collect();
+        // Further columns hold locales, for which the table has no columns to write.
+        let refused = (columns.len() + 1 != content.columns.len()).then(|| "fts5".to_owned());
+        Self { table: owner.name.clone(), columns, refused }
+    }
+
+    /// Values in the order of the target's columns, with their names.
+    pub(crate) fn named(&self, values: Vec<Value>) -> Vec<(String, Value)> {
+        self.columns.iter().map(|(_, name)| name.clone()).zip(values).collect()
+    }
+
+    /// The target's columns of an old image, as they would be read.
+    fn of_image(&self, info: &TableInfo, image: &Image) -> Vec<Value> {
+        self.columns.iter().map(|(at, _)| image_value(info, image, *at)).collect()
+    }
+}
+
+/// Tells every row that differs, by key. Without `touched`, all rows are new.
+pub(crate) fn changes(
+    reader: &Connection,
+    info: &TableInfo,
+    target: &Target,
+    touched: Option<&Rows>,
+    tell: &mut dyn FnMut(RowChange),
+) -> Result<()> {
+    let key = info.key_columns().into_iter().map(|(at, _)| at).collect();
+    let reading = Reading { reader, info, target, key };
+    match touched {
+        Some(Rows::ByRowid(rows)) if info.identity == Identity::Declared => {
+            let sides = reading.by_rowid_sides(rows)?;
+            sides.pair(tell);
+            Ok(())
+        }
+        Some(Rows::ByRowid(rows)) => reading.by_rowid(rows, tell),
+        Some(Rows::ByKey(rows)) => reading.by_key(rows, tell),
+        Some(Rows::Skipped | Rows::Unknown) => Ok(()),
+        None => reading.all(tell),
+    }
+}
+
+/// Reads present rows of one table.
+struct Reading<'a> {
+    reader: &'a Connection,
+    info: &'a TableInfo,
+    target: &'a Target,
+    /// Column numbers of the declared key.
+    key: Vec<usize>,
+}
+
+impl Reading<'_> {
+    /// Rows whose key is the row id: old and new are one row.
+    fn by_rowid(&self, rows: &RowidSet, tell: &mut dyn FnMut(RowChange)) -> Result<()> {
+        let mut read = self.prepare_range()?;
+        let mut touched = rows.rows().into_iter().peekable();
+        for (first, last) in rows.runs() {
+            while let Some((rowid, image)) = touched.next_if(|(rowid, _)| rowid < first) {
+                self.tell_range(&mut read, (rowid, rowid), image, tell)?;
+            }
+            self.tell_range(&mut read, (*first, *last), None, tell)?;
+        }
+        touched
+            .try_for_each(|(rowid, image)| self.tell_range(&mut read, (rowid, rowid), image, tell))
+    }
+
+    /// The rows from the first id to the last; an old image is that of the first.
+    fn tell_range(
+        &self,
+        read: &mut Statement<'_>,
+        (first, last): (i64, i64),
+        image: Option<&Image>,
+        tell: &mut dyn FnMut(RowChange),
+    ) -> Result<()> {
+        let mut old = image.map(|image| self.target.of_image(self.info, image));
+        self.range(read, first, last, &mut |row| {
+            let key = vec![self.value(row, 0, None)?];
+            tell(RowChange { key, old: old.take(), new: Some(self.row(row, 1, image)?) });
+            Ok(())
+        })?;
+        if old.is_some() {
+            tell(RowChange { key: vec![Value::Int(first)], old, new: None });
+        }
+        Ok(())
+    }
+
+    /// Old and present rows of a table whose key is declared but whose rows have ids.
+    fn by_rowid_sides(&self, rows: &RowidSet) -> Result<Sides> {
+        let mut sides = Sides::default();
+        let mut read = self.prepare_range()?;
+        for (first, last) in rows.runs() {
+            self.range(&mut read, *first, *last, &mut |row| {
+                sides.new.push((self.key_of(row, 1)?, self.row(row, 1, None)?));
+                Ok(())
+            })?;
+        }
+        for (rowid, image) in rows.rows() {
+            if let Some(image) = image {
+                let key = self.key_of_image(image)?;
+                sides.old.push((key, self.target.of_image(self.info, image)));
+            }
+            self.range(&mut read, rowid, rowid, &mut |row| {
+                sides.new.push((self.key_of(row, 1)?, self.row(row, 1, image)?));
+                Ok(())
+            })?;
+        }
+        Ok(sides)
+    }
+
+    /// Rows of a table without row ids.
+    fn by_key(&self, rows: &KeyedSet, tell: &mut dyn FnMut(RowChange)) -> Result<()> {
+        let wanted: Vec<String> = self
+            .info
+            .key_columns()
+            .iter()
+            .enumerate()
+            .map(|(n, (_, column))| format!("{} = ?{}", quote_ident(&column.name), n + 1))
+            .collect();
+        let sql = format!("{} WHERE {}", self.select(None), wanted.join(" AND "));
+        let mut read = self.prepare(&sql)?;
+        let mut sides = Sides::default();
+        for (bytes, image) in rows.rows() {
+            let Some(key) = decode_values(bytes) else {
+                return Err(Error::corrupt(format!("a key of `{}` is damaged", self.info.name)));
+            };
+            let mut found = read
+                .query(params_from_iter(key.iter().map(Bind)))
+                .map_err(sql_error("read row"))?;
+            while let Some(row) = found.next().map_err(sql_error("read row"))? {
+                // The column's collation may find a row whose key has other bytes: that one is
+                // another row, and touched under its own key.
+                let present = self.key_of(row, 0)?;
+                if compare_keys(&present, &key) == Ordering::Equal {
+                    sides.new.push((present, self.row(row, 0, image)?));
+                }
+            }
+            if let Some(image) = image {
+                sides.old.push((key, self.target.of_image(self.info, image)));
+            }
+        }
+        sides.pair(tell);
+        Ok(())
+    }
+
+    /// Every row of a table that was made.
+    fn all(&self, tell: &mut dyn FnMut(RowChange)) -> Result<()> {
+        let rowid = self.info.rowid_name().map(str::to_owned);
+        let by_rowid = self.info.identity != Identity::Declared;
+        if by_rowid && rowid.is_none() {
+            return Err(self.no_rowid());
+        }
+        let rowid = rowid.filter(|_| by_rowid);
+        let mut read = self.prepare(&self.select(rowid.as_deref()))?;
+        let mut sides = Sides::default();
+        let mut rows = read.query([]).map_err(sql_error("read table"))?;
+        while let Some(row) = rows.next().map_err(sql_error("read table"))? {
+            let key = if by_rowid { vec![self.value(row, 0, None)?] } else { self.key_of(row, 0)? };
+            sides.new.push((key, self.row(row, usize::from(by_rowid), None)?));
+        }
+        sides.pair(tell);
+        Ok(())
+    }
+
+    /// `SELECT [row id,] every column FROM the table`; generated columns are asked for as NULL.
+    fn select(&self, rowid: Option<&str>) -> String {
+        let rowid = rowid.map(|name| match self.info.identity {
+            Identity::Integer => quote_ident(name),
+            _ => name.to_owned(),
+        });
+        let columns = self.info.columns.iter().map(|column| match column.is_stored() {
+            true => quote_ident(&column.name),
+            false => "NULL".to_owned(),
+        });
+        let all: Vec<String> = rowid.into_iter().chain(columns).collect();
+        format!("SELECT {} FROM main.{}", all.join(", "), quote_ident(&self.info.name))
+    }
+
+    fn prepare(&self, sql: &str) -> Result<rusqlite::CachedStatement<'_>> {
+        self.reader.prepare_cached(sql).map_err(sql_error("read table"))
+    }
+
+    fn prepare_range(&self) -> Result<rusqlite::CachedStatement<'_>> {
+        let rowid = self.info.rowid_name().ok_or_else(|| self.no_rowid())?;
+        let name = if self.info.identity == Identity::Integer {
+            quote_ident(rowid)
+        } else {
+            rowid.to_owned()
+        };
+        let select = self.select(Some(rowid));
+        self.prepare(&format!("{select} WHERE {name} BETWEEN ?1 AND ?2 ORDER BY {name}"))
+    }
+
+    fn range(
+        &self,
+        read: &mut Statement<'_>,
+        first: i64,
+        last: i64,
+        each: &mut dyn FnMut(&Row<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut rows = read.query([first, last]).map_err(sql_error("read rows"))?;
+        while let Some(row) = rows.next().map_err(sql_error("read rows"))? {
+            each(row)?;
+        }
+        Ok(())
+    }
+
+    /// The target's columns of a present row whose columns start at `offset`.
+    fn row(&self, row: &Row<'_>, offset: usize, image: Option<&Image>) -> Result<Vec<Value>> {
+        let value = |(at, _): &(usize, String)| {
+            self.value(row, at + offset, image.and_then(|image| image.get(*at)))
+        };
+        self.target.columns.iter().map(value).collect()
+    }
+
+    fn value(&self, row: &Row<'_>, at: usize, old: Option<&Value>) -> Result<Value> {
+        let value = row.get_ref(at).map_err(sql_error("read value"))?;
+        Ok(match value {
+            ValueRef::Null => Value::Null,
+            ValueRef::Integer(int) => Value::Int(int),
+            ValueRef::Real(real) => Value::Real(real),
+            ValueRef::Blob(blob) => Value::Blob(blob.to_vec()),
+            ValueRef::Text(text) => match (std::str::from_utf8(text), old) {
+                (Ok(text), _) => Value::Text(text.to_owned()),
+                // Unchanged: old text that is not UTF-8 was kept as a blob.
+                (Err(_), Some(Value::Blob(old))) if old == text => Value::Blob(text.to_vec()),
+                (Err(_), _) => {
+                    return Err(Error::invalid(format!(
+                        "text in table `{}` is not UTF-8: store it as a blob",
+                        self.info.name
+                    )));
+                }
+            },
+        })
+    }
+
+    fn key_of(&self, row: &Row<'_>, offset: usize) -> Result<Vec<Value>> {
+        let key = self.key.iter().map(|at| self.value(row, at + offset, None));
+        self.without_null(key.collect::<Result<_>>()?)
+    }
+
+    fn key_of_image(&self, image: &Image) -> Result<Vec<Value>> {
+        let key = self.key.iter().map(|at| image_value(self.info, image, *at));
+        self.without_null(key.collect())
+    }
+
+    fn without_null(&self, key: Vec<Value>) -> Result<Vec<Value>> {
+        if key.contains(&Value::Null) {
+            return Err(Error::invalid(format!(
+                "a row of `{}` has NULL in its primary key and cannot be told apart: declare the \
+                 key NOT NULL",
+                self.info.name
+            )));
+        }
+        Ok(key)
+    }
+
+    fn no_rowid(&self) -> Error {
+        Error::invalid(format!(
+            "rows of `{}` cannot be told apart: its columns hide the row id under all its names",
+            self.info.name
+        ))
+    }
+}
+
+/// A column of an old image. Values of a REAL column may be stored, and be defaults, as integers.
+fn image_value(info: &TableInfo, image: &Image, at: usize) -> Value {
+    let affinity = info.columns.get(at).map(|column| column.affinity);
+    match (image.get(at), affinity) {
+        #[expect(clippy::cast_precision_loss, reason = "SQLite's own conversion")]
+        (Some(Value::Int(int)), Some(Affinity::Real)) => Value::Real(*int as f64),
+        (Some(value), _) => value.clone(),
+        (None, _) => Value::Null,
+    }
+}
+
+/// Rows by key, before and after.
+#[derive(Debug, Default)]
+struct Sides {
+    old: Vec<(Vec<Value>, Vec<Value>)>,
+    new: Vec<(Vec<Value>, Vec<Value>)>,
+}
+
+impl Sides {
+    fn pair(mut self, tell: &mut dyn FnMut(RowChange)) {
+        for side in [&mut self.old, &mut self.new] {
+            side.sort_by(|(a, _), (b, _)| compare_keys(a, b));
+        }
+        let mut new = self.new.into_iter().peekable();
+        for (key, old) in self.old {
+            while let Some((key, row)) =
+                new.next_if(|(other, _)| compare_keys(other, &key) == Ordering::Less)
+            {
+                tell(RowChange { key, old: None, new: Some(row) });
+            }
+            let same = new.next_if(|(other, _)| compare_keys(other, &key) == Ordering::Equal);
+            tell(RowChange { key, old: Some(old), new: same.map(|(_, row)| row) });
+        }
+        for (key, row) in new {
+            tell(RowChange { key, old: None, new: Some(row) });
+        }
+    }
+}
+
+/// SQLite's order of keys, made strict: an integer goes before the equal float.
+fn compare_keys(a: &[Value], b: &[Value]) -> Ordering {
+    let strict = |(a, b): (&Value, &Value)| {
+        let class = |value: &Value| matches!(value, Value::Real(_));
+        a.sqlite_order(b).then_with(|| class(a).cmp(&class(b)))
+    };
+    let mut orders = a.iter().zip(b).map(strict);
+    orders.find(|order| order.is_ne()).unwrap_or_else(|| a.len().cmp(&b.len()))
+}

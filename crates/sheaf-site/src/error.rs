@@ -1,0 +1,46 @@
+//! From SQLite's errors to ours.
+//!
+//! Invariant: an error that our own VFS caused keeps its own kind and message; SQLite's result
+//! code alone would only say "disk I/O error".
+
+use rusqlite::ErrorCode;
+use sheaf_volume::{Error, ErrorKind};
+
+use crate::vfs::Failure;
+
+/// An error of ours for an error of SQLite.
+#[must_use]
+pub fn from_sqlite(error: rusqlite::Error) -> Error {
+    let kind = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => ErrorKind::Busy,
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => {
+            ErrorKind::Io
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ErrorKind::Corrupt,
+        Some(ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied) => {
+            ErrorKind::Denied
+        }
+        Some(ErrorCode::InternalMalfunction) => ErrorKind::Internal,
+        Some(ErrorCode::TooBig | ErrorCode::OutOfMemory) => ErrorKind::Limit,
+        _ => ErrorKind::Invalid,
+    };
+    Error::new(kind, error.to_string())
+}
+
+/// As [`from_sqlite`], but with the VFS's own reason where there is one.
+pub(crate) fn sqlite_detail(error: rusqlite::Error, failure: &Failure) -> Error {
+    failure.take().unwrap_or_else(|| from_sqlite(error))
+}
+
+/// As [`from_sqlite`] for an error of one of a site's own connections: with the reason that the
+/// VFS gave, where SQLite's result code cannot carry it.
+#[must_use]
+pub fn explain(connection: &rusqlite::Connection, error: rusqlite::Error) -> Error {
+    let reason: Option<String> =
+        connection.query_row("SELECT sheaf_failure()", [], |row| row.get(0)).ok().flatten();
+    let plain = from_sqlite(error);
+    match reason {
+        Some(reason) => Error::new(plain.kind(), reason),
+        None => plain,
+    }
+}

@@ -1,0 +1,310 @@
+//! Being the authority: order mutations, replay them, append the result to the log.
+//!
+//! Invariants: a batch is applied exactly once, because the row that says how far its timeline has
+//! come commits with its effects; a bad mutation is recorded and skipped and takes no other with
+//! it; nobody is answered before the append is known to be in the log. A node does this for its
+//! devices, a device that has only a bucket does it for itself.
+
+use std::collections::BTreeSet;
+
+use sheaf_volume::{
+    Applied, Commit, Draft, Error, ErrorKind, Lsn, PushMeta, Reject, RemoteLog, Result, TimelineId,
+    Verdict, VerdictRun,
+};
+
+use crate::error::from_sqlite;
+use crate::limits;
+use crate::rebase::Pass;
+use crate::replay::Outcome;
+use crate::site::Site;
+use crate::timeline::{Answer, Batch, Decided, MutationRecord, RunningHash};
+
+/// What leading a group of batches did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Led {
+    /// The commit, unless every batch was a duplicate or refused.
+    pub commit: Option<Box<Commit>>,
+    /// Commits of others that were found on the way, oldest first.
+    pub found: Vec<Commit>,
+    /// One answer per batch, in order.
+    pub answers: Vec<Answer>,
+    /// Own pending mutations that were merged with what was found.
+    pub merged: BTreeSet<u64>,
+}
+
+/// What exchanging with a bucket did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exchanged {
+    /// Commits of others taken.
+    pub pulled: usize,
+    /// Own mutations appended.
+    pub pushed: usize,
+    /// How many of them were merged with concurrent changes.
+    pub merged: usize,
+    /// How many attempts lost the race for a position.
+    pub lost: usize,
+    /// The new base.
+    pub base: Lsn,
+    /// Own mutations that were rejected, and why.
+    pub rejected: Vec<(u64, String)>,
+}
+
+/// What one pass over the batches gathers.
+#[derive(Default)]
+struct Gathered {
+    answers: Vec<Answer>,
+    applied: Vec<Applied>,
+    tables: BTreeSet<String>,
+}
+
+impl Site {
+    /// Replays batches on the newest state of the log and appends the result, trying again when
+    /// another writer was first.
+    ///
+    /// # Errors
+    /// `Conflict` when every attempt lost, `Ambiguous` or `Unavailable` when the outcome cannot be
+    /// known now: call again with the same batches, they are recognised.
+    pub fn lead(&self, batches: &[Batch], log: &dyn RemoteLog, attempts_max: u32) -> Result<Led> {
+        let (mut found, mut merged) = (Vec::new(), BTreeSet::new());
+        for _ in 0..attempts_max {
+            self.recover(log)?;
+            found.extend(self.pull_from(log, &mut merged)?);
+            let writer = self.0.volume.writer();
+            let draft = self.0.volume.rebase(writer, &[])?;
+            if let Some((commit, answers)) = self.attempt(draft, batches, log)? {
+                return Ok(Led { commit, found, answers, merged });
+            }
+        }
+        Err(Error::new(ErrorKind::Conflict, "other writers were faster every time; try again"))
+    }
+
+    /// Resolves a push that was cut short, before anything else is tried.
+    fn recover(&self, log: &dyn RemoteLog) -> Result<()> {
+        if self.0.volume.push_interrupted() {
+            self.0.volume.recover_push(&self.0.volume.writer(), log)?;
+        }
+        Ok(())
+    }
+
+    /// Takes everything the log has beyond the base.
+    fn pull_from(&self, log: &dyn RemoteLog, merged: &mut BTreeSet<u64>) -> Result<Vec<Commit>> {
+        let mut found = Vec::new();
+        loop {
+            let commits = log.pull(self.base().0)?;
+            if commits.is_empty() {
+                return Ok(found);
+            }
+            merged.extend(self.integrate(commits.clone())?.merged);
+            found.extend(commits);
+        }
+    }
+
+    fn attempt(
+        &self,
+        draft: Draft,
+        batches: &[Batch],
+        log: &dyn RemoteLog,
+    ) -> Result<Option<(Option<Box<Commit>>, Vec<Answer>)>> {
+        let (gathered, mut draft) = self.with_draft(draft, true, |pass| gather(pass, batches))?;
+        let Gathered { answers, applied, tables } = gathered;
+        if applied.is_empty() {
+            drop(draft.discard());
+            return Ok(Some((None, answers)));
+        }
+        let meta = PushMeta {
+            writer: *self.device().as_bytes(),
+            epoch: 0,
+            tables: tables.into_iter().collect(),
+            applied,
+        };
+        let Some(commit) = self.0.volume.push(&mut draft, log, meta)? else { return Ok(None) };
+        // From here on it is like anybody's commit: what is still pending is redone on top.
+        let news = self.own_news(std::slice::from_ref(&commit));
+        self.publish_rebase(draft, &news, Vec::new())?;
+        Ok(Some((Some(Box::new(commit)), answers)))
+    }
+
+    /// Bucket mode: take what is new, append the own timeline, until nothing is left to do.
+    ///
+    /// # Errors
+    /// As [`Site::lead`].
+    pub fn exchange_with_log(&self, log: &dyn RemoteLog) -> Result<Exchanged> {
+        let mut done = Exchanged::default();
+        self.recover(log)?;
+        let mut merged = BTreeSet::new();
+        done.pulled += self.pull_from(log, &mut merged)?.len();
+        while let Some(batch) = self.outbox(0, limits::LEAD_BYTES_MAX)? {
+            let led = self.lead(&[batch], log, limits::LEAD_ATTEMPTS_MAX)?;
+            done.pulled += led.found.len();
+            merged.extend(led.merged);
+            for answer in led.answers {
+                match answer {
+                    Answer::Verdicts { first_seq, verdicts, .. } => {
+                        done.pushed += verdicts.len();
+                        for (seq, (verdict, reason)) in (first_seq..).zip(verdicts) {
+                            match verdict {
+                                Verdict::Ok => {}
+                                Verdict::Merged => _ = merged.insert(seq),
+                                Verdict::Rejected => done.rejected.push((seq, reason)),
+                            }
+                        }
+                    }
+                    Answer::Fork { .. } => self.restart_timeline()?,
+                    Answer::Gap { next } => {
+                        return Err(Error::corrupt(format!(
+                            "the log expects mutation {next}, which this device has not"
+                        )));
+                    }
+                    Answer::Malformed(why) => return Err(Error::invalid(why)),
+                }
+            }
+        }
+        done.base = self.base().0;
+        done.merged = merged.len();
+        let writer = self.0.volume.writer();
+        self.tidy(writer)?;
+        Ok(done)
+    }
+
+    /// The oldest pending mutations after `after_seq`, up to about `bytes_max`, made durable here
+    /// before they are handed out.
+    ///
+    /// # Errors
+    /// `Io` when they cannot be made durable.
+    pub fn outbox(&self, after_seq: u64, bytes_max: usize) -> Result<Option<Batch>> {
+        let decided = self.decided();
+        let mut hash = decided.hash;
+        let mut mutations: Vec<MutationRecord> = Vec::new();
+        let mut bytes = 0;
+        for record in self.0.volume.timeline().into_iter().map(MutationRecord::from) {
+            if record.seq <= after_seq {
+                hash = hash.after(&record);
+                continue;
+            }
+            bytes += record.bytes.len() + limits::RECORD_OVERHEAD;
+            if !mutations.is_empty() && bytes > bytes_max {
+                break;
+            }
+            mutations.push(record);
+            if mutations.len() >= limits::BATCH_MUTATIONS_MAX {
+                break;
+            }
+        }
+        let Some(first_seq) = mutations.first().map(|record| record.seq) else { return Ok(None) };
+        self.0.volume.flush()?;
+        let (timeline, device) = (self.timeline(), self.device());
+        Ok(Some(Batch { timeline, device, first_seq, prev_hash: hash.0, mutations }))
+    }
+}
+
+fn gather(pass: &mut Pass<'_>, batches: &[Batch]) -> Result<Gathered> {
+    // Made by whoever appends first; every replica gets it with the pages.
+    pass.conn
+        .execute_batch(
+            "CREATE TABLE IF NOT EXISTS __sheaf_timelines(\
+             timeline BLOB PRIMARY KEY, seq INTEGER NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID",
+        )
+        .map_err(from_sqlite)?;
+    pass.schema_changed()?;
+    let mut gathered = Gathered::default();
+    for batch in batches {
+        let answer = pass.apply(batch, &mut gathered)?;
+        gathered.answers.push(answer);
+    }
+    Ok(gathered)
+}
+
+impl Pass<'_> {
+    fn apply(&mut self, batch: &Batch, gathered: &mut Gathered) -> Result<Answer> {
+        let known = self.applied_until(batch.timeline)?;
+        let fresh = match check(batch, known) {
+            Ok(fresh) => fresh,
+            Err(answer) => return Ok(answer),
+        };
+        let duplicates = batch.mutations.len() - fresh.len();
+        let mut verdicts = vec![(Verdict::Ok, String::new()); duplicates];
+        let mut hash = known.hash;
+        let mut rejects = Vec::new();
+        for record in fresh {
+            hash = hash.after(record);
+            let replayed = self.replay(batch.timeline, record)?;
+            gathered.tables.extend(replayed.tables);
+            verdicts.push(match replayed.outcome {
+                Outcome::Applied { merged: false } => (Verdict::Ok, String::new()),
+                Outcome::Applied { merged: true } => (Verdict::Merged, String::new()),
+                Outcome::Rejected { reason } => {
+                    let reason = limits::clip(&reason).to_owned();
+                    rejects.push(Reject { seq: record.seq, reason: reason.clone() });
+                    (Verdict::Rejected, reason)
+                }
+            });
+        }
+        if let Some(last) = fresh.last() {
+            self.record_progress(batch.timeline, last.seq, hash)?;
+            let first_seq = last.seq + 1 - fresh.len() as u64;
+            let fresh_verdicts = verdicts.iter().skip(duplicates).map(|(verdict, _)| *verdict);
+            gathered.applied.push(Applied {
+                timeline: batch.timeline,
+                first_seq,
+                running_hash: hash.0,
+                runs: run_lengths(fresh_verdicts),
+                rejects,
+            });
+        }
+        Ok(Answer::Verdicts { first_seq: batch.first_seq, verdicts, lsn: self.target })
+    }
+
+    fn record_progress(&self, timeline: TimelineId, seq: u64, hash: RunningHash) -> Result<()> {
+        let seq = i64::try_from(seq).map_err(|_| Error::invalid("sequence number too large"))?;
+        self.conn
+            .prepare_cached(
+                "INSERT INTO __sheaf_timelines(timeline, seq, hash) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT(timeline) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
+            )
+            .and_then(|mut statement| {
+                statement.execute(rusqlite::params![
+                    timeline.as_bytes().as_slice(),
+                    seq,
+                    hash.0.as_slice()
+                ])
+            })
+            .map_err(from_sqlite)?;
+        Ok(())
+    }
+}
+
+/// The part of a batch that is new, or the answer that refuses it.
+fn check(batch: &Batch, known: Decided) -> std::result::Result<&[MutationRecord], Answer> {
+    let next = known.seq + 1;
+    let numbers = batch.mutations.iter().map(|record| record.seq);
+    let expected = (batch.first_seq..).take(batch.mutations.len());
+    if batch.first_seq == 0 || batch.mutations.is_empty() || !numbers.eq(expected) {
+        return Err(Answer::Malformed("the mutations of a batch must be numbered in order".into()));
+    }
+    if batch.first_seq > next {
+        return Err(Answer::Gap { next });
+    }
+    let mut hash = RunningHash(batch.prev_hash);
+    if batch.first_seq == next && hash != known.hash {
+        return Err(Answer::Fork { next });
+    }
+    for record in batch.mutations.iter().take_while(|record| record.seq <= known.seq) {
+        hash = hash.after(record);
+        if record.seq == known.seq && hash != known.hash {
+            return Err(Answer::Fork { next });
+        }
+    }
+    let duplicates = usize::try_from(next - batch.first_seq).unwrap_or(usize::MAX);
+    Ok(batch.mutations.get(duplicates..).unwrap_or_default())
+}
+
+fn run_lengths(verdicts: impl Iterator<Item = Verdict>) -> Vec<VerdictRun> {
+    let mut runs: Vec<VerdictRun> = Vec::new();
+    for verdict in verdicts {
+        match runs.last_mut() {
+            Some(run) if run.verdict == verdict => run.count += 1,
+            _ => runs.push(VerdictRun { verdict, count: 1 }),
+        }
+    }
+    runs
+}

@@ -1,0 +1,39 @@
+//! The logical layer of Sheaf: ordinary SQLite over a volume, with capture, timeline, replay,
+//! rebase and merge.
+//!
+//! A [`Site`] gives ordinary `rusqlite` connections. What they commit becomes a mutation on this
+//! device's timeline, in the same atomic record as its pages. [`Site::integrate`] moves the site
+//! forward to what others did and redoes the timeline on top; [`Site::lead`] orders mutations and
+//! appends the result to the log.
+//!
+//! Synchronous like the layer below: it opens no socket, spawns no thread, reads no clock.
+
+mod capture;
+mod clock;
+mod error;
+mod lead;
+pub mod limits;
+mod mutation;
+mod mutator;
+mod opstream;
+mod rebase;
+mod replay;
+mod schema;
+mod sink;
+mod site;
+mod status;
+mod timeline;
+mod transfer;
+mod value;
+mod vfs;
+
+pub use error::{explain, from_sqlite};
+pub use lead::{Exchanged, Led};
+pub use mutation::{Body, Change, Mutation, Op};
+pub use rebase::Integrated;
+pub use rusqlite;
+pub use sheaf_volume::{Error, ErrorKind, Result};
+pub use site::{Site, SiteIds, SiteOptions, View};
+pub use status::{PendingInfo, RejectedInfo, Status};
+pub use timeline::{Answer, Batch, MutationRecord, RunningHash};
+pub use transfer::Imported;

@@ -1,0 +1,57 @@
+//! Every bound of this crate that guards outside bytes, with its reason.
+
+use sheaf_volume::{Error, ErrorKind, Result};
+
+/// Bytes of one encoded mutation: what a node holds in memory per author at the least.
+pub const MUTATION_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Row operations in one mutation: bounds the work inside one savepoint.
+pub const MUTATION_OPS_MAX: usize = 1_000_000;
+/// Columns one operation may name, and columns of one key: SQLite's own default.
+pub const COLUMNS_MAX: usize = 2_000;
+/// Bytes in the name of a table, column, argument or mutator.
+pub const NAME_BYTES_MAX: usize = 1_024;
+/// Bytes all names of one decoded mutation may take: a dictionary index of three bytes may stand
+/// for a long name, so the names would otherwise outgrow the stream a hundredfold.
+pub const NAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of SQL in one schema change or one mutator script.
+pub const SQL_BYTES_MAX: usize = 1024 * 1024;
+/// Arguments of one call; SQLite binds no more than 32,766 in one statement.
+pub const CALL_ARGS_MAX: usize = 1_000;
+/// Statements of one mutator script: bounds what a call makes every replica do.
+pub const SCRIPT_STATEMENTS_MAX: usize = 1_000;
+/// Bytes one call of `randomblob` may ask for.
+pub const RANDOM_BYTES_MAX: usize = 1024 * 1024;
+/// Characters of a text value that a message for people quotes.
+pub const QUOTED_CHARS_MAX: usize = 40;
+/// Bytes of a rejection's reason, as the commit log limits it.
+pub const REASON_BYTES_MAX: usize = 4_096;
+/// Mutations in one batch: bounds what one replay holds in memory and one commit lists.
+pub const BATCH_MUTATIONS_MAX: usize = 10_000;
+/// Bytes a mutation takes on the wire beside its op stream, about.
+pub const RECORD_OVERHEAD: usize = 32;
+/// Bytes of mutations one append takes: small enough that a lost race is cheap to redo.
+pub const LEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Appends tried before the caller is told that others are always faster.
+pub const LEAD_ATTEMPTS_MAX: u32 = 16;
+
+/// Refuses a mutation that would be refused everywhere.
+///
+/// # Errors
+/// `Limit` beyond [`MUTATION_BYTES_MAX`].
+pub fn check_mutation(bytes: usize) -> Result<()> {
+    if bytes <= MUTATION_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Limit,
+        format!("the transaction is too large: {bytes} bytes, at most {MUTATION_BYTES_MAX}"),
+    ))
+}
+
+/// A reason, cut to what the log takes.
+#[must_use]
+pub fn clip(reason: &str) -> &str {
+    reason.get(..reason.floor_char_boundary(REASON_BYTES_MAX)).unwrap_or(reason)
+}
+/// Bytes of rows in one transaction of an import: far below what a push may carry.
+pub const IMPORT_BYTES: usize = 256 * 1024;

@@ -1,0 +1,431 @@
+//! Forward to a newer base: drop the drafts, take what the log says, redo the timeline on top.
+//!
+//! Invariants: readers see the state before or the state after; mutations the log has decided are
+//! dropped first, so nothing is applied twice; every redo re-captures, so a later merge starts
+//! from what this one met; a prediction that fails is skipped in the local view and kept on the
+//! timeline until the log decides.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use sheaf_volume::{
+    Commit, Draft, Error, ErrorKind, Lsn, PageIdx, RemoteHead, Result, TimelineId, Verdict,
+    WriterGuard,
+};
+
+use crate::capture::Capture;
+use crate::clock;
+use crate::error::from_sqlite;
+use crate::replay::{Outcome, Remap, ReplayContext, Replayed, replay};
+use crate::site::{ATTR_DECIDED, ATTR_TIMELINE, Site, SiteIds, lock};
+use crate::status::rejected_attr;
+use crate::timeline::{Decided, MutationRecord, RunningHash};
+use crate::vfs::{DraftSlot, Failure, FileView, SCHEMA_COOKIE, read_u32};
+
+/// How far the schema cookie shown to connections jumps when a schema change was dropped: more
+/// than any one history changes its schema.
+const SCHEMA_BIAS_STEP: u32 = 1 << 16;
+
+/// The connection that redoes mutations; kept between rebases.
+pub(crate) struct RebaseConnection {
+    conn: Connection,
+    slot: Arc<DraftSlot>,
+    capture: Capture,
+    failure: Arc<Failure>,
+    /// Schema cookie and bias that the capture has noted.
+    noted: Option<(u32, u32)>,
+}
+
+/// One write transaction on a draft, with what replaying needs.
+pub(crate) struct Pass<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) conn: &'a Connection,
+    capture: &'a Capture,
+    remap: Remap,
+    /// The position the draft becomes when it is appended next.
+    pub(crate) target: Lsn,
+    authority: bool,
+}
+
+/// What a pull did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Integrated {
+    /// The new base.
+    pub base: Lsn,
+    /// Own mutations that the log decided, with its position and verdict.
+    pub confirmed: Vec<(u64, Lsn, Verdict)>,
+    /// Those of them that were rejected, and why.
+    pub rejected: Vec<(u64, String)>,
+    /// Mutations redone on the new base.
+    pub replayed: usize,
+    /// Those of them that fail there for now.
+    pub unpredicted: usize,
+    /// Those of them that were merged with what others did.
+    pub merged: Vec<u64>,
+}
+
+/// What the commits of a pull say about one's own timeline.
+#[derive(Default)]
+pub(crate) struct OwnNews {
+    pub(crate) decided: Decided,
+    pub(crate) confirmed: Vec<(u64, Lsn, Verdict)>,
+    pub(crate) rejected: BTreeMap<u64, String>,
+    /// The log has other mutations under this timeline's numbers: this replica was restored from
+    /// a backup, or copied.
+    pub(crate) forked: bool,
+}
+
+/// What redoing a timeline did.
+#[derive(Default)]
+struct Redone {
+    replayed: usize,
+    unpredicted: usize,
+    merged: Vec<u64>,
+}
+
+impl Site {
+    /// Takes commits that follow the base, in order, and redoes the timeline on top, as one step.
+    /// Commits at or below the base are skipped.
+    ///
+    /// # Errors
+    /// `Corrupt` when the commits do not continue this replica's log; `Unavailable` when a page
+    /// that a redo needs cannot be fetched. Nothing is changed then.
+    pub fn integrate(&self, commits: Vec<Commit>) -> Result<Integrated> {
+        let writer = self.0.volume.writer();
+        let base = self.base().0;
+        let commits: Vec<Commit> = commits.into_iter().filter(|c| c.lsn > base).collect();
+        if commits.is_empty() {
+            return Ok(Integrated { base, ..Integrated::default() });
+        }
+        let news = self.own_news(&commits);
+        let draft = self.0.volume.rebase(writer, &commits)?;
+        self.publish_rebase(draft, &news, Vec::new())
+    }
+
+    /// First contact with a site that is elsewhere already: takes its ids and newest state, every
+    /// page pending, and redoes the timeline on top. Does nothing when this replica has a base.
+    ///
+    /// # Errors
+    /// `Invalid` when this replica belongs to another site.
+    pub fn adopt(&self, ids: SiteIds, head: RemoteHead) -> Result<()> {
+        let same = self.ids().volume == ids.volume;
+        if same && (self.base().0 != Lsn::ZERO || head.lsn == Lsn::ZERO) {
+            return Ok(());
+        }
+        let writer = self.0.volume.writer();
+        let draft = self.0.volume.adopt(writer, ids.volume, head)?;
+        let news = OwnNews { decided: self.decided(), ..OwnNews::default() };
+        self.publish_rebase(draft, &news, vec![Self::site_attr(ids.site)]).map(|_| ())
+    }
+
+    /// Gives the pending mutations new numbers on a new timeline, because the old one's numbers
+    /// were used before under other mutations (this replica was restored from a backup).
+    ///
+    /// # Errors
+    /// As [`Site::integrate`].
+    pub fn restart_timeline(&self) -> Result<()> {
+        let writer = self.0.volume.writer();
+        let draft = self.0.volume.rebase(writer, &[])?;
+        let pending = self.0.volume.timeline().into_iter().map(MutationRecord::from).collect();
+        self.publish_renumbered(draft, pending, Vec::new()).map(|_| ())
+    }
+
+    /// Redoes `pending` under new numbers on a new timeline.
+    fn publish_renumbered(
+        &self,
+        draft: Draft,
+        pending: Vec<MutationRecord>,
+        mut attrs: Vec<(String, Option<Bytes>)>,
+    ) -> Result<Redone> {
+        let id = TimelineId::mint(&*self.0.env);
+        attrs.push((ATTR_TIMELINE.to_owned(), Some(id.as_bytes().to_vec().into())));
+        attrs.push((ATTR_DECIDED.to_owned(), Some(Decided::default().encode())));
+        let renumber = |(seq, record)| MutationRecord { seq, ..record };
+        let renumbered = (1..).zip(pending).map(renumber).collect();
+        // The new timeline is not in any base, so nothing of it can have been applied.
+        let applied = Decided { seq: u64::MAX, ..Decided::default() };
+        self.publish_pending(draft, renumbered, applied, attrs)
+    }
+
+    pub(crate) fn own_news(&self, commits: &[Commit]) -> OwnNews {
+        let timeline = self.timeline();
+        let mut news = OwnNews { decided: self.decided(), ..OwnNews::default() };
+        let pending: Vec<MutationRecord> =
+            self.0.volume.timeline().into_iter().map(MutationRecord::from).collect();
+        for commit in commits {
+            for applied in commit.applied.iter().filter(|a| a.timeline == timeline) {
+                let decided =
+                    Decided { seq: applied.end_seq() - 1, hash: RunningHash(applied.running_hash) };
+                if decided.seq <= news.decided.seq {
+                    continue;
+                }
+                if !continues(news.decided, decided, &pending) {
+                    news.forked = true;
+                    return news;
+                }
+                let verdicts = applied.verdicts();
+                news.confirmed.extend(verdicts.map(|(seq, verdict)| (seq, commit.lsn, verdict)));
+                let rejects = applied.rejects.iter().map(|r| (r.seq, r.reason.clone()));
+                news.rejected.extend(rejects);
+                news.decided = decided;
+            }
+        }
+        news
+    }
+
+    /// Attributes that record what the log decided about own mutations.
+    fn news_attrs(&self, news: &OwnNews) -> Vec<(String, Option<Bytes>)> {
+        let mut attrs = vec![(ATTR_DECIDED.to_owned(), Some(news.decided.encode()))];
+        let pending = self.0.volume.timeline();
+        for mutation in pending {
+            if let Some(reason) = news.rejected.get(&mutation.seq) {
+                attrs.push(rejected_attr(&MutationRecord::from(mutation), reason));
+            }
+        }
+        attrs
+    }
+
+    pub(crate) fn publish_rebase(
+        &self,
+        draft: Draft,
+        news: &OwnNews,
+        extra: Vec<(String, Option<Bytes>)>,
+    ) -> Result<Integrated> {
+        let mut attrs = self.news_attrs(news);
+        attrs.extend(extra);
+        let remaining: Vec<MutationRecord> = self
+            .0
+            .volume
+            .timeline()
+            .into_iter()
+            .map(MutationRecord::from)
+            .filter(|record| record.seq > news.decided.seq)
+            .collect();
+        let base = draft.base_lsn();
+        let redone = if news.forked {
+            self.publish_renumbered(draft, remaining, attrs)?
+        } else {
+            self.publish_pending(draft, remaining, news.decided, attrs)?
+        };
+        Ok(Integrated {
+            base,
+            confirmed: news.confirmed.clone(),
+            rejected: news.rejected.iter().map(|(seq, why)| (*seq, why.clone())).collect(),
+            replayed: redone.replayed,
+            unpredicted: redone.unpredicted,
+            merged: redone.merged,
+        })
+    }
+
+    /// Redoes `pending` as a prediction and publishes; how many were redone, how many fail.
+    fn publish_pending(
+        &self,
+        draft: Draft,
+        mut pending: Vec<MutationRecord>,
+        decided: Decided,
+        mut attrs: Vec<(String, Option<Bytes>)>,
+    ) -> Result<Redone> {
+        let before = self.cookies()?;
+        if pending.is_empty() {
+            drop(draft.publish(Vec::new(), attrs)?);
+            self.after_publish(before);
+            return Ok(Redone::default());
+        }
+        let (mut redone, draft) = self.with_draft(draft, false, |pass| {
+            // First contact skips the commits that would have told: the base itself knows.
+            let known = pass.applied_until(self.timeline())?;
+            if known.seq > decided.seq {
+                pending.retain(|record| record.seq > known.seq);
+                attrs.push((ATTR_DECIDED.to_owned(), Some(known.encode())));
+            }
+            let mut redone = Redone::default();
+            for record in &mut pending {
+                let replayed = pass.replay(self.timeline(), record)?;
+                match replayed.outcome {
+                    Outcome::Applied { merged: true } => redone.merged.push(record.seq),
+                    Outcome::Applied { merged: false } => {}
+                    Outcome::Rejected { .. } => redone.unpredicted += 1,
+                }
+                if let Some(body) = replayed.recaptured {
+                    *record = record.recaptured(Lsn(pass.target.0 - 1), &body);
+                }
+            }
+            Ok(redone)
+        })?;
+        redone.replayed = pending.len();
+        drop(draft.publish(pending.into_iter().map(Into::into).collect(), attrs)?);
+        self.after_publish(before);
+        Ok(redone)
+    }
+
+    /// Schema cookies of the base and the head.
+    fn cookies(&self) -> Result<(u32, u32)> {
+        let volume = &self.0.volume;
+        let cookie = |page: sheaf_volume::Page| read_u32(&page, SCHEMA_COOKIE);
+        if volume.is_timeline_empty() {
+            // No drafts: do not fetch page 1 only to learn that the cookies are equal.
+            return Ok((0, 0));
+        }
+        let base = cookie(volume.global().page(PageIdx::FIRST)?);
+        Ok((base, cookie(volume.head().page(PageIdx::FIRST)?)))
+    }
+
+    /// When drafts had changed the schema, the redone history may have another schema under the
+    /// same cookie; SQLite must not take its old one for valid.
+    fn after_publish(&self, (base, head): (u32, u32)) {
+        if base != head {
+            self.0.schema_bias.fetch_add(SCHEMA_BIAS_STEP, Ordering::AcqRel);
+        }
+    }
+
+    /// Runs `f` in a write transaction on a rebase draft; gives the draft back with its changes.
+    pub(crate) fn with_draft<T>(
+        &self,
+        mut draft: Draft,
+        authority: bool,
+        f: impl FnOnce(&mut Pass<'_>) -> Result<T>,
+    ) -> Result<(T, Draft)> {
+        let mut kept = lock(&self.0.rebase);
+        let mut rebase = match kept.take() {
+            Some(rebase) => rebase,
+            None => self.open_rebase()?,
+        };
+        let target = draft.base_lsn().next();
+        let cookie = read_u32(&*draft.page(PageIdx::FIRST)?, SCHEMA_COOKIE);
+        let schema = (cookie, self.0.schema_bias.load(Ordering::Acquire));
+        *rebase.slot.lock() = Some(draft);
+        let site = self;
+        let result = (|| {
+            rebase.conn.execute_batch("BEGIN IMMEDIATE").map_err(from_sqlite)?;
+            if rebase.noted != Some(schema) {
+                rebase.capture.note_schema(&rebase.conn)?;
+            }
+            rebase.capture.clear();
+            let (conn, capture) = (&rebase.conn, &rebase.capture);
+            let remap = Remap::default();
+            let value = f(&mut Pass { site, conn, capture, remap, target, authority })?;
+            rebase.conn.execute_batch("COMMIT").map_err(from_sqlite)?;
+            Ok(value)
+        })();
+        let detail = rebase.failure.take();
+        let draft = rebase.slot.lock().take();
+        rebase.capture.clear();
+        match (result, draft) {
+            (Ok(value), Some(mut draft)) => {
+                // Noted again when the schema has moved on, also by this very transaction.
+                rebase.noted = None;
+                let after = read_u32(&*draft.page(PageIdx::FIRST)?, SCHEMA_COOKIE);
+                if after == schema.0 {
+                    rebase.noted = Some(schema);
+                }
+                *kept = Some(rebase);
+                draft.drop_if_unchanged(PageIdx::FIRST)?;
+                Ok((value, draft))
+            }
+            (Ok(_), None) => Err(Error::new(ErrorKind::Internal, "the draft was lost")),
+            // The connection is dropped with its transaction, and the draft with it.
+            (Err(e), _) => Err(detail.unwrap_or(e)),
+        }
+    }
+
+    fn open_rebase(&self) -> Result<RebaseConnection> {
+        let slot: Arc<DraftSlot> = Arc::default();
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let (mut conn, failure) = self.open_file(FileView::Rebase(Arc::clone(&slot)), flags)?;
+        let capture = Capture::install(&mut conn)?;
+        Ok(RebaseConnection { conn, slot, capture, failure, noted: None })
+    }
+
+    /// Ends a step that held the writer, folding the local log when nothing is open.
+    pub(crate) fn tidy(&self, writer: WriterGuard) -> Result<()> {
+        if self.0.volume.is_idle() {
+            self.0.volume.checkpoint(&writer)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether what the log has applied beyond `known` are this device's own mutations, as far as it
+/// still has them.
+fn continues(known: Decided, applied: Decided, pending: &[MutationRecord]) -> bool {
+    let mut hash = known.hash;
+    for record in pending.iter().filter(|record| record.seq > known.seq) {
+        hash = hash.after(record);
+        if record.seq == applied.seq {
+            return hash == applied.hash;
+        }
+    }
+    // The log knows more numbers than this replica: it has nothing of its own left to lose.
+    pending.iter().all(|record| record.seq <= known.seq)
+}
+
+impl Pass<'_> {
+    /// To be called after a schema change that is nobody's mutation.
+    pub(crate) fn schema_changed(&self) -> Result<()> {
+        self.capture.clear();
+        self.capture.note_schema(self.conn)
+    }
+
+    /// Redoes one mutation in a savepoint.
+    pub(crate) fn replay(
+        &mut self,
+        timeline: TimelineId,
+        record: &MutationRecord,
+    ) -> Result<Replayed> {
+        let mutation = match record.mutation() {
+            Ok(mutation) => mutation,
+            // Decided like any other bad mutation, so that it does not block the timeline.
+            Err(e) if e.kind() != ErrorKind::Unsupported => {
+                let reason = format!("the mutation is malformed: {e}");
+                let outcome = Outcome::Rejected { reason };
+                return Ok(Replayed { outcome, recaptured: None, tables: Vec::new() });
+            }
+            Err(e) => return Err(e),
+        };
+        let context = ReplayContext {
+            timeline,
+            seq: record.seq,
+            base: record.base,
+            target: self.target,
+            authority: self.authority,
+            device: self.site.device(),
+            time_ms: record.time_ms,
+        };
+        clock::with_time(record.time_ms, || {
+            replay(self.conn, self.capture, &context, &mut self.remap, &mutation)
+        })
+    }
+
+    /// How far the state below has applied a timeline.
+    pub(crate) fn applied_until(&self, timeline: TimelineId) -> Result<Decided> {
+        let has_table = self
+            .conn
+            .prepare_cached(
+                "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '__sheaf_timelines'",
+            )
+            .and_then(|mut statement| statement.exists([]))
+            .map_err(from_sqlite)?;
+        if !has_table {
+            return Ok(Decided::default());
+        }
+        let row: Option<(i64, Vec<u8>)> = self
+            .conn
+            .prepare_cached("SELECT seq, hash FROM __sheaf_timelines WHERE timeline = ?1")
+            .and_then(|mut statement| {
+                statement
+                    .query_row([timeline.as_bytes().as_slice()], |row| {
+                        Ok((row.get(0)?, row.get(1)?))
+                    })
+                    .optional()
+            })
+            .map_err(from_sqlite)?;
+        let Some((seq, hash)) = row else { return Ok(Decided::default()) };
+        let wrong = || Error::corrupt("the table of timelines holds a wrong row");
+        let seq = u64::try_from(seq).map_err(|_| wrong())?;
+        let hash = RunningHash(hash.try_into().map_err(|_| wrong())?);
+        Ok(Decided { seq, hash })
+    }
+}

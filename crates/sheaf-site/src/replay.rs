@@ -1,0 +1,302 @@
+//! Replay: one mutation, applied to the state the log has reached.
+//!
+//! The authority replays to decide, a device replays to predict; both run this code.
+//!
+//! Invariants: a mutation is applied whole or not at all (a savepoint around each); a failure
+//! that lies in the mutation is a rejection and never stops the others; a failure that lies in
+//! the machine is an error and stops everything. The connection's switches (triggers, foreign
+//! keys) are as before when it returns. Leaves out ordering and duplicates: see the callers.
+
+use rusqlite::{Connection, config::DbConfig};
+use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, Result, TimelineId};
+
+use crate::{
+    capture::Capture,
+    limits,
+    mutation::{Body, Mutation, Op},
+    mutator,
+};
+
+mod ddl;
+pub(crate) mod failure;
+mod ffi;
+mod foreign;
+mod fts;
+mod remap;
+mod rows;
+pub(crate) mod sqltext;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use failure::Failure;
+use remap::Ids;
+use rows::Rows;
+use table::Tables;
+
+/// Whose mutation is replayed, onto what.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplayContext {
+    /// The mutation's timeline.
+    pub timeline: TimelineId,
+    /// Its number there.
+    pub seq: u64,
+    /// The state its author made it on.
+    pub base: Lsn,
+    /// The position this replay will have in the log.
+    pub target: Lsn,
+    /// Whether the result goes into the log; otherwise it is a prediction.
+    pub authority: bool,
+    /// The device that made it.
+    pub device: DeviceId,
+    /// When it was made, by its author's clock.
+    pub time_ms: u64,
+}
+
+/// What became of one mutation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its effects stand.
+    Applied {
+        /// Whether they differ from what its author saw, because somebody else was first.
+        merged: bool,
+    },
+    /// It has no effects.
+    Rejected {
+        /// For people.
+        reason: String,
+    },
+}
+
+/// The result of replaying one mutation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replayed {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The same intent as captured on the state it met here (possibly with nothing left to do).
+    /// None if it stays as it was: a call, or a rejected mutation.
+    pub recaptured: Option<Mutation>,
+    /// The tables it touched, sorted.
+    pub tables: Vec<String>,
+}
+
+/// What the replays of one transaction share: ids that had to change, and what is known of the
+/// tables. A new transaction starts with a new one.
+#[derive(Debug, Default)]
+pub struct Remap {
+    ids: Ids,
+    tables: Tables,
+    /// The schema that `tables` describe.
+    schema_version: i64,
+}
+
+/// Replays one mutation on a connection that is inside a write transaction.
+///
+/// The capture must have noted the schema in which the transaction began. It notes the new one
+/// where a mutation changes it, and is clear afterwards.
+///
+/// # Errors
+/// Only for failures of the machine (`Io`, `Busy`, `Corrupt`, `Internal`): the transaction must
+/// then be rolled back. Everything else is [`Outcome::Rejected`].
+pub fn replay(
+    conn: &Connection,
+    capture: &Capture,
+    ctx: &ReplayContext,
+    remap: &mut Remap,
+    mutation: &Mutation,
+) -> Result<Replayed> {
+    let _restore = Restore { conn, switches: Switches::read(conn)? };
+    capture.clear();
+    let version = schema_version(conn).map_err(broken)?;
+    if version != remap.schema_version {
+        remap.tables.forget();
+    }
+    conn.execute_batch("SAVEPOINT sheaf_replay").map_err(broken)?;
+    let mut step = Step { conn, capture, ctx, remap, has_new_schema: false };
+    let applied = step.apply(mutation);
+    let has_new_schema = step.has_new_schema;
+    if conn.is_autocommit() {
+        // Nothing of the batch is left, so nothing may be reported as applied.
+        return Err(match applied {
+            Err(Failure::Abort(error)) => error,
+            _ => Error::new(ErrorKind::Internal, "a mutation ended the transaction it ran in"),
+        });
+    }
+    let replayed = match applied {
+        Ok(replayed) => replayed,
+        Err(Failure::Abort(error)) => return Err(error),
+        Err(Failure::Reject { reason, .. }) => {
+            conn.execute_batch("ROLLBACK TO sheaf_replay").map_err(broken)?;
+            remap.ids.undo();
+            remap.tables.forget();
+            let reason = limits::clip(&reason).to_owned();
+            let outcome = Outcome::Rejected { reason };
+            Replayed { outcome, recaptured: None, tables: Vec::new() }
+        }
+    };
+    conn.execute_batch("RELEASE sheaf_replay").map_err(broken)?;
+    capture.clear();
+    remap.schema_version = schema_version(conn).map_err(broken)?;
+    if has_new_schema || remap.schema_version != version {
+        capture.note_schema(conn)?;
+    }
+    Ok(replayed)
+}
+
+/// One mutation inside its savepoint.
+struct Step<'a> {
+    conn: &'a Connection,
+    capture: &'a Capture,
+    ctx: &'a ReplayContext,
+    remap: &'a mut Remap,
+    has_new_schema: bool,
+}
+
+impl Step<'_> {
+    fn apply(&mut self, mutation: &Mutation) -> Result<Replayed, Failure> {
+        self.remap.ids.load(self.conn, self.ctx.timeline)?;
+        match &mutation.body {
+            Body::Rows(ops) => {
+                Switches { triggers: false, foreign_keys: mutation.foreign_keys }.set(self.conn)?;
+                defer_foreign_keys(self.conn, true)?;
+                self.rows(mutation, ops)
+            }
+            Body::Call { name, args, seed, time_ms } => {
+                Switches { triggers: true, foreign_keys: mutation.foreign_keys }.set(self.conn)?;
+                defer_foreign_keys(self.conn, false)?;
+                let call = mutator::Call { name, args, seed, time_ms: *time_ms };
+                mutator::run(self.conn, self.ctx, &call)?;
+                // It may have changed the rules, which are rows.
+                self.remap.tables.forget();
+                foreign::settle(self.conn, &mut self.remap.tables, &[], &[])?;
+                let outcome = Outcome::Applied { merged: false };
+                Ok(Replayed { outcome, recaptured: None, tables: self.capture.tables() })
+            }
+        }
+    }
+
+    fn rows(&mut self, mutation: &Mutation, ops: &[Op]) -> Result<Replayed, Failure> {
+        let mut schema = Vec::new();
+        for op in ops {
+            if let Op::Ddl { sql } = op
+                && ddl::apply(self.conn, sql)?
+            {
+                schema.push(op.clone());
+                self.remap.tables.forget();
+                self.has_new_schema = true;
+            }
+        }
+        let Remap { ids, tables, .. } = &mut *self.remap;
+        let mut rows = Rows::new(self.conn, self.ctx, tables, ids);
+        rows.apply(ops)?;
+        let Rows { written, mut touched, uncaptured, is_merged, .. } = rows;
+        let is_settled = foreign::settle(self.conn, tables, &written, &touched)?;
+        if touched.iter().any(|table| table.eq_ignore_ascii_case("__sheaf_rules")) {
+            tables.forget();
+        }
+        // Cascades touch tables that no operation names.
+        touched.extend(self.capture.tables());
+        touched.sort();
+        touched.dedup();
+        let captured = match self.capture.finish(self.conn) {
+            Ok(captured) => captured,
+            Err(error) if error.kind() == ErrorKind::Invalid => {
+                return Err(Failure::reject(error.to_string()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        fts::refresh(self.conn, tables, &touched)?;
+        Ok(Replayed {
+            outcome: Outcome::Applied { merged: is_merged || is_settled },
+            recaptured: Some(recapture(mutation, schema, captured, uncaptured)),
+            tables: touched,
+        })
+    }
+}
+
+/// Puts the connection's switches back, however a replay ends.
+struct Restore<'c> {
+    conn: &'c Connection,
+    switches: Switches,
+}
+
+impl Drop for Restore<'_> {
+    fn drop(&mut self) {
+        // Failing here means the handle itself is unusable, which its next use will report.
+        self.switches.set(self.conn).ok();
+    }
+}
+
+fn schema_version(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.prepare_cached("PRAGMA main.schema_version")?.query_row([], |row| row.get(0))
+}
+
+/// SQLite compiles all statements again after this pragma, so it is not set in vain. It ends with
+/// the transaction by itself.
+fn defer_foreign_keys(conn: &Connection, is_deferred: bool) -> Result<(), Failure> {
+    let now: bool =
+        conn.prepare_cached("PRAGMA defer_foreign_keys")?.query_row([], |row| row.get(0))?;
+    if now != is_deferred {
+        let value = if is_deferred { "ON" } else { "OFF" };
+        conn.execute_batch(&format!("PRAGMA defer_foreign_keys = {value}"))?;
+    }
+    Ok(())
+}
+
+/// The mutation as it would be captured now: schema changes that were still to do, then the net
+/// row changes, then rows of virtual tables, which no capture sees.
+fn recapture(
+    mutation: &Mutation,
+    schema: Vec<Op>,
+    captured: Option<Mutation>,
+    uncaptured: Vec<Op>,
+) -> Mutation {
+    let mut ops = schema;
+    if let Some(Mutation { body: Body::Rows(rows), .. }) = captured {
+        ops.extend(rows.into_iter().filter(|op| op.table().is_some()));
+    }
+    let seen = ops.len();
+    for op in uncaptured {
+        if !ops.iter().take(seen).any(|known| known.table() == op.table()) {
+            ops.push(op);
+        }
+    }
+    Mutation { body: Body::Rows(ops), foreign_keys: mutation.foreign_keys }
+}
+
+fn broken(error: rusqlite::Error) -> Error {
+    match Failure::from(error) {
+        Failure::Abort(error) => error,
+        Failure::Reject { reason, .. } => Error::new(ErrorKind::Internal, reason),
+    }
+}
+
+/// The connection's settings that replay changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Switches {
+    triggers: bool,
+    foreign_keys: bool,
+}
+
+impl Switches {
+    fn read(conn: &Connection) -> Result<Self> {
+        Ok(Self {
+            triggers: conn.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER).map_err(broken)?,
+            foreign_keys: conn.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY).map_err(broken)?,
+        })
+    }
+
+    /// Each change makes SQLite compile all its statements again, so none is made in vain.
+    fn set(self, conn: &Connection) -> Result<()> {
+        let now = Self::read(conn)?;
+        if now.triggers != self.triggers {
+            conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, self.triggers)
+                .map_err(broken)?;
+        }
+        if now.foreign_keys != self.foreign_keys {
+            conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, self.foreign_keys)
+                .map_err(broken)?;
+        }
+        Ok(())
+    }
+}

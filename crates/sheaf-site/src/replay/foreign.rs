@@ -1,0 +1,117 @@
+//! Foreign keys at the end of a mutation.
+//!
+//! Invariant: a child whose parent was deleted meanwhile follows the action its schema declares
+//! for exactly that (CASCADE: the child goes; SET NULL: the reference goes); without one the
+//! mutation is rejected, and the message names a row.
+
+use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
+use sheaf_merge::Value;
+
+use super::{
+    failure::Failure,
+    ffi::has_open_foreign_keys,
+    rows::{key_condition, read_row},
+    table::{ForeignKey, Table, Tables},
+};
+use crate::value::{Bind, ident, quote_key};
+
+/// A row that a mutation wrote.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    pub(super) table: String,
+    pub(super) key: Vec<Value>,
+}
+
+/// Settles orphans among the written rows. Returns whether any row was changed for that.
+pub(super) fn settle(
+    conn: &Connection,
+    tables: &mut Tables,
+    written: &[Written],
+    touched: &[String],
+) -> Result<bool, Failure> {
+    if !has_open_foreign_keys(conn)? {
+        return Ok(false);
+    }
+    let mut is_merged = false;
+    for Written { table, key } in written {
+        let table = tables.get(conn, table)?;
+        for foreign in &table.foreign_keys {
+            is_merged |= settle_row(conn, &table, key, foreign)?;
+        }
+    }
+    if has_open_foreign_keys(conn)? {
+        return Err(Failure::reject(describe(conn, touched)?));
+    }
+    Ok(is_merged)
+}
+
+fn settle_row(
+    conn: &Connection,
+    table: &Table,
+    key: &[Value],
+    foreign: &ForeignKey,
+) -> Result<bool, Failure> {
+    let from: Vec<&str> = foreign.from.iter().map(String::as_str).collect();
+    let Some(values) = read_row(conn, table, key, &from)? else {
+        return Ok(false);
+    };
+    if from.is_empty() || values.contains(&Value::Null) || has_parent(conn, foreign, &values)? {
+        return Ok(false);
+    }
+    let (name, condition) = (ident(&table.name), key_condition(table, 1));
+    let sql = match foreign.on_delete.as_str() {
+        "CASCADE" => format!("DELETE FROM main.{name} WHERE {condition}"),
+        "SET NULL" => {
+            let nulls: Vec<String> = from.iter().map(|c| format!("{} = NULL", ident(c))).collect();
+            format!("UPDATE OR ABORT main.{name} SET {} WHERE {condition}", nulls.join(", "))
+        }
+        _ => {
+            let reason =
+                format!("refers to {} {}, which is gone", foreign.parent, quote_key(&values));
+            return Err(Failure::reject(reason).at(&table.name, key));
+        }
+    };
+    conn.prepare_cached(&sql)?.execute(params_from_iter(key.iter().map(Bind)))?;
+    Ok(true)
+}
+
+fn has_parent(conn: &Connection, foreign: &ForeignKey, values: &[Value]) -> Result<bool, Failure> {
+    let condition: Vec<String> =
+        foreign.to.iter().zip(1..).map(|(to, i)| format!("{} = ?{i}", ident(to))).collect();
+    let sql =
+        format!("SELECT 1 FROM main.{} WHERE {}", ident(&foreign.parent), condition.join(" AND "));
+    let found = conn
+        .prepare_cached(&sql)?
+        .query_row(params_from_iter(values.iter().map(Bind)), |_| Ok(()))
+        .optional()?;
+    Ok(found.is_some())
+}
+
+/// Finds a row to name: in the touched tables, and in those that refer to them.
+fn describe(conn: &Connection, touched: &[String]) -> Result<String, Failure> {
+    let mut statement = conn.prepare_cached(
+        "SELECT l.name FROM pragma_table_list AS l WHERE l.schema = 'main' AND l.type = 'table'
+         AND (l.name = ?1 COLLATE NOCASE OR EXISTS
+           (SELECT 1 FROM pragma_foreign_key_list(l.name, 'main') AS f
+            WHERE f.\"table\" = ?1 COLLATE NOCASE)) ORDER BY l.name",
+    )?;
+    for table in touched {
+        let children: Vec<String> =
+            statement.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        for child in children {
+            let found = conn
+                .prepare_cached("SELECT rowid, parent FROM pragma_foreign_key_check(?1, 'main')")?
+                .query_row([&child], |row| {
+                    Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, String>(1)?))
+                })
+                .optional()?;
+            if let Some((rowid, parent)) = found {
+                let row = rowid.map(|rowid| format!(" row {rowid}")).unwrap_or_default();
+                return Ok(format!(
+                    "FOREIGN KEY constraint failed: {child}{row} refers to a row of {parent} that does not exist"
+                ));
+            }
+        }
+    }
+    Ok("FOREIGN KEY constraint failed".to_owned())
+}

@@ -1,0 +1,447 @@
+//! Row operations: each meets the row as the log has it and is merged with it.
+//!
+//! Invariant: a row is written only where the merge differs from what is there, and every name
+//! in the SQL text comes from the schema. Conflict clauses of the schema are overridden by
+//! `OR ABORT`: a failed step must leave the savepoint standing.
+
+use std::{collections::BTreeMap, rc::Rc};
+
+use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
+use sheaf_merge::{Presence, RowOutcome, RowPolicy, Value, merge_cell, merge_row};
+
+use super::{
+    ReplayContext,
+    failure::Failure,
+    foreign::Written,
+    remap::{Ids, publish},
+    table::{Identity, Table, Tables},
+};
+use crate::{
+    mutation::{Change, Op},
+    value::{Bind, from_ref, ident, quote_key},
+};
+
+/// Times the operations that met a taken unique value are tried again. Chains of moved values
+/// resolve in one pass forwards or backwards; what is left after a few is a real conflict.
+const UNIQUE_RETRIES_MAX: usize = 6;
+
+/// Applies the operations of one mutation.
+pub(super) struct Rows<'a> {
+    pub(super) conn: &'a Connection,
+    pub(super) ctx: &'a ReplayContext,
+    pub(super) tables: &'a mut Tables,
+    pub(super) ids: &'a mut Ids,
+    /// Rows written, under their final keys.
+    pub(super) written: Vec<Written>,
+    /// Tables touched, as declared.
+    pub(super) touched: Vec<String>,
+    /// What was done to virtual tables, which no capture sees.
+    pub(super) uncaptured: Vec<Op>,
+    /// Whether anything differs from what the author saw happen.
+    pub(super) is_merged: bool,
+    /// The largest row id each table gets from this mutation.
+    floors: BTreeMap<String, i64>,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn new(
+        conn: &'a Connection,
+        ctx: &'a ReplayContext,
+        tables: &'a mut Tables,
+        ids: &'a mut Ids,
+    ) -> Self {
+        Self {
+            conn,
+            ctx,
+            tables,
+            ids,
+            written: Vec::new(),
+            touched: Vec::new(),
+            uncaptured: Vec::new(),
+            is_merged: false,
+            floors: BTreeMap::new(),
+        }
+    }
+
+    /// Applies all operations in order; those that meet a taken unique value wait for the others.
+    pub(super) fn apply(&mut self, ops: &[Op]) -> Result<(), Failure> {
+        for op in ops {
+            if let Op::Insert { table, key, .. } = op
+                && let [Value::Int(id)] = key.as_slice()
+            {
+                let floor = self.floors.entry(table.to_ascii_lowercase()).or_insert(*id);
+                *floor = (*floor).max(*id);
+            }
+        }
+        let mut waiting: Vec<&Op> = ops.iter().collect();
+        for _ in 0..=UNIQUE_RETRIES_MAX {
+            let (mut stuck, mut last) = (Vec::new(), None);
+            let tried = waiting.len();
+            for op in waiting {
+                match self.op(op) {
+                    Ok(()) => {}
+                    Err(failure @ Failure::Reject { is_unique: true, .. }) => {
+                        stuck.push(op);
+                        last = Some(failure);
+                    }
+                    Err(failure) => return Err(failure),
+                }
+            }
+            match last {
+                None => return Ok(()),
+                Some(failure) if stuck.len() == tried => return Err(failure),
+                Some(_) => {}
+            }
+            stuck.reverse();
+            waiting = stuck;
+        }
+        Err(Failure::reject("UNIQUE constraint failed: values move in a cycle"))
+    }
+
+    fn op(&mut self, op: &Op) -> Result<(), Failure> {
+        let Some(name) = op.table() else {
+            return Ok(());
+        };
+        if is_internal(name) {
+            return Err(Failure::reject(format!("table {name} is internal")));
+        }
+        let table = self.tables.get(self.conn, name)?;
+        if self.touched.last() != Some(&table.name) && !self.touched.contains(&table.name) {
+            self.touched.push(table.name.clone());
+        }
+        if table.is_derived {
+            return Ok(());
+        }
+        let (Op::Insert { key, .. } | Op::Update { key, .. } | Op::Delete { key, .. }) = op else {
+            return Ok(());
+        };
+        let width = table.identity.columns().len();
+        if key.len() != width {
+            let reason = format!("the key has {} values, not {width}", key.len());
+            return Err(Failure::reject(reason).at(&table.name, key));
+        }
+        let done = match op {
+            Op::Insert { cols, .. } => self.insert(&table, key, cols),
+            Op::Update { changes, .. } => self.update(&table, key, changes),
+            Op::Delete { old, .. } => self.delete(&table, key, old),
+            Op::Ddl { .. } => Ok(()),
+        };
+        done.map_err(|failure| failure.at(&table.name, key))
+    }
+
+    /// The value as the log has it, where the column refers to a renumbered row.
+    fn mapped(&self, table: &Table, col: &str, value: &Value) -> Result<Value, Failure> {
+        let parent = table.column(col)?.refers_to.as_deref();
+        let mapped =
+            parent.and_then(|parent| self.ids.map(self.ctx.timeline, parent, value, self.ctx.base));
+        Ok(mapped.unwrap_or_else(|| value.clone()))
+    }
+
+    /// The key as the log has it. A row id maps by its own table first, then by what it refers to.
+    fn mapped_key(&self, table: &Table, key: &[Value]) -> Result<Vec<Value>, Failure> {
+        if let (true, [id]) = (table.identity.is_rowid(), key)
+            && let Some(id) = self.ids.map(self.ctx.timeline, &table.name, id, self.ctx.base)
+        {
+            return Ok(vec![id]);
+        }
+        self.referring_key(table, key)
+    }
+
+    fn referring_key(&self, table: &Table, key: &[Value]) -> Result<Vec<Value>, Failure> {
+        match &table.identity {
+            Identity::Rowid(_) => Ok(key.to_vec()),
+            identity => identity
+                .columns()
+                .into_iter()
+                .zip(key)
+                .map(|(col, value)| self.mapped(table, col, value))
+                .collect(),
+        }
+    }
+
+    fn insert(
+        &mut self,
+        table: &Rc<Table>,
+        key: &[Value],
+        cols: &[(String, Value)],
+    ) -> Result<(), Failure> {
+        // The row's own id is not mapped: its author may have used a number twice.
+        let mut key = self.referring_key(table, key)?;
+        let mut cols = cols
+            .iter()
+            .map(|(col, value)| {
+                Ok((table.column(col)?.name.clone(), self.mapped(table, col, value)?))
+            })
+            .collect::<Result<Vec<_>, Failure>>()?;
+        set_rowid(table, &key, &mut cols);
+        let names: Vec<&str> = cols.iter().map(|(col, _)| col.as_str()).collect();
+        let right = read_row(self.conn, table, &key, &names)?;
+        let presence = if right.is_some() { Presence::Changed } else { Presence::Absent };
+        match (merge_row(table.policy, Presence::Absent, Presence::Changed, presence), right) {
+            (RowOutcome::Collide, Some(right)) if table.identity.is_rowid() => {
+                let is_same = cols.iter().map(|(_, value)| value).eq(&right);
+                let id = integer(&key)?;
+                // A row that got its number by renumbering is never the author's row of that
+                // number, however alike they are.
+                if is_same && !self.ids.is_new(self.ctx.timeline, &table.name, id) {
+                    return Ok(());
+                }
+                let new = self.renumber(table, id)?;
+                key = vec![Value::Int(new)];
+                set_rowid(table, &key, &mut cols);
+            }
+            (RowOutcome::Collide, Some(right)) => return self.collide(table, key, &cols, &right),
+            _ => {}
+        }
+        insert_row(self.conn, table, &cols)?;
+        if table.is_virtual {
+            let (table, key) = (table.name.clone(), key.clone());
+            self.uncaptured.push(Op::Insert { table, key, cols });
+        }
+        self.written.push(Written { table: table.name.clone(), key });
+        Ok(())
+    }
+
+    /// Two inserts under one key: one row, merged column by column.
+    fn collide(
+        &mut self,
+        table: &Table,
+        key: Vec<Value>,
+        cols: &[(String, Value)],
+        right: &[Value],
+    ) -> Result<(), Failure> {
+        let mut writes = Vec::new();
+        for ((col, left), right) in cols.iter().zip(right) {
+            let merged = merge_cell(table.column(col)?.rule, None, left, right);
+            if merged.is_refused() {
+                return Err(refused(col));
+            }
+            self.is_merged |= !left.same(right) || !merged.value.same(left);
+            if !merged.value.same(right) {
+                writes.push((col.as_str(), merged.value));
+            }
+        }
+        self.write(table, key, &writes)
+    }
+
+    fn update(
+        &mut self,
+        table: &Rc<Table>,
+        key: &[Value],
+        changes: &[Change],
+    ) -> Result<(), Failure> {
+        let key = self.mapped_key(table, key)?;
+        let names = changes
+            .iter()
+            .map(|change| Ok(table.column(&change.col)?.name.as_str()))
+            .collect::<Result<Vec<_>, Failure>>()?;
+        let Some(right) = read_row(self.conn, table, &key, &names)? else {
+            // Only the changed columns are known, so update-wins cannot bring the row back.
+            self.is_merged = true;
+            return Ok(());
+        };
+        let mut writes = Vec::new();
+        let mut recaptured = Vec::new();
+        for ((change, name), right) in changes.iter().zip(names).zip(&right) {
+            let base = self.mapped(table, name, &change.base)?;
+            let left = self.mapped(table, name, &change.left)?;
+            let merged = merge_cell(table.column(name)?.rule, Some(&base), &left, right);
+            if merged.is_refused() {
+                return Err(refused(name));
+            }
+            self.is_merged |=
+                !right.same(&base) && (!right.same(&left) || !merged.value.same(&left));
+            if !merged.value.same(right) {
+                if table.is_virtual {
+                    let (base, left) = (right.clone(), merged.value.clone());
+                    recaptured.push(Change { col: name.to_owned(), base, left });
+                }
+                writes.push((name, merged.value));
+            }
+        }
+        if !recaptured.is_empty() {
+            let (table, key) = (table.name.clone(), key.clone());
+            self.uncaptured.push(Op::Update { table, key, changes: recaptured });
+        }
+        self.write(table, key, &writes)
+    }
+
+    fn write(
+        &mut self,
+        table: &Table,
+        key: Vec<Value>,
+        writes: &[(&str, Value)],
+    ) -> Result<(), Failure> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let sets: Vec<String> =
+            writes.iter().zip(1..).map(|((col, _), i)| format!("{} = ?{i}", ident(col))).collect();
+        let sql = format!(
+            "UPDATE OR ABORT main.{} SET {} WHERE {}",
+            ident(&table.name),
+            sets.join(", "),
+            key_condition(table, writes.len() + 1)
+        );
+        let values = writes.iter().map(|(_, value)| value).chain(&key).map(Bind);
+        self.conn.prepare_cached(&sql)?.execute(params_from_iter(values))?;
+        self.written.push(Written { table: table.name.clone(), key });
+        Ok(())
+    }
+
+    fn delete(
+        &mut self,
+        table: &Rc<Table>,
+        key: &[Value],
+        old: &[(String, Value)],
+    ) -> Result<(), Failure> {
+        let key = self.mapped_key(table, key)?;
+        if table.policy == RowPolicy::UpdateWins {
+            let known: Vec<&(String, Value)> =
+                old.iter().filter(|(col, _)| table.column(col).is_ok()).collect();
+            let names: Vec<&str> = known.iter().map(|(col, _)| col.as_str()).collect();
+            let presence = match read_row(self.conn, table, &key, &names)? {
+                None => Presence::Absent,
+                Some(right) if known.iter().map(|(_, value)| value).eq(&right) => {
+                    Presence::Unchanged
+                }
+                Some(_) => Presence::Changed,
+            };
+            let outcome = merge_row(table.policy, Presence::Unchanged, Presence::Absent, presence);
+            if outcome == RowOutcome::DropLeftDelete {
+                self.is_merged = true;
+                return Ok(());
+            }
+        }
+        let sql =
+            format!("DELETE FROM main.{} WHERE {}", ident(&table.name), key_condition(table, 1));
+        self.conn.prepare_cached(&sql)?.execute(params_from_iter(key.iter().map(Bind)))?;
+        if table.is_virtual {
+            let (table, old) = (table.name.clone(), old.to_vec());
+            self.uncaptured.push(Op::Delete { table, key, old });
+        }
+        Ok(())
+    }
+
+    /// A free id for a row whose own is taken, told to everything that comes later.
+    fn renumber(&mut self, table: &Table, old: i64) -> Result<i64, Failure> {
+        let name = ident(&table.name);
+        let rowid = table.identity.columns().first().map(|col| ident(col)).unwrap_or_default();
+        let mut max: i64 = self
+            .conn
+            .prepare_cached(&format!("SELECT coalesce(max({rowid}), 0) FROM main.{name}"))?
+            .query_row([], |row| row.get(0))?;
+        if table.is_autoincrement {
+            let used: Option<i64> = self
+                .conn
+                .prepare_cached("SELECT max(seq) FROM main.sqlite_sequence WHERE name = ?1")?
+                .query_row([&table.name], |row| row.get(0))?;
+            max = max.max(used.unwrap_or(0));
+        }
+        // Beyond the mutation's own ids, or each of its inserts would push the next one aside.
+        max = max.max(self.floors.get(&table.name.to_ascii_lowercase()).copied().unwrap_or(0));
+        let new = max
+            .checked_add(1)
+            .ok_or_else(|| Failure::reject(format!("table {} has no row ids left", table.name)))?;
+        self.ids.add(self.ctx.timeline, &table.name, old, new, self.ctx.target);
+        if self.ctx.authority {
+            publish(self.conn, self.ctx.timeline, &table.name, old, new, self.ctx.target)?;
+        }
+        self.is_merged = true;
+        Ok(new)
+    }
+}
+
+/// Tables of ours that no mutation may write by rows.
+pub(crate) fn is_internal(table: &str) -> bool {
+    const WRITABLE: [&str; 2] = ["__sheaf_mutators", "__sheaf_rules"];
+    let table = table.to_ascii_lowercase();
+    table.starts_with("__sheaf_") && !WRITABLE.contains(&table.as_str())
+}
+
+fn refused(col: &str) -> Failure {
+    Failure::reject(format!("column {col} was changed by somebody else meanwhile"))
+}
+
+fn integer(key: &[Value]) -> Result<i64, Failure> {
+    match key {
+        [Value::Int(id)] => Ok(*id),
+        _ => Err(Failure::reject(format!("{} is not a row id", quote_key(key)))),
+    }
+}
+
+/// Makes the stored columns carry the row's id.
+fn set_rowid(table: &Table, key: &[Value], cols: &mut Vec<(String, Value)>) {
+    let ([id], true) = (key, table.identity.is_rowid()) else {
+        return;
+    };
+    let Some(name) = table.identity.columns().first().map(|name| (*name).to_owned()) else {
+        return;
+    };
+    match cols.iter_mut().find(|(col, _)| col.eq_ignore_ascii_case(&name)) {
+        Some((_, value)) => *value = id.clone(),
+        None => cols.insert(0, (name, id.clone())),
+    }
+}
+
+fn insert_row(conn: &Connection, table: &Table, cols: &[(String, Value)]) -> Result<(), Failure> {
+    let name = ident(&table.name);
+    if cols.is_empty() {
+        conn.prepare_cached(&format!("INSERT OR ABORT INTO main.{name} DEFAULT VALUES"))?
+            .execute([])?;
+        return Ok(());
+    }
+    let names: Vec<String> = cols.iter().map(|(col, _)| ident(col)).collect();
+    let marks: Vec<String> = (1..=cols.len()).map(|i| format!("?{i}")).collect();
+    let sql = format!(
+        "INSERT OR ABORT INTO main.{name}({}) VALUES({})",
+        names.join(", "),
+        marks.join(", ")
+    );
+    let values = cols.iter().map(|(_, value)| Bind(value));
+    conn.prepare_cached(&sql)?.execute(params_from_iter(values))?;
+    Ok(())
+}
+
+/// `a IS ?1 AND b IS ?2` over the columns that name a row. `IS`, because a key may hold NULL.
+pub(super) fn key_condition(table: &Table, first: usize) -> String {
+    let columns = table.identity.columns();
+    let operator = if table.identity.is_rowid() { "=" } else { "IS" };
+    let conditions: Vec<String> = columns
+        .iter()
+        .zip(first..)
+        .map(|(col, i)| format!("{} {operator} ?{i}", ident(col)))
+        .collect();
+    conditions.join(" AND ")
+}
+
+/// The row's present values, if the row exists.
+pub(super) fn read_row(
+    conn: &Connection,
+    table: &Table,
+    key: &[Value],
+    cols: &[&str],
+) -> Result<Option<Vec<Value>>, Failure> {
+    let mut names: Vec<String> = cols.iter().map(|col| ident(col)).collect();
+    names.push("1".to_owned());
+    let sql = format!(
+        "SELECT {} FROM main.{} WHERE {}",
+        names.join(", "),
+        ident(&table.name),
+        key_condition(table, 1)
+    );
+    let row = conn
+        .prepare_cached(&sql)?
+        .query_row(params_from_iter(key.iter().map(Bind)), |row| {
+            (0..cols.len()).map(|i| Ok(from_ref(row.get_ref(i)?))).collect::<Result<Vec<_>, _>>()
+        })
+        .optional()?;
+    match row {
+        None => Ok(None),
+        Some(values) => values
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()
+            .map(Some)
+            .map_err(|error| Failure::reject(error.to_string())),
+    }
+}

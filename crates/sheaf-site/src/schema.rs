@@ -1,0 +1,506 @@
+//! What the main schema of a connection holds: tables, columns, row identity, foreign keys.
+//!
+//! Invariant: a [`Schema`] is read in one go and never changes; two schemas with equal
+//! [`Schema::objects`] describe the same tables. Every replica derives the same identity and the
+//! same rank for a table from the same schema text. Leaves out other attached schemas, and what
+//! indexes, views and triggers mean: they are only compared as text.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use sheaf_volume::{Error, ErrorKind, Result};
+
+use crate::capture::token::Tokens;
+
+/// An identifier, quoted for SQL.
+#[must_use]
+pub fn quote_ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Puts an SQLite error into the crate's error, with what was being done as verb and noun.
+pub(crate) fn sql_error(doing: &str) -> impl FnOnce(rusqlite::Error) -> Error {
+    move |source| {
+        use rusqlite::ErrorCode as Code;
+        let kind = match source.sqlite_error_code() {
+            Some(Code::DatabaseBusy | Code::DatabaseLocked) => ErrorKind::Busy,
+            Some(Code::SystemIoFailure | Code::DiskFull | Code::CannotOpen) => ErrorKind::Io,
+            Some(Code::DatabaseCorrupt | Code::NotADatabase) => ErrorKind::Corrupt,
+            Some(Code::TooBig | Code::OutOfMemory) => ErrorKind::Limit,
+            _ => ErrorKind::Internal,
+        };
+        Error::with_source(kind, format!("{doing} failed"), source)
+    }
+}
+
+/// What SQLite converts stored values to, by the declared type of their column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affinity {
+    /// Stored as it comes.
+    Blob,
+    /// Numbers become text.
+    Text,
+    /// Text that looks like a number becomes one.
+    Numeric,
+    /// As numeric.
+    Integer,
+    /// As numeric, and integers become floats.
+    Real,
+}
+
+impl Affinity {
+    /// SQLite's rule on type names.
+    #[must_use]
+    pub fn of(decltype: &str) -> Self {
+        let name = decltype.to_ascii_uppercase();
+        let has = |part: &str| name.contains(part);
+        if has("INT") {
+            Self::Integer
+        } else if has("CHAR") || has("CLOB") || has("TEXT") {
+            Self::Text
+        } else if has("BLOB") || name.is_empty() || name == "ANY" {
+            // ANY means numeric outside STRICT tables; the difference is never asked for here.
+            Self::Blob
+        } else if has("REAL") || has("FLOA") || has("DOUB") {
+            Self::Real
+        } else {
+            Self::Numeric
+        }
+    }
+}
+
+/// One column. Its place in [`TableInfo::columns`] is SQLite's column number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its declared type, perhaps empty.
+    pub decltype: String,
+    /// What the declared type makes of values.
+    pub affinity: Affinity,
+    /// Whether it is computed from others (virtual or stored).
+    pub generated: bool,
+    /// Whether it is a hidden column of a virtual table.
+    pub hidden: bool,
+    /// Its place in the primary key, from 1; 0 if it is not part of it.
+    pub pk: u32,
+}
+
+impl Column {
+    /// Whether a row of the table holds a value of its own for it.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        !self.generated && !self.hidden
+    }
+}
+
+/// What tells the rows of a table apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// No declared key: the key is the row id, which is no column.
+    Rowid,
+    /// `INTEGER PRIMARY KEY`: the key is that column, which is the row id.
+    Integer,
+    /// Any other declared key: its columns in key order.
+    Declared,
+}
+
+/// What a name in the schema stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableKind {
+    /// An ordinary table.
+    Table,
+    /// A virtual table.
+    Virtual {
+        /// Its module, in lower case.
+        module: String,
+        /// Where an FTS5 table has its text.
+        content: FtsContent,
+    },
+    /// A table in which a virtual table keeps its data.
+    Shadow {
+        /// The virtual table.
+        owner: String,
+    },
+    /// A view.
+    View,
+}
+
+/// Where an FTS5 table has its text; `None` for every other module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FtsContent {
+    /// Not an FTS5 table.
+    None,
+    /// In its own shadow table.
+    Own,
+    /// In another table (`content='t'`).
+    External,
+    /// Nowhere (`content=''`).
+    Contentless,
+}
+
+/// A foreign key of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignKey {
+    /// The table it refers to, as written in the schema.
+    pub parent: String,
+    /// Pairs of (column here, column there); there is `None` where the parent's key is implied.
+    pub columns: Vec<(String, Option<String>)>,
+    /// `NO ACTION`, `CASCADE`, ...
+    pub on_delete: String,
+    /// `NO ACTION`, `CASCADE`, ...
+    pub on_update: String,
+}
+
+/// One table, view or virtual table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableInfo {
+    /// Its name, as stored in the schema.
+    pub name: String,
+    /// What it is.
+    pub kind: TableKind,
+    /// All columns, generated and hidden ones too.
+    pub columns: Vec<Column>,
+    /// What tells its rows apart.
+    pub identity: Identity,
+    /// Whether it was made `WITHOUT ROWID`.
+    pub without_rowid: bool,
+    /// Whether it is `STRICT`.
+    pub strict: bool,
+    /// Its foreign keys, in the order of their numbers.
+    pub foreign_keys: Vec<ForeignKey>,
+}
+
+impl TableInfo {
+    /// The columns that hold values of their own, with their numbers.
+    pub fn stored(&self) -> impl Iterator<Item = (usize, &Column)> {
+        self.columns.iter().enumerate().filter(|(_, column)| column.is_stored())
+    }
+
+    /// The declared primary key, in key order.
+    #[must_use]
+    pub fn key_columns(&self) -> Vec<(usize, &Column)> {
+        let mut key: Vec<_> =
+            self.columns.iter().enumerate().filter(|(_, column)| column.pk > 0).collect();
+        key.sort_by_key(|(_, column)| column.pk);
+        key
+    }
+
+    /// The name by which SQL can ask for the row id; `None` if columns took all of them, or if
+    /// there is none.
+    #[must_use]
+    pub fn rowid_name(&self) -> Option<&str> {
+        if self.without_rowid {
+            return None;
+        }
+        if self.identity == Identity::Integer {
+            return self.columns.iter().find(|c| c.pk > 0).map(|c| c.name.as_str());
+        }
+        let taken = |name: &str| self.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
+        ["rowid", "_rowid_", "oid"].into_iter().find(|name| !taken(name))
+    }
+}
+
+/// One row of the schema table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SchemaObject {
+    /// `table`, `index`, `view` or `trigger`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The table it belongs to.
+    pub table: String,
+    /// The statement that makes it; `None` for indexes that SQLite makes itself.
+    pub sql: Option<String>,
+}
+
+/// The main schema of a connection at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Schema {
+    version: i64,
+    objects: Vec<SchemaObject>,
+    tables: BTreeMap<String, TableInfo>,
+    ranks: BTreeMap<String, usize>,
+}
+
+impl Schema {
+    /// Reads the schema that `conn` sees.
+    ///
+    /// # Errors
+    /// What SQLite reports, and `Invalid` for names that are not UTF-8.
+    pub fn read(conn: &Connection) -> Result<Self> {
+        let version = version(conn)?;
+        let objects = read_objects(conn).map_err(sql_error("read schema"))?;
+        let mut tables = BTreeMap::new();
+        for head in read_heads(conn).map_err(sql_error("read tables"))? {
+            let info = read_table(conn, head, &objects).map_err(sql_error("read columns"))?;
+            tables.insert(fold(&info.name), info);
+        }
+        let ranks = rank(&tables);
+        Ok(Self { version, objects, tables, ranks })
+    }
+
+    /// SQLite's schema cookie when this was read.
+    #[must_use]
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// The schema table in its own order, without SQLite's internal objects.
+    #[must_use]
+    pub fn objects(&self) -> &[SchemaObject] {
+        &self.objects
+    }
+
+    /// A table, view or virtual table by name, in any case.
+    #[must_use]
+    pub fn table(&self, name: &str) -> Option<&TableInfo> {
+        self.tables.get(&fold(name))
+    }
+
+    /// All of them by name.
+    pub fn tables(&self) -> impl Iterator<Item = &TableInfo> {
+        self.tables.values()
+    }
+
+    /// The place of a table when parents go before children; unknown tables go last. Cycles are
+    /// broken by name.
+    #[must_use]
+    pub fn rank(&self, name: &str) -> usize {
+        self.ranks.get(&fold(name)).copied().unwrap_or(usize::MAX)
+    }
+
+    /// Whether both hold the same objects, in whatever order.
+    #[must_use]
+    pub fn same_objects(&self, other: &Self) -> bool {
+        sorted(&self.objects) == sorted(&other.objects)
+    }
+}
+
+/// The objects of a schema in an order that does not depend on how they came about.
+pub(crate) fn sorted(objects: &[SchemaObject]) -> Vec<&SchemaObject> {
+    let mut all: Vec<_> = objects.iter().collect();
+    all.sort();
+    all
+}
+
+/// The last schema read, for as long as the schema cookie stays.
+///
+/// The cookie alone cannot tell two histories apart that changed the schema equally often: call
+/// [`SchemaCache::forget`] when the connection's database was replaced by another state.
+#[derive(Debug, Default)]
+pub struct SchemaCache(Option<Arc<Schema>>);
+
+impl SchemaCache {
+    /// The schema that `conn` sees.
+    ///
+    /// # Errors
+    /// As [`Schema::read`].
+    pub fn get(&mut self, conn: &Connection) -> Result<Arc<Schema>> {
+        let now = version(conn)?;
+        if let Some(schema) = self.0.as_ref().filter(|schema| schema.version == now) {
+            return Ok(Arc::clone(schema));
+        }
+        let schema = Arc::new(Schema::read(conn)?);
+        self.0 = Some(Arc::clone(&schema));
+        Ok(schema)
+    }
+
+    /// Reads anew the next time.
+    pub fn forget(&mut self) {
+        self.0 = None;
+    }
+}
+
+/// The schema cookie that `conn` sees.
+pub(crate) fn version(conn: &Connection) -> Result<i64> {
+    pragma_int(conn, "schema_version")
+}
+
+/// An integer in the database header.
+pub(crate) fn pragma_int(conn: &Connection, name: &str) -> Result<i64> {
+    conn.prepare_cached(&format!("PRAGMA main.{name}"))
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+        .map_err(sql_error("read header"))
+}
+
+/// SQLite compares names without regard to ASCII case.
+pub(crate) fn fold(name: &str) -> String {
+    name.to_ascii_lowercase()
+}
+
+/// Whether a name belongs to SQLite itself.
+pub(crate) fn is_internal(name: &str) -> bool {
+    name.get(..7).is_some_and(|head| head.eq_ignore_ascii_case("sqlite_"))
+}
+
+struct Head {
+    name: String,
+    kind: String,
+    without_rowid: bool,
+    strict: bool,
+}
+
+fn read_objects(conn: &Connection) -> rusqlite::Result<Vec<SchemaObject>> {
+    let mut statement =
+        conn.prepare("SELECT type, name, tbl_name, sql FROM main.sqlite_schema ORDER BY rowid")?;
+    let rows = statement.query_map([], |row| {
+        Ok(SchemaObject {
+            kind: row.get(0)?,
+            name: row.get(1)?,
+            table: row.get(2)?,
+            sql: row.get(3)?,
+        })
+    })?;
+    rows.filter(|row| !row.as_ref().is_ok_and(|object| is_internal(&object.name))).collect()
+}
+
+fn read_heads(conn: &Connection) -> rusqlite::Result<Vec<Head>> {
+    let mut statement =
+        conn.prepare("SELECT name, type, wr, strict FROM pragma_table_list WHERE schema='main'")?;
+    let rows = statement.query_map([], |row| {
+        Ok(Head {
+            name: row.get(0)?,
+            kind: row.get(1)?,
+            without_rowid: row.get(2)?,
+            strict: row.get(3)?,
+        })
+    })?;
+    rows.filter(|row| !row.as_ref().is_ok_and(|head| is_internal(&head.name))).collect()
+}
+
+fn read_table(
+    conn: &Connection,
+    head: Head,
+    objects: &[SchemaObject],
+) -> rusqlite::Result<TableInfo> {
+    let columns = match read_columns(conn, &head.name) {
+        // The module is unknown to this program: its tables cannot be used, the others can.
+        Err(_) if head.kind == "virtual" => Vec::new(),
+        columns => columns?,
+    };
+    let kind = match head.kind.as_str() {
+        "view" => TableKind::View,
+        "virtual" => virtual_kind(&head.name, objects),
+        // As SQLite itself finds the owner of a shadow table: up to the last underscore.
+        "shadow" => TableKind::Shadow {
+            owner: head.name.rsplit_once('_').map_or("", |(owner, _)| owner).to_owned(),
+        },
+        _ => TableKind::Table,
+    };
+    let rows_of_its_own = matches!(kind, TableKind::Table | TableKind::Shadow { .. });
+    let identity = match columns.iter().filter(|column| column.pk > 0).count() {
+        _ if !rows_of_its_own => Identity::Rowid,
+        0 => Identity::Rowid,
+        // The key of a row id alias is the table's own tree: it has no index. Its type name alone
+        // does not tell (INTEGER PRIMARY KEY DESC is no alias).
+        1 if !head.without_rowid && !has_key_index(conn, &head.name)? => Identity::Integer,
+        _ => Identity::Declared,
+    };
+    Ok(TableInfo {
+        kind,
+        columns,
+        identity,
+        without_rowid: head.without_rowid && rows_of_its_own,
+        strict: head.strict,
+        foreign_keys: read_foreign_keys(conn, &head.name)?,
+        name: head.name,
+    })
+}
+
+fn read_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT name, type, pk, hidden FROM pragma_table_xinfo(?1, 'main') ORDER BY cid",
+    )?;
+    let rows = statement.query_map([table], |row| {
+        let decltype: String = row.get(1)?;
+        let hidden: i64 = row.get(3)?;
+        Ok(Column {
+            name: row.get(0)?,
+            affinity: Affinity::of(&decltype),
+            decltype,
+            generated: hidden >= 2,
+            hidden: hidden == 1,
+            pk: row.get(2)?,
+        })
+    })?;
+    rows.collect()
+}
+
+fn has_key_index(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT 1 FROM pragma_index_list(?1, 'main') WHERE origin = 'pk'")?
+        .query_row([table], |_| Ok(()))
+        .optional()
+        .map(|found| found.is_some())
+}
+
+fn read_foreign_keys(conn: &Connection, table: &str) -> rusqlite::Result<Vec<ForeignKey>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT id, \"table\", \"from\", \"to\", on_delete, on_update
+         FROM pragma_foreign_key_list(?1, ?2) ORDER BY id, seq",
+    )?;
+    let mut rows = statement.query(params![table, "main"])?;
+    let mut keys: BTreeMap<i64, ForeignKey> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let empty = ForeignKey {
+            parent: row.get(1)?,
+            columns: Vec::new(),
+            on_delete: row.get(4)?,
+            on_update: row.get(5)?,
+        };
+        keys.entry(row.get(0)?).or_insert(empty).columns.push((row.get(2)?, row.get(3)?));
+    }
+    Ok(keys.into_values().collect())
+}
+
+/// The module of a virtual table, and where its text is if it is FTS5, from the statement that
+/// made it: no pragma tells.
+fn virtual_kind(name: &str, objects: &[SchemaObject]) -> TableKind {
+    let sql = objects
+        .iter()
+        .find(|object| object.kind == "table" && object.name.eq_ignore_ascii_case(name))
+        .and_then(|object| object.sql.as_deref())
+        .unwrap_or("");
+    let mut tokens = Tokens::new(sql);
+    while tokens.peek().is_some() && !tokens.eat("USING") {
+        tokens.next();
+    }
+    let module = tokens.name().map_or_else(String::new, |module| fold(&module));
+    let content = if module == "fts5" { fts_content(tokens) } else { FtsContent::None };
+    TableKind::Virtual { module, content }
+}
+
+fn fts_content(mut tokens: Tokens<'_>) -> FtsContent {
+    while let Some(token) = tokens.next() {
+        if token.is("content") && tokens.eat_punct(b'=') {
+            return match tokens.name() {
+                Some(table) if !table.is_empty() => FtsContent::External,
+                _ => FtsContent::Contentless,
+            };
+        }
+    }
+    FtsContent::Own
+}
+
+/// Numbers the tables so that parents come first. Among those whose parents are numbered, and
+/// where a cycle leaves none, the first by name goes next.
+fn rank(tables: &BTreeMap<String, TableInfo>) -> BTreeMap<String, usize> {
+    let mut waiting: BTreeMap<&String, BTreeSet<String>> = BTreeMap::new();
+    for (name, info) in tables {
+        let parents = info.foreign_keys.iter().map(|key| fold(&key.parent));
+        let known = parents.filter(|parent| parent != name && tables.contains_key(parent));
+        waiting.insert(name, known.collect());
+    }
+    let mut ranks = BTreeMap::new();
+    while let Some(next) = waiting
+        .iter()
+        .find(|(_, parents)| parents.iter().all(|parent| ranks.contains_key(parent)))
+        .or_else(|| waiting.first_key_value())
+        .map(|(name, _)| *name)
+    {
+        waiting.remove(next);
+        ranks.insert(next.clone(), ranks.len());
+    }
+    ranks
+}

@@ -1,0 +1,131 @@
+//! From a SQLite transaction to a mutation, inside its commit.
+//!
+//! Invariant: what is stored is what a second connection reads in the very draft that is being
+//! committed, never what a hook claimed on the way: rolled back savepoints leave no trace.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use rusqlite::{Connection, OpenFlags};
+use sheaf_volume::{Error, ErrorKind, PageIdx, PendingMutation, Result};
+
+use crate::capture::Capture;
+use crate::mutation::Mutation;
+use crate::site::{Inner, Site, lock};
+use crate::timeline::MutationRecord;
+use crate::vfs::{CommitSink, Commitment, DraftSlot, FileView, SCHEMA_COOKIE, read_u32};
+
+/// The [`CommitSink`] of one writable connection.
+pub(crate) struct LocalSink {
+    site: Weak<Inner>,
+    slot: Arc<DraftSlot>,
+    capture: OnceLock<Capture>,
+    readers: Mutex<Option<Readers>>,
+    /// Set while a named mutator commits: its call is the mutation, not its rows.
+    call: Mutex<Option<Mutation>>,
+}
+
+/// Connections that look at the transaction from outside.
+struct Readers {
+    /// Sees the draft.
+    draft: Connection,
+    /// Sees the state before it.
+    before: Connection,
+    /// Schema cookie (and bias) that the capture has noted.
+    noted: Option<(u32, u32)>,
+}
+
+impl LocalSink {
+    pub(crate) fn new(site: Weak<Inner>, slot: Arc<DraftSlot>) -> Self {
+        let (capture, readers, call) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        Self { site, slot, capture, readers, call }
+    }
+
+    /// Starts capturing what this connection changes.
+    pub(crate) fn install(&self, conn: &mut Connection) -> Result<()> {
+        let capture = Capture::install(conn)?;
+        _ = self.capture.set(capture);
+        Ok(())
+    }
+
+    pub(crate) fn with_capture<T>(&self, f: impl FnOnce(&Capture) -> Result<T>) -> Result<T> {
+        let capture = self.capture.get().ok_or_else(not_installed)?;
+        f(capture)
+    }
+
+    pub(crate) fn expect_call(&self, mutation: Mutation) {
+        *lock(&self.call) = Some(mutation);
+    }
+
+    pub(crate) fn forget_call(&self) {
+        *lock(&self.call) = None;
+    }
+
+    fn captured(&self) -> Result<Option<Mutation>> {
+        let capture = self.capture.get().ok_or_else(not_installed)?;
+        if capture.is_empty() {
+            return Ok(None);
+        }
+        let readers = lock(&self.readers);
+        capture.finish(&readers.as_ref().ok_or_else(not_installed)?.draft)
+    }
+
+    fn open_readers(&self, site: &Site) -> Result<Readers> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let (draft, _) = site.open_file(FileView::Draft(Arc::clone(&self.slot)), flags)?;
+        let head = FileView::Local { slot: Arc::default(), sink: None };
+        let (before, _) = site.open_file(head, flags)?;
+        Ok(Readers { draft, before, noted: None })
+    }
+}
+
+impl CommitSink for LocalSink {
+    fn begin_write(&self) -> Result<()> {
+        let Some(site) = self.site.upgrade().map(Site) else { return Ok(()) };
+        let Some(capture) = self.capture.get() else { return Ok(()) };
+        let first = site.volume().head().page(PageIdx::FIRST)?;
+        let bias = site.0.schema_bias.load(Ordering::Acquire);
+        let schema = Some((read_u32(&first, SCHEMA_COOKIE), bias));
+        let mut readers = lock(&self.readers);
+        let readers = match &mut *readers {
+            Some(readers) => readers,
+            none => none.insert(self.open_readers(&site)?),
+        };
+        if readers.noted != schema {
+            capture.note_schema(&readers.before)?;
+            readers.noted = schema;
+        }
+        Ok(())
+    }
+
+    fn before_commit(&self) -> Result<Commitment> {
+        let site = self.site.upgrade().map(Site).ok_or_else(|| {
+            Error::new(ErrorKind::Closed, "the site was closed before this transaction ended")
+        })?;
+        let call = lock(&self.call).take();
+        let mutation = match call {
+            Some(call) => Some(call),
+            None => self.captured()?,
+        };
+        let Some(mutation) = mutation else { return Ok(Commitment::default()) };
+        let mut uid = [0; 8];
+        site.0.env.fill_random(&mut uid);
+        let (seq, base, now) = (site.last_seq() + 1, site.base().0, site.0.env.now_ms());
+        let record = MutationRecord::new(seq, base, now, uid, &mutation);
+        crate::limits::check_mutation(record.bytes.len())?;
+        Ok(Commitment { mutation: Some(PendingMutation::from(record)), attrs: Vec::new() })
+    }
+
+    fn after_commit(&self, saved: bool) {
+        if let Some(capture) = self.capture.get() {
+            capture.clear();
+        }
+        if saved && let Some(site) = self.site.upgrade() {
+            Site(site).notify();
+        }
+    }
+}
+
+fn not_installed() -> Error {
+    Error::new(ErrorKind::Internal, "the capture of this connection is not installed")
+}

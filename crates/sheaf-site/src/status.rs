@@ -1,0 +1,151 @@
+//! What a person or a program wants to know about a site, as values.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use sheaf_volume::{DeviceId, LocalLsn, Lsn, SiteId, TimelineId, VolumeId};
+
+use crate::site::Site;
+use crate::timeline::MutationRecord;
+
+const REJECTED: &str = "rejected/";
+
+/// Where a site stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub site: SiteId,
+    /// Its main volume.
+    pub volume: VolumeId,
+    /// This device.
+    pub device: DeviceId,
+    /// This device's timeline.
+    pub timeline: TimelineId,
+    /// The global position this replica is based on.
+    pub base: Lsn,
+    /// When that commit was made, milliseconds since 1970.
+    pub base_time_ms: u64,
+    /// The newest local state.
+    pub head: LocalLsn,
+    /// Pages at the head.
+    pub page_count: u32,
+    /// Pages of the head whose content is here.
+    pub pages_present: u64,
+    /// Pages of the head whose content is not here.
+    pub pages_pending: u64,
+    /// Mutations the log has not decided, oldest first.
+    pub pending: Vec<PendingInfo>,
+    /// Mutations the log has rejected and nobody has dismissed.
+    pub rejected: Vec<RejectedInfo>,
+    /// Whether a push is in flight or was interrupted.
+    pub pushing: bool,
+    /// Whether an earlier disk error closed this replica.
+    pub poisoned: bool,
+}
+
+/// A mutation that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingInfo {
+    /// Its number.
+    pub seq: u64,
+    /// `rows`, `call` or `ddl`.
+    pub kind: &'static str,
+    /// One line for people.
+    pub summary: String,
+    /// When it was made, milliseconds since 1970.
+    pub time_ms: u64,
+    /// Encoded size.
+    pub bytes: u64,
+}
+
+/// A mutation that was rejected, kept until somebody dismisses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectedInfo {
+    /// Its number.
+    pub seq: u64,
+    /// One line for people.
+    pub summary: String,
+    /// Why.
+    pub reason: String,
+    /// When it was made, milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+/// The attribute that keeps a rejected mutation: time, reason, and its bytes for export.
+pub(crate) fn rejected_attr(record: &MutationRecord, reason: &str) -> (String, Option<Bytes>) {
+    let reason = crate::limits::clip(reason);
+    let mut value = BytesMut::new();
+    value.put_u64_le(record.time_ms);
+    value.put_u32_le(u32::try_from(reason.len()).unwrap_or(0));
+    value.put_slice(reason.as_bytes());
+    value.put_slice(&record.bytes);
+    (format!("{REJECTED}{:020}", record.seq), Some(value.freeze()))
+}
+
+fn read_rejected(name: &str, value: &Bytes) -> Option<RejectedInfo> {
+    let seq = name.strip_prefix(REJECTED)?.parse().ok()?;
+    let (time, rest) = value.split_first_chunk::<8>()?;
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let (reason, bytes) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+    let time_ms = u64::from_le_bytes(*time);
+    let bytes = Bytes::copy_from_slice(bytes);
+    let record = MutationRecord { seq, base: Lsn::ZERO, time_ms, bytes };
+    let summary = record.mutation().map_or_else(|e| e.to_string(), |m| m.summary());
+    Some(RejectedInfo { seq, summary, reason: String::from_utf8_lossy(reason).into(), time_ms })
+}
+
+impl Site {
+    /// Where the site stands. Walks the page map: meant for people.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let ids = self.ids();
+        let volume = self.volume().status();
+        let pending = self.volume().timeline().into_iter().map(|pending| {
+            let record = MutationRecord::from(pending);
+            let (kind, summary) = match record.mutation() {
+                Ok(mutation) => (mutation.kind(), mutation.summary()),
+                Err(e) => ("rows", e.to_string()),
+            };
+            let (seq, time_ms) = (record.seq, record.time_ms);
+            PendingInfo { seq, kind, summary, time_ms, bytes: record.bytes.len() as u64 }
+        });
+        let page_count = volume.page_count.0;
+        Status {
+            name: self.name(),
+            site: ids.site,
+            volume: ids.volume,
+            device: self.device(),
+            timeline: self.timeline(),
+            base: volume.base_lsn,
+            base_time_ms: volume.base_time_ms,
+            head: volume.head,
+            page_count,
+            pages_present: u64::from(page_count).saturating_sub(volume.pages_pending),
+            pages_pending: volume.pages_pending,
+            pending: pending.collect(),
+            rejected: self.rejected(),
+            pushing: volume.pushing,
+            poisoned: volume.poisoned,
+        }
+    }
+
+    /// Mutations of this device that the log rejected, oldest first.
+    #[must_use]
+    pub fn rejected(&self) -> Vec<RejectedInfo> {
+        let attrs = self.volume().attrs(REJECTED);
+        attrs.iter().filter_map(|(name, value)| read_rejected(name, value)).collect()
+    }
+
+    /// Forgets rejected mutations up to this number, once their author has seen them.
+    ///
+    /// # Errors
+    /// `Io` when the disk fails.
+    pub fn dismiss_rejected(&self, through_seq: u64) -> sheaf_volume::Result<()> {
+        let seen = self.rejected().into_iter().filter(|rejected| rejected.seq <= through_seq);
+        let attrs: Vec<_> = seen.map(|r| (format!("{REJECTED}{:020}", r.seq), None)).collect();
+        if attrs.is_empty() {
+            return Ok(());
+        }
+        self.volume().set_attrs(attrs)
+    }
+}

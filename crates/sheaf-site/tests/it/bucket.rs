@@ -1,0 +1,230 @@
+//! Devices that share a bucket and no node: each rebases and appends for itself.
+
+use serde_json::json;
+use sheaf_site::View;
+
+use crate::support::{World, assert_converged};
+
+#[test]
+fn two_devices_apart_converge_column_by_column() {
+    let world = World::new();
+    let (a, b) = (world.device(), world.device());
+    a.sql(
+        "CREATE TABLE task(id INTEGER PRIMARY KEY, title TEXT, done INT, votes COUNTER_INT);
+         INSERT INTO task VALUES (1, 'write', 0, 10), (2, 'read', 0, 0), (3, 'rest', 0, 0);",
+    );
+    a.exchange();
+    b.exchange();
+    assert_eq!(b.local("SELECT title FROM task"), "write;read;rest");
+
+    a.sql("UPDATE task SET title = 'write more', votes = votes + 5 WHERE id = 1");
+    a.sql("DELETE FROM task WHERE id = 2");
+    b.sql("UPDATE task SET done = 1, votes = votes + 3 WHERE id = 1");
+    b.sql("UPDATE task SET title = 'read on' WHERE id = 2");
+    b.sql("INSERT INTO task VALUES (4, 'from b', 0, 0)");
+    assert_eq!(a.rows(View::Global, "SELECT title FROM task WHERE id = 1"), "write");
+    a.exchange();
+    let done = b.exchange();
+    assert_eq!((done.pushed, done.merged), (3, 2));
+    a.exchange();
+    let all = "SELECT * FROM task ORDER BY id";
+    assert_eq!(a.local(all), "1|write more|1|18;3|rest|0|0;4|from b|0|0");
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn both_make_the_same_table_and_the_same_row_ids_offline() {
+    let world = World::new();
+    let (a, b) = (world.device(), world.device());
+    for (device, name) in [(&a, "a"), (&b, "b")] {
+        device.sql("CREATE TABLE p(id INTEGER PRIMARY KEY, name TEXT)");
+        device.sql("CREATE TABLE c(id INTEGER PRIMARY KEY, p INTEGER REFERENCES p(id), t TEXT)");
+        device.sql(&format!("INSERT INTO p VALUES (1, '{name}')"));
+        device.sql(&format!("INSERT INTO c VALUES (1, 1, 'child of {name}')"));
+    }
+    a.exchange();
+    b.exchange();
+    a.exchange();
+    let all = "SELECT p.name, c.t FROM c JOIN p ON p.id = c.p ORDER BY p.name";
+    assert_eq!(a.local(all), "a|child of a;b|child of b");
+    assert_eq!(a.local("PRAGMA foreign_key_check"), "");
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn a_bad_mutation_is_recorded_and_skipped_and_takes_no_other_with_it() {
+    let world = World::new();
+    let (a, b) = (world.device(), world.device());
+    a.sql("CREATE TABLE u(name TEXT UNIQUE, by TEXT)");
+    a.exchange();
+    b.exchange();
+    a.sql("INSERT INTO u VALUES ('taken', 'a')");
+    b.sql("INSERT INTO u VALUES ('one', 'b')");
+    b.sql("INSERT INTO u VALUES ('taken', 'b')");
+    b.sql("INSERT INTO u VALUES ('two', 'b')");
+    a.exchange();
+    let done = b.exchange();
+    assert_eq!(done.rejected.len(), 1, "{done:?}");
+    assert!(done.rejected[0].1.contains("UNIQUE"), "{done:?}");
+    a.exchange();
+    assert_eq!(a.local("SELECT * FROM u ORDER BY name"), "one|b;taken|a;two|b");
+    let rejected = b.site.status().rejected;
+    assert_eq!(rejected.len(), 1);
+    assert!(rejected[0].summary.contains('u'), "{rejected:?}");
+    assert_converged(&[&a, &b]);
+    b.site.dismiss_rejected(u64::MAX).unwrap();
+    assert!(b.site.status().rejected.is_empty());
+}
+
+#[test]
+fn named_mutators_give_the_same_answer_everywhere() {
+    let world = World::new();
+    let (a, b) = (world.device(), world.device());
+    a.sql("CREATE TABLE note(id TEXT PRIMARY KEY, body TEXT, at TEXT, dice INT)");
+    a.site
+        .define_mutator(
+            "add",
+            "INSERT INTO note VALUES (sheaf_uuid(), :body, datetime('now'), random());",
+        )
+        .unwrap();
+    a.exchange();
+    b.exchange();
+    b.site.mutate("add", &json!({"body": "hello"})).unwrap();
+    let predicted = b.local("SELECT * FROM note");
+    a.sql("INSERT INTO note VALUES ('x', 'y', 'z', 1)");
+    a.exchange();
+    b.exchange();
+    a.exchange();
+    assert_eq!(a.local("SELECT * FROM note WHERE body = 'hello'"), predicted);
+    assert!(a.site.mutate("nobody", &json!({})).is_err());
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn the_views_local_global_and_past() {
+    let world = World::new();
+    let (a, b) = (world.device(), world.device());
+    a.sql("CREATE TABLE t(v)");
+    a.exchange();
+    for value in 1..=3 {
+        a.sql(&format!("INSERT INTO t VALUES ({value})"));
+        a.exchange();
+    }
+    a.sql("INSERT INTO t VALUES (4)");
+    let list = "SELECT group_concat(v) FROM t";
+    assert_eq!(a.local(list), "1,2,3,4");
+    assert_eq!(a.rows(View::Global, list), "1,2,3");
+    b.exchange();
+    let base = b.site.base().0;
+    assert_eq!(b.rows(View::At(sheaf_volume::Lsn(base.0 - 1)), list), "1,2");
+    assert_eq!(b.rows(View::At(sheaf_volume::Lsn(base.0 - 2)), list), "1");
+    assert!(b.site.connection(View::At(sheaf_volume::Lsn(base.0 + 9))).is_err());
+    let attached = a.site.connection(View::Local).unwrap();
+    attached.execute_batch("ATTACH sheaf_view('global') AS global").unwrap();
+    let gap = "SELECT v FROM main.t EXCEPT SELECT v FROM global.t";
+    assert_eq!(crate::support::rows(&attached, gap), "4");
+    attached.execute_batch("INSERT INTO t VALUES (5)").unwrap();
+    assert!(attached.execute_batch("DELETE FROM global.t").is_err());
+}
+
+#[test]
+fn a_rebase_is_one_step_for_concurrent_readers() {
+    let world = World::new();
+    let (a, b) = (world.device(), world.device());
+    a.sql(
+        "CREATE TABLE acc(id INTEGER PRIMARY KEY, v INT); INSERT INTO acc VALUES (1, 50), (2, 50)",
+    );
+    a.exchange();
+    b.exchange();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let sums = |device: &crate::support::Device| device.local("SELECT sum(v) FROM acc");
+    #[expect(clippy::disallowed_methods, reason = "readers beside the writer are the test")]
+    std::thread::scope(|scope| {
+        let reader = b.site.clone();
+        let stopping = &stop;
+        let handle = scope.spawn(move || {
+            let conn = reader.connection(View::Local).unwrap();
+            let mut reads = 0;
+            while !stopping.load(std::sync::atomic::Ordering::Relaxed) || reads == 0 {
+                assert_eq!(crate::support::rows(&conn, "SELECT sum(v) FROM acc"), "100");
+                reads += 1;
+            }
+            reads
+        });
+        for round in 0..30 {
+            a.sql("UPDATE acc SET v = v + CASE id WHEN 1 THEN -1 ELSE 1 END");
+            b.sql(&format!("UPDATE acc SET v = v + CASE id WHEN 1 THEN {round} ELSE -{round} END"));
+            a.exchange();
+            b.exchange();
+            assert_eq!(sums(&b), "100");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(handle.join().unwrap() > 0);
+    });
+    a.exchange();
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn stale_read_after_push_pull_commit_does_not_happen() {
+    // A pushes, B changes a row, A pulls, A commits anything: A must see B's row.
+    let world = World::new();
+    let (a, b) = (world.device(), world.device());
+    a.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, 'a'), (2, 'a')");
+    a.exchange();
+    b.exchange();
+    b.sql("UPDATE t SET v = 'b' WHERE id = 1");
+    b.exchange();
+    let conn = a.site.connection(View::Local).unwrap();
+    assert_eq!(crate::support::rows(&conn, "SELECT v FROM t WHERE id = 1"), "a");
+    a.exchange();
+    conn.execute_batch("UPDATE t SET v = 'c' WHERE id = 2").unwrap();
+    assert_eq!(crate::support::rows(&conn, "SELECT v FROM t ORDER BY id"), "b;c");
+    a.exchange();
+    b.exchange();
+    assert_eq!(b.local("SELECT v FROM t ORDER BY id"), "b;c");
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn a_pull_during_an_open_write_transaction_waits_and_loses_nothing() {
+    let world = World::new();
+    let (a, b) = (world.device(), world.device());
+    a.sql("CREATE TABLE t(v)");
+    a.exchange();
+    b.exchange();
+    b.sql("INSERT INTO t VALUES ('b')");
+    b.exchange();
+    let conn = a.site.connection(View::Local).unwrap();
+    conn.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES ('a')").unwrap();
+    #[expect(clippy::disallowed_methods, reason = "the pull runs beside the transaction")]
+    std::thread::scope(|scope| {
+        let pull = scope.spawn(|| a.exchange());
+        conn.execute_batch("COMMIT").unwrap();
+        pull.join().unwrap();
+    });
+    conn.execute_batch("INSERT INTO t VALUES ('a2')").unwrap();
+    a.exchange();
+    b.exchange();
+    assert_eq!(b.local("SELECT v FROM t ORDER BY v"), "a;a2;b");
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn a_device_restored_from_a_backup_keeps_its_pending_work() {
+    let world = World::new();
+    let a = world.device();
+    a.sql("CREATE TABLE t(v)");
+    a.exchange();
+    let backup = a.dir.fork();
+    a.sql("INSERT INTO t VALUES ('after the backup')");
+    a.exchange();
+    drop(a);
+    let restored = world.open(backup, 1);
+    restored.sql("INSERT INTO t VALUES ('after the restore')");
+    restored.exchange();
+    let b = world.device();
+    b.exchange();
+    assert_eq!(b.local("SELECT v FROM t ORDER BY v"), "after the backup;after the restore");
+    assert_converged(&[&restored, &b]);
+}

@@ -1,0 +1,119 @@
+//! Devices that share a bucket in memory.
+
+use std::sync::Arc;
+
+use sheaf_site::{Site, SiteIds, SiteOptions, View};
+use sheaf_volume::{
+    BucketRemote, DeviceId, ManualEnv, MemDir, MemObjects, Objects, PageSize, Remote, SiteId,
+    VolumeId,
+};
+
+pub(crate) struct Device {
+    pub(crate) site: Site,
+    pub(crate) log: Arc<BucketRemote>,
+    pub(crate) dir: MemDir,
+}
+
+pub(crate) struct World {
+    pub(crate) objects: Arc<MemObjects>,
+    pub(crate) ids: SiteIds,
+    next: std::cell::Cell<u64>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let env = ManualEnv::new(99);
+        let ids = SiteIds {
+            site: SiteId::mint(&env),
+            volume: VolumeId::mint(&env),
+            page_size: PageSize::DEFAULT,
+        };
+        let objects = Arc::new(MemObjects::new());
+        Self { objects, ids, next: std::cell::Cell::new(1) }
+    }
+
+    pub(crate) fn log(&self) -> Arc<BucketRemote> {
+        let objects: Arc<dyn Objects> = self.objects.clone();
+        Arc::new(BucketRemote::new(objects, self.ids.volume, self.ids.page_size))
+    }
+
+    pub(crate) fn device(&self) -> Device {
+        let number = self.next.replace(self.next.get() + 1);
+        self.open(MemDir::new(), number)
+    }
+
+    pub(crate) fn open(&self, dir: MemDir, number: u64) -> Device {
+        let env = Arc::new(ManualEnv::new(number * 1_000));
+        let options = SiteOptions {
+            create: Some(self.ids),
+            ..SiteOptions::new("test", DeviceId::from_bytes([number as u8; 16]))
+        };
+        let site = Site::open(&dir, env, options).unwrap();
+        let log = self.log();
+        site.set_remote(Some(log.clone() as Arc<dyn Remote>));
+        Device { site, log, dir }
+    }
+}
+
+impl Device {
+    pub(crate) fn sql(&self, sql: &str) {
+        let conn = self.site.connection(View::Local).unwrap();
+        conn.execute_batch(sql)
+            .unwrap_or_else(|e| panic!("{sql}: {:?}", sheaf_site::explain(&conn, e)));
+    }
+
+    pub(crate) fn try_sql(&self, sql: &str) -> Result<(), String> {
+        let conn = self.site.connection(View::Local).unwrap();
+        conn.execute_batch(sql).map_err(|e| sheaf_site::explain(&conn, e).to_string())
+    }
+
+    /// Rows as text, columns by `|`, rows by `;`.
+    pub(crate) fn rows(&self, view: View, sql: &str) -> String {
+        rows(&self.site.connection(view).unwrap(), sql)
+    }
+
+    pub(crate) fn local(&self, sql: &str) -> String {
+        self.rows(View::Local, sql)
+    }
+
+    pub(crate) fn exchange(&self) -> sheaf_site::Exchanged {
+        self.site.exchange_with_log(&*self.log).unwrap()
+    }
+}
+
+pub(crate) fn rows(conn: &sheaf_site::rusqlite::Connection, sql: &str) -> String {
+    let mut statement = conn.prepare(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let columns = statement.column_count();
+    let mut rows = statement.query([]).unwrap();
+    let mut lines = Vec::new();
+    while let Some(row) = rows.next().unwrap() {
+        let cells = (0..columns).map(|at| match row.get_ref(at).unwrap() {
+            sheaf_site::rusqlite::types::ValueRef::Null => "NULL".to_owned(),
+            sheaf_site::rusqlite::types::ValueRef::Integer(i) => i.to_string(),
+            sheaf_site::rusqlite::types::ValueRef::Real(r) => r.to_string(),
+            sheaf_site::rusqlite::types::ValueRef::Text(t) => String::from_utf8_lossy(t).into(),
+            sheaf_site::rusqlite::types::ValueRef::Blob(b) => format!("{b:02x?}"),
+        });
+        lines.push(cells.collect::<Vec<_>>().join("|"));
+    }
+    lines.join(";")
+}
+
+/// Every page of the agreed state, and the answer of SQLite's own check.
+pub(crate) fn base_state(device: &Device) -> (u64, Vec<Vec<u8>>) {
+    let snapshot = device.site.volume().global();
+    let pages = (1..=snapshot.page_count().0)
+        .map(|n| snapshot.page(sheaf_volume::PageIdx::new(n).unwrap()).unwrap().to_vec())
+        .collect();
+    (device.site.base().0.0, pages)
+}
+
+pub(crate) fn assert_converged(devices: &[&Device]) {
+    let first = base_state(devices[0]);
+    for device in devices {
+        assert!(base_state(device) == first, "bases differ at lsn {}", first.0);
+        assert_eq!(device.rows(View::Global, "PRAGMA integrity_check"), "ok");
+        assert_eq!(device.local("PRAGMA integrity_check"), "ok");
+        assert!(device.site.volume().is_timeline_empty());
+    }
+}

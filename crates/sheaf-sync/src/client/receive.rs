@@ -1,0 +1,223 @@
+//! What a client session does with each message of the node.
+//!
+//! Invariant: a message that contradicts itself ends the connection, one that contradicts the
+//! log's order is answered by a pull, and one about a site closed meanwhile is dropped.
+
+use bytes::Bytes;
+use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, Result, VolumeId};
+
+use super::{ClientEvent, ClientSession, Phase, RequestKind, first_new, newest, site::Stage};
+use crate::{
+    limits,
+    message::{self, Body},
+    wire,
+};
+
+impl ClientSession {
+    pub(super) fn take(&mut self, body: Body) -> Result<()> {
+        match body {
+            Body::Error(error) => {
+                self.error(&error);
+                return Ok(());
+            }
+            Body::Ping(ping) => {
+                self.send(Body::Pong(ping));
+                return Ok(());
+            }
+            Body::Pong(_) => return Ok(()),
+            Body::Welcome(welcome) => return self.welcome(&welcome),
+            _ if self.phase != Phase::Ready => {
+                return Err(Error::invalid("the node's first message is not Welcome"));
+            }
+            _ => {}
+        }
+        match body {
+            Body::Opened(opened) => self.opened(opened),
+            Body::Changed(changed) => self.changed(&changed),
+            Body::Commits(commits) => self.commits(&commits),
+            Body::Verdicts(verdicts) => self.verdicts(verdicts),
+            _ => Err(Error::invalid("this message is sent by a device only")),
+        }
+    }
+
+    fn welcome(&mut self, welcome: &message::Welcome) -> Result<()> {
+        if !matches!(self.phase, Phase::Greeting { .. }) {
+            return Err(Error::invalid("a second Welcome on one connection"));
+        }
+        let spoken = message::PROTOCOL_MIN..=message::PROTOCOL_MAX;
+        if !spoken.contains(&welcome.protocol) {
+            let text =
+                format!("the node speaks protocol {}, upgrade this device", welcome.protocol);
+            self.refused(Error::new(ErrorKind::Unsupported, text));
+            return Ok(());
+        }
+        let node = wire::device_from_wire(&welcome.node)?;
+        let known_as: DeviceId = wire::device_from_wire(&welcome.device_confirmed)?;
+        if known_as != self.identity.device {
+            return Err(Error::invalid("the node knows this device by another id"));
+        }
+        if let Some(theirs) = &welcome.limits {
+            self.push_bytes_max = within(theirs.push_bytes_max, limits::PUSH_BYTES_MAX);
+            self.push_mutations_max =
+                within(theirs.push_mutations_max.into(), limits::PUSH_MUTATIONS_MAX);
+        }
+        self.phase = Phase::Ready;
+        self.attempts = 0;
+        self.events.push_back(ClientEvent::Ready { node });
+        Ok(())
+    }
+
+    fn opened(&mut self, opened: message::Opened) -> Result<()> {
+        let request = opened.request;
+        let opened = wire::opened_from_wire(opened)?;
+        let Some(name) = self.answered(request, RequestKind::Open) else {
+            return Ok(());
+        };
+        if name != opened.name {
+            return Err(Error::invalid("the node opened another site than asked for"));
+        }
+        let Some(site) = self.sites.get_mut(&name) else {
+            return Ok(());
+        };
+        site.stage = Stage::Opened;
+        site.volume = Some(opened.volume);
+        site.known = opened.head.lsn;
+        self.events.push_back(ClientEvent::SiteOpened(opened));
+        Ok(())
+    }
+
+    fn changed(&mut self, changed: &message::Changed) -> Result<()> {
+        let volume = wire::volume_from_wire(&changed.volume)?;
+        let crowded = self.events.len() >= limits::EVENTS_MAX;
+        let Some((name, site)) =
+            self.sites.iter_mut().find(|(_, site)| site.volume == Some(volume))
+        else {
+            return Ok(());
+        };
+        site.known = site.known.max(Lsn(changed.lsn));
+        if site.stage != Stage::Watching || crowded {
+            return Ok(());
+        }
+        let name = name.clone();
+        self.deliver(&name, volume, &changed.commits)
+    }
+
+    fn commits(&mut self, answer: &message::Commits) -> Result<()> {
+        let volume = wire::volume_from_wire(&answer.volume)?;
+        let head = wire::head_from_wire(answer.head.as_ref())?;
+        let Some(name) = self.answered(answer.request, RequestKind::Pull) else {
+            return Ok(());
+        };
+        self.deliver(&name, volume, &answer.commits)?;
+        let Some(site) = self.sites.get_mut(&name) else {
+            return Ok(());
+        };
+        site.pulling = false;
+        site.known = newest(&head, site.known);
+        if answer.more && answer.commits.is_empty() {
+            return Err(Error::invalid("the node promises commits and sends none"));
+        }
+        if answer.more {
+            return Ok(());
+        }
+        if site.delivered < head.lsn {
+            return Err(Error::corrupt("the node's commits end before its head"));
+        }
+        if site.refresh_sent > site.refresh_done {
+            site.refresh_done = site.refresh_sent;
+            let (serial, head) = (site.refresh_done, site.delivered);
+            self.events.push_back(ClientEvent::CaughtUp { name, serial, head });
+        }
+        Ok(())
+    }
+
+    fn verdicts(&mut self, answer: message::Verdicts) -> Result<()> {
+        let request = answer.request;
+        let (volume, timeline, answer) = wire::answer_from_wire(answer)?;
+        let Some(name) = self.answered(request, RequestKind::Push) else {
+            return Ok(());
+        };
+        let Some(site) = self.sites.get_mut(&name) else {
+            return Ok(());
+        };
+        let Some(push) = site.push.take() else {
+            return Ok(());
+        };
+        if site.volume != Some(volume) || push.batch.timeline != timeline {
+            return Err(Error::invalid("verdicts about another push than was sent"));
+        }
+        self.events.push_back(ClientEvent::Verdicts { name, batch: push.batch, answer });
+        Ok(())
+    }
+
+    fn error(&mut self, error: &message::Error) {
+        let reason = wire::error_from_wire(error);
+        let Some(request) = self.requests.remove(&error.request) else {
+            if error.fatal || error.request == 0 {
+                let passing = matches!(
+                    reason.kind(),
+                    ErrorKind::Unavailable | ErrorKind::Limit | ErrorKind::Internal
+                );
+                if passing { self.fail(reason) } else { self.refused(reason) }
+            }
+            return;
+        };
+        let Some(site) = self.sites.get_mut(&request.site) else {
+            return;
+        };
+        let again = matches!(reason.kind(), ErrorKind::Unavailable | ErrorKind::Conflict);
+        site.hold_until = self.now.saturating_add(limits::SITE_HOLD_MS);
+        match request.kind {
+            RequestKind::Open => site.stage = if again { Stage::Closed } else { Stage::Failed },
+            RequestKind::Pull => site.pulling = false,
+            RequestKind::Push if again => {
+                if let Some(push) = &mut site.push {
+                    push.sent = false;
+                }
+            }
+            RequestKind::Push => site.push = None,
+        }
+        self.events.push_back(ClientEvent::SiteError { name: request.site, error: reason });
+    }
+
+    /// Hands commits to the role if they follow on what it has; else only their existence counts,
+    /// and a pull will fetch what is between.
+    fn deliver(&mut self, name: &str, volume: VolumeId, objects: &[Bytes]) -> Result<()> {
+        let mut commits = wire::commits_from_wire(volume, objects)?;
+        let Some(site) = self.sites.get_mut(name) else {
+            return Ok(());
+        };
+        commits.drain(..first_new(&commits, site.delivered));
+        let Some(last) = commits.last().map(|commit| commit.lsn) else {
+            return Ok(());
+        };
+        site.known = site.known.max(last);
+        if commits.first().map(|commit| commit.lsn) != Some(site.delivered.next()) {
+            return Ok(());
+        }
+        site.delivered = last;
+        let (name, head) = (name.to_owned(), site.known);
+        self.events.push_back(ClientEvent::CommitsArrived { name, volume, commits, head });
+        Ok(())
+    }
+
+    /// The site whose request this answers; `None` when nobody waits for it any more.
+    fn answered(&mut self, request: u64, kind: RequestKind) -> Option<String> {
+        let waiting = self.requests.get(&request)?.kind == kind;
+        if waiting { self.requests.remove(&request).map(|request| request.site) } else { None }
+    }
+
+    fn refused(&mut self, error: Error) {
+        self.phase = Phase::Refused;
+        self.out.clear();
+        self.events.push_back(ClientEvent::Refused { error });
+    }
+}
+
+/// The other side's limit where it is smaller than ours; zero means it named none.
+fn within(theirs: u64, ours: usize) -> usize {
+    match usize::try_from(theirs) {
+        Ok(0) | Err(_) => ours,
+        Ok(theirs) => theirs.min(ours),
+    }
+}

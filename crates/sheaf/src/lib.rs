@@ -1,0 +1,51 @@
+//! Offline-first, collaborative SQLite: the client library.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! let options = sheaf::ClientOptions {
+//!     dir: "replicas".into(),
+//!     server: Some("http://127.0.0.1:7070".into()),
+//!     token: None,
+//! };
+//! let client = sheaf::Client::open(options)?;
+//! let site = client.site("team/todos")?;
+//! site.write(|tx| {
+//!     tx.execute_batch("CREATE TABLE IF NOT EXISTS todo(id INTEGER PRIMARY KEY, what TEXT)")?;
+//!     Ok(())
+//! })?;
+//! site.exchange(Duration::from_secs(10))?;
+//! # Ok::<(), sheaf::Error>(())
+//! ```
+//!
+//! A [`Client`] is a directory of replicas on this device; a [`Site`] is one of them, a real SQLite
+//! database that is read and written at once, with or without a network. Calls block; none needs
+//! an async runtime, and all work from within one. This crate owns the threads: a flusher per
+//! site, and a link per node or bucket once something is exchanged.
+
+#![forbid(unsafe_code)]
+
+mod bucket;
+mod client;
+mod clock;
+mod event;
+mod exchange;
+mod flush;
+pub mod limits;
+mod link;
+mod log;
+mod net;
+mod node;
+mod server;
+mod site;
+mod traffic;
+
+pub use client::{Client, ClientOptions};
+pub use event::{Event, Events};
+pub use exchange::Exchange;
+pub use log::{AppliedRun, LogEntry};
+pub use sheaf_site::{
+    Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, View, from_sqlite, rusqlite,
+};
+pub use sheaf_volume::{DeviceId, Lsn, SiteId, TimelineId, VolumeId};
+pub use site::{Site, Status};

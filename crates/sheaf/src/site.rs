@@ -1,0 +1,426 @@
+//! One site on this device: the replica, its flusher, and the way to its server.
+//!
+//! Invariant: everything that runs for a site has ended when its last handle is dropped, so that
+//! its directory can be opened again at once.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::{Connection, Transaction};
+use sheaf_site::{Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, View};
+use sheaf_volume::{DeviceId, Dir as _, Lsn, Remote, SiteId, StdDir, TimelineId, VolumeId};
+
+use crate::{
+    bucket::Bucket,
+    client::Shared,
+    clock,
+    exchange::Exchange,
+    flush::Flusher,
+    link::{Ask, Link},
+    log::{self, LogEntry},
+    node::NodeRemote,
+    server::Server,
+    traffic::Meter,
+};
+
+/// Attribute of the volume that remembers the server.
+const ATTR_SERVER: &str = "client/server";
+
+/// A site on this device. Cheap to clone; closed when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Site(Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    /// Declared in the order in which they must end: whoever works for the site first, the
+    /// flusher after the last commit, the replica last.
+    way: Mutex<Option<Way>>,
+    _flusher: Flusher,
+    site: sheaf_site::Site,
+    dir: StdDir,
+    client: Arc<Shared>,
+}
+
+/// How a site reaches its server.
+#[derive(Clone, Debug)]
+enum Way {
+    Node { server: Server, link: Arc<Link>, _attached: Arc<Attached> },
+    Bucket { server: Server, bucket: Arc<Bucket> },
+}
+
+/// A site that a link knows of; it is made to forget it when dropped.
+#[derive(Debug)]
+struct Attached {
+    link: Arc<Link>,
+    name: String,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.link.detach(&self.name);
+    }
+}
+
+/// The state of a site on this device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub site: SiteId,
+    /// Its main volume.
+    pub volume: VolumeId,
+    /// This device.
+    pub device: DeviceId,
+    /// This device's timeline.
+    pub timeline: TimelineId,
+    /// The server it is exchanged with, if it has one.
+    pub server: Option<String>,
+    /// Whether it is kept exchanged in the background and the server answers.
+    pub online: bool,
+    /// The position this replica is based on.
+    pub base: Lsn,
+    /// When that commit was made, milliseconds since 1970.
+    pub base_time_ms: u64,
+    /// Pages at the head.
+    pub page_count: u32,
+    /// Pages whose content is here.
+    pub pages_present: u64,
+    /// Pages whose content is fetched when somebody reads them.
+    pub pages_pending: u64,
+    /// Own mutations that the log has not decided, oldest first.
+    pub pending: Vec<PendingInfo>,
+    /// Own mutations that were rejected and not dismissed.
+    pub rejected: Vec<RejectedInfo>,
+    /// Bytes on this device's disk.
+    pub local_bytes: u64,
+    /// Whether an earlier disk error closed this replica.
+    pub poisoned: bool,
+}
+
+impl Status {
+    /// How many own mutations wait to be sent or decided.
+    #[must_use]
+    pub fn unpushed(&self) -> usize {
+        self.pending.len()
+    }
+}
+
+impl Site {
+    /// Takes over an opened replica. `server` is the one the user names now; without it the site
+    /// keeps the one it remembers.
+    pub(crate) fn new(
+        client: Arc<Shared>,
+        site: sheaf_site::Site,
+        dir: StdDir,
+        server: Option<&Server>,
+    ) -> Result<Self> {
+        let flusher = Flusher::start(site.volume().clone())?;
+        let dirt = flusher.dirt();
+        site.on_commit(move || dirt.note());
+        let remembered = site.volume().attr(ATTR_SERVER);
+        let remembered = remembered.and_then(|url| String::from_utf8(url.to_vec()).ok());
+        let server = match (server, &remembered) {
+            (Some(server), Some(known)) if server.as_str() == known => Some(server.clone()),
+            (Some(server), _) => {
+                let url = server.as_str().as_bytes().to_vec().into();
+                site.volume().set_attrs(vec![(ATTR_SERVER.to_owned(), Some(url))])?;
+                Some(server.clone())
+            }
+            (None, Some(known)) => Some(Server::parse(known)?),
+            (None, None) => None,
+        };
+        let inner = Inner { way: Mutex::default(), _flusher: flusher, site, dir, client };
+        *inner.lock() = server.map(|server| inner.connect(server)).transpose()?;
+        Ok(Self(Arc::new(inner)))
+    }
+
+    pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
+        Self(inner)
+    }
+
+    pub(crate) fn downgrade(&self) -> std::sync::Weak<Inner> {
+        Arc::downgrade(&self.0)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.0.site.name()
+    }
+
+    /// The replica below, for what this crate does not wrap.
+    #[must_use]
+    pub fn engine(&self) -> &sheaf_site::Site {
+        &self.0.site
+    }
+
+    /// An ordinary SQLite connection to one of the site's states; `Local` is writable.
+    ///
+    /// # Errors
+    /// `NotFound` for a position that does not exist, `Unavailable` when a page is missing and
+    /// cannot be fetched.
+    pub fn connection(&self, view: View) -> Result<Connection> {
+        self.0.site.connection(view)
+    }
+
+    /// Runs `f` in a write transaction and commits it; gives the number of its mutation, or
+    /// `None` when nothing changed.
+    ///
+    /// # Errors
+    /// Whatever `f` returns (nothing is changed then), `Busy` while another connection writes,
+    /// `Io` when the disk fails.
+    pub fn write<T>(
+        &self,
+        f: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<(T, Option<u64>)> {
+        self.0.site.write(f)
+    }
+
+    /// Reads a view in one transaction.
+    ///
+    /// # Errors
+    /// Whatever `f` returns, and as [`Site::connection`].
+    pub fn read<T>(&self, view: View, f: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.0.site.read(view, f)
+    }
+
+    /// Runs a named mutator with arguments from a JSON object; gives its number.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown mutator, `Invalid` when it refuses or the arguments are wrong.
+    pub fn mutate(&self, name: &str, args: &serde_json::Value) -> Result<u64> {
+        self.0.site.mutate(name, args)
+    }
+
+    /// Defines a named mutator: a SQL script with named parameters. It travels like any row.
+    ///
+    /// # Errors
+    /// `Invalid` when the script does not parse.
+    pub fn define_mutator(&self, name: &str, sql: &str) -> Result<()> {
+        self.0.site.define_mutator(name, sql)
+    }
+
+    /// Takes over an ordinary database file; `progress` is told the rows done so far.
+    ///
+    /// # Errors
+    /// `Invalid` when the file is not a database or its tables are here already, `Io`.
+    pub fn import(&self, file: &Path, progress: &mut dyn FnMut(u64)) -> Result<Imported> {
+        self.0.site.import_file(file, progress)
+    }
+
+    /// Writes one of the site's states as an ordinary database file.
+    ///
+    /// # Errors
+    /// `Unavailable` when a page is missing and cannot be fetched, `Io`.
+    pub fn export(&self, view: View, file: &Path) -> Result<()> {
+        self.0.site.export_file(view, file)
+    }
+
+    /// Forgets rejected mutations up to this number, once their author has seen them.
+    ///
+    /// # Errors
+    /// `Io` when the disk fails.
+    pub fn dismiss_rejected(&self, through_seq: u64) -> Result<()> {
+        self.0.site.dismiss_rejected(through_seq)
+    }
+
+    /// Fetches every page that is not here; `progress` is told done and total.
+    ///
+    /// # Errors
+    /// `Unavailable` without a server that answers.
+    pub fn hydrate(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
+        self.0.site.volume().hydrate(progress)
+    }
+
+    /// Where the site stands. Walks the page map: meant for people.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let status = self.0.site.status();
+        let (server, online) = match &*self.0.lock() {
+            Some(way) => (Some(way.server().as_str().to_owned()), way.is_online(&status.name)),
+            None => (None, (false, false)),
+        };
+        Status {
+            name: status.name,
+            site: status.site,
+            volume: status.volume,
+            device: status.device,
+            timeline: status.timeline,
+            server,
+            online: online.0 && online.1,
+            base: status.base,
+            base_time_ms: status.base_time_ms,
+            page_count: status.page_count,
+            pages_present: status.pages_present,
+            pages_pending: status.pages_pending,
+            pending: status.pending,
+            rejected: status.rejected,
+            local_bytes: self.0.local_bytes(),
+            poisoned: status.poisoned,
+        }
+    }
+
+    /// Pulls and pushes until this replica has everything the server had, and the server has
+    /// everything this replica had, when this was called. Creates the site there if need be.
+    ///
+    /// # Errors
+    /// `Invalid` without a server; `Unavailable` when it cannot be reached or does not answer in
+    /// time; `Denied` when it refuses the token; or what it says about the site.
+    pub fn exchange(&self, timeout: Duration) -> Result<Exchange> {
+        self.run(Ask { pull: true, push: true, create: true }, timeout)
+    }
+
+    /// Pulls until this replica has everything the server had when this was called.
+    ///
+    /// # Errors
+    /// As [`Site::exchange`]; `NotFound` when the server does not know the site.
+    pub fn pull(&self, timeout: Duration) -> Result<Exchange> {
+        self.run(Ask { pull: true, push: false, create: false }, timeout)
+    }
+
+    /// Pushes until the server has everything this replica had when this was called, and takes the
+    /// commits that contain it.
+    ///
+    /// # Errors
+    /// As [`Site::exchange`].
+    pub fn push(&self, timeout: Duration) -> Result<Exchange> {
+        self.run(Ask { pull: false, push: true, create: true }, timeout)
+    }
+
+    /// Keeps the site exchanged in the background until [`Site::go_offline`]: others' commits are
+    /// taken when they are announced, own ones are pushed at once.
+    ///
+    /// # Errors
+    /// `Invalid` without a server, `Io` when the system gives no thread.
+    pub fn go_online(&self) -> Result<()> {
+        let way = self.0.way()?;
+        self.0.attach_remote(&way);
+        match &way {
+            Way::Node { link, .. } => link.set_online(&self.name(), true),
+            Way::Bucket { bucket, .. } => bucket.set_online(true)?,
+        }
+        Ok(())
+    }
+
+    /// Uses no network for this site any more: nothing is exchanged, and reading a page that is
+    /// not here is `Unavailable`, until [`Site::go_online`] or the next exchange.
+    pub fn go_offline(&self) {
+        let Some(way) = self.0.lock().clone() else { return };
+        match &way {
+            Way::Node { link, .. } => link.set_online(&self.name(), false),
+            // Only starting the poller can fail.
+            Way::Bucket { bucket, .. } => drop(bucket.set_online(false)),
+        }
+        self.0.site.set_remote(None);
+    }
+
+    /// The newest `limit` entries of the log before `before` (`None`: from its head), newest
+    /// first, from the server.
+    ///
+    /// # Errors
+    /// `Invalid` without a server, `Unavailable` when it cannot be reached, `Denied`.
+    pub fn log(&self, limit: usize, before: Option<Lsn>) -> Result<Vec<LogEntry>> {
+        let remote = self.0.remote(&self.0.way()?);
+        log::read(remote.as_ref(), limit, before)
+    }
+
+    fn run(&self, ask: Ask, timeout: Duration) -> Result<Exchange> {
+        let way = self.0.way()?;
+        self.0.attach_remote(&way);
+        let began = clock::now_ms();
+        let (tally, meter) = match &way {
+            Way::Node { link, .. } => {
+                let before = link.traffic().read();
+                let tally = link.exchange(&self.name(), ask, timeout)?;
+                (tally, link.traffic().read().since(before))
+            }
+            Way::Bucket { bucket, .. } => (bucket.exchange(ask)?, Meter::default()),
+        };
+        let ms = clock::now_ms().saturating_sub(began);
+        Ok(Exchange::new(tally, self.0.site.base().0, meter, ms))
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Option<Way>> {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn way(&self) -> Result<Way> {
+        self.lock().clone().ok_or_else(|| {
+            let text = format!("site `{}` has no server: name one", self.site.name());
+            Error::new(ErrorKind::Invalid, text)
+        })
+    }
+
+    /// Sets up the way to a server; reaches for nobody yet.
+    fn connect(&self, server: Server) -> Result<Way> {
+        let name = self.site.name();
+        let way = match &server {
+            Server::Node(url) => {
+                let link = self.client.link(url)?;
+                link.attach(&name, self.site.clone());
+                let attached = Attached { link: Arc::clone(&link), name: name.clone() };
+                let nudge = link.downgrade();
+                self.site.on_commit(move || {
+                    if let Some(link) = nudge.upgrade() {
+                        link.note_commit(&name);
+                    }
+                });
+                Way::Node { server, link, _attached: Arc::new(attached) }
+            }
+            Server::Bucket(url) => {
+                let objects = self.client.objects(url)?;
+                let events = self.client.events();
+                let bucket = Arc::new(Bucket::new(url, self.site.clone(), objects, events));
+                let nudge = bucket.nudge();
+                self.site.on_commit(move || nudge.note_commit());
+                Way::Bucket { server, bucket }
+            }
+        };
+        self.attach_remote(&way);
+        Ok(way)
+    }
+
+    /// Missing pages are fetched from there from now on.
+    fn attach_remote(&self, way: &Way) {
+        self.site.set_remote(Some(self.remote(way)));
+    }
+
+    fn remote(&self, way: &Way) -> Arc<dyn Remote> {
+        let ids = self.site.ids();
+        match way {
+            Way::Node { link, .. } => {
+                let http = Arc::clone(link.http());
+                Arc::new(NodeRemote::new(http, ids.volume, ids.page_size))
+            }
+            Way::Bucket { bucket, .. } => bucket.remote(),
+        }
+    }
+
+    fn local_bytes(&self) -> u64 {
+        // A file that cannot be looked at is reported by whoever needs it.
+        let size = |name: &String| self.dir.open(name).and_then(|file| file.len()).unwrap_or(0);
+        self.dir.list().unwrap_or_default().iter().map(size).sum()
+    }
+}
+
+impl Way {
+    fn server(&self) -> &Server {
+        match self {
+            Self::Node { server, .. } | Self::Bucket { server, .. } => server,
+        }
+    }
+
+    /// Whether it is wished online, and whether the server answers.
+    fn is_online(&self, name: &str) -> (bool, bool) {
+        match self {
+            Self::Node { link, .. } => link.is_online(name),
+            Self::Bucket { bucket, .. } => bucket.is_online(),
+        }
+    }
+}

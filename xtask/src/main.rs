@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod check;
+mod demo;
 mod process;
 mod test;
 
@@ -22,6 +23,8 @@ struct Cli {
 enum Command {
     /// Checks formatting, lints, documentation, licences, layers and the wasm build
     Check(check::Args),
+    /// Shows two devices that edit one database apart, reconnect and converge; then keeps serving
+    Demo(demo::Args),
     /// Runs every test of the workspace, doc tests included
     Test(test::Args),
 }
@@ -29,6 +32,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
     };
     // One line: a backtrace of this tool helps nobody who broke a test.

@@ -251,7 +251,9 @@ impl Pass<'_> {
                 rejects,
             });
         }
-        Ok(Answer::Verdicts { first_seq: batch.first_seq, verdicts, lsn: self.target })
+        // Only duplicates: their effects are in the base already, and nothing may be appended.
+        let lsn = if fresh.is_empty() { Lsn(self.target.0 - 1) } else { self.target };
+        Ok(Answer::Verdicts { first_seq: batch.first_seq, verdicts, lsn })
     }
 
     fn record_progress(&self, timeline: TimelineId, seq: u64, hash: RunningHash) -> Result<()> {

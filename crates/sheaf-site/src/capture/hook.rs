@@ -43,6 +43,27 @@ impl Handle {
         unsafe { ffi::sqlite3_get_autocommit(self.0) != 0 }
     }
 
+    /// Whether some statement is in the middle of writing.
+    fn is_writing(self) -> bool {
+        let mut statement = ptr::null_mut();
+        loop {
+            // SAFETY: a callback is running, so the connection is open, and none of its statements
+            // is finalized while this loops.
+            statement = unsafe { ffi::sqlite3_next_stmt(self.0, statement) };
+            if statement.is_null() {
+                return false;
+            }
+            // SAFETY: SQLite just named this statement.
+            let writes = unsafe {
+                ffi::sqlite3_stmt_busy(statement) != 0 && ffi::sqlite3_stmt_readonly(statement) == 0
+            };
+            if writes {
+                return true;
+            }
+        }
+    }
+
+    /// `PRAGMA foreign_keys`.
     fn foreign_keys(self) -> bool {
         let mut on: c_int = 0;
         // SAFETY: a callback is running, so the connection is open; -1 asks and changes nothing;
@@ -57,6 +78,12 @@ impl Handle {
         };
         code == ffi::SQLITE_OK && on != 0
     }
+}
+
+/// What the connection keeps for the callbacks.
+struct Context {
+    handle: Handle,
+    shared: Arc<Shared>,
 }
 
 /// Registers all callbacks.
@@ -77,20 +104,11 @@ pub(super) fn install(conn: &mut Connection, shared: &Arc<Shared>) -> Result<()>
         }),
     )
     .map_err(sql_error("install trace"))?;
-    let ends = Arc::clone(shared);
-    conn.commit_hook(Some(move || {
-        ends.lock().ending = true;
-        false
-    }))
-    .map_err(sql_error("install commit hook"))?;
-    let ends = Arc::clone(shared);
-    conn.rollback_hook(Some(move || ends.lock().clear()))
-        .map_err(sql_error("install rollback hook"))?;
 
-    let context = Arc::into_raw(Arc::clone(shared)).cast_mut().cast::<c_void>();
-    // SAFETY: the context is one strong count of an `Arc<Shared>`, which `drop_context` gives back;
-    // SQLite calls that when the connection closes, after the last callback, or at once if the
-    // registration fails.
+    let context = Box::new(Context { handle, shared: Arc::clone(shared) });
+    let context = Box::into_raw(context).cast::<c_void>();
+    // SAFETY: the context is a `Box<Context>`, which `drop_context` takes back; SQLite calls that
+    // when the connection closes, or at once if the registration fails.
     let code = unsafe {
         ffi::sqlite3_set_clientdata(handle.0, CONTEXT.as_ptr(), context, Some(drop_context))
     };
@@ -98,14 +116,44 @@ pub(super) fn install(conn: &mut Connection, shared: &Arc<Shared>) -> Result<()>
         let source = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
         return Err(sql_error("install capture")(source));
     }
-    // SAFETY: the context outlives the connection's last callback, see above.
-    unsafe { ffi::sqlite3_preupdate_hook(handle.0, Some(on_row_raw), context) };
+    // SAFETY: the connection is open, and `drop_context` unregisters these before it frees the
+    // context, so it outlives the last callback.
+    unsafe {
+        ffi::sqlite3_preupdate_hook(handle.0, Some(on_row_raw), context);
+        ffi::sqlite3_commit_hook(handle.0, Some(on_commit_raw), context);
+        ffi::sqlite3_rollback_hook(handle.0, Some(on_rollback_raw), context);
+    }
     Ok(())
 }
 
+/// Frees the context. SQLite calls this when the connection closes but before it rolls back what
+/// is open, which calls back: the callbacks must be gone by then. (rusqlite 0.41's own rollback
+/// hook misses that and is called after it was freed.)
 unsafe extern "C" fn drop_context(context: *mut c_void) {
-    // SAFETY: `context` is what `Arc::into_raw` gave in `install`, and SQLite calls this once.
-    drop(unsafe { Arc::from_raw(context.cast_const().cast::<Shared>()) });
+    // SAFETY: `context` is what `Box::into_raw` gave in `install`, and SQLite calls this once.
+    let context = unsafe { Box::from_raw(context.cast::<Context>()) };
+    let db = context.handle.0;
+    // SAFETY: SQLite closes the connection only after this returns.
+    unsafe {
+        ffi::sqlite3_preupdate_hook(db, None, ptr::null_mut());
+        ffi::sqlite3_commit_hook(db, None, ptr::null_mut());
+        ffi::sqlite3_rollback_hook(db, None, ptr::null_mut());
+    }
+}
+
+unsafe extern "C" fn on_commit_raw(context: *mut c_void) -> c_int {
+    // SAFETY: `install` registered this with the context of a live connection.
+    let shared = unsafe { &(*context.cast::<Context>()).shared };
+    let done = catch_unwind(AssertUnwindSafe(|| shared.lock().ending = true));
+    // Anything but zero makes SQLite roll back.
+    c_int::from(done.is_err())
+}
+
+unsafe extern "C" fn on_rollback_raw(context: *mut c_void) {
+    // SAFETY: `install` registered this with the context of a live connection.
+    let shared = unsafe { &(*context.cast::<Context>()).shared };
+    // A panic here leaves the lock poisoned, which makes the next commit fail.
+    let _done = catch_unwind(AssertUnwindSafe(|| shared.lock().clear()));
 }
 
 unsafe extern "C" fn on_row_raw(
@@ -119,8 +167,9 @@ unsafe extern "C" fn on_row_raw(
 ) {
     // SAFETY: `install` registered this with the context of a live connection, and SQLite passes
     // two C strings that stay as they are until this returns.
-    let (shared, schema, table) =
-        unsafe { (&*context.cast::<Shared>(), CStr::from_ptr(schema), CStr::from_ptr(table)) };
+    let (shared, schema, table) = unsafe {
+        (&(*context.cast::<Context>()).shared, CStr::from_ptr(schema), CStr::from_ptr(table))
+    };
     let row = RowEvent { db, action, old_rowid, new_rowid };
     let done = catch_unwind(AssertUnwindSafe(|| {
         if schema == c"main" {
@@ -337,7 +386,8 @@ fn on_statement(shared: &Shared, handle: Handle, statement: &trace::StmtRef<'_>,
                 work.foreign_keys = Some(handle.foreign_keys());
             }
         }
-        Statement::Savepoint(name) => work.ddl.savepoint(name),
+        // In the middle of a write SQLite refuses to open a savepoint.
+        Statement::Savepoint(name) if !handle.is_writing() => work.ddl.savepoint(name),
         Statement::Release(name) => work.ddl.release(&name),
         Statement::RollbackTo(name) => {
             if work.ddl.rollback_to(&name) {
@@ -345,6 +395,6 @@ fn on_statement(shared: &Shared, handle: Handle, statement: &trace::StmtRef<'_>,
             }
         }
         Statement::HeaderPragma => work.header = true,
-        Statement::Other => {}
+        Statement::Savepoint(_) | Statement::Other => {}
     }
 }

@@ -34,7 +34,9 @@ pub(crate) fn mutation(
     let schema = change.new.as_ref().unwrap_or(&noted.schema);
     merge_trackers(noted, work, &change)?;
     for tracker in &work.trackers {
-        let Some(info) = change.table_of(noted, tracker)? else { continue };
+        let Some(info) = change.table_of(noted, tracker)? else {
+            continue;
+        };
         net.add_touched(tracker, info, schema, reader)?;
     }
     for info in change.made() {
@@ -106,11 +108,6 @@ impl SchemaChange {
             Some(new) => self.followed(noted, new, tracker)?,
         };
         let Some(info) = found else { return Ok(None) };
-        if let Some(fault) = &tracker.fault {
-            let table = &tracker.table;
-            let message = format!("capture failed: rows of `{table}` were lost: {fault}");
-            return Err(Error::new(ErrorKind::Internal, message));
-        }
         // Images show columns by number, keys were made from columns by number.
         let number = |at: usize| i32::try_from(at).unwrap_or(i32::MAX);
         let key = info.key_columns().into_iter().map(|(at, c)| (number(at), c.affinity)).collect();
@@ -120,10 +117,17 @@ impl SchemaChange {
             Rows::ByRowid(_) => !info.without_rowid,
             Rows::ByKey(_) => info.without_rowid && hint == Some(&Some(key)),
         };
-        if fits && tracker.width == number(info.columns.len()) {
-            return Ok(Some(info));
+        if !fits || tracker.width != number(info.columns.len()) {
+            return Err(changed_after(&tracker.table));
         }
-        Err(changed_after(&tracker.table))
+        match &tracker.fault {
+            None => Ok(Some(info)),
+            Some(fault) => {
+                let table = &tracker.table;
+                let message = format!("capture failed: rows of `{table}` were lost: {fault}");
+                Err(Error::new(ErrorKind::Internal, message))
+            }
+        }
     }
 
     fn followed<'a>(
@@ -133,7 +137,13 @@ impl SchemaChange {
         tracker: &Tracker,
     ) -> Result<Option<&'a TableInfo>> {
         let Some(table) = self.migration.table_at(tracker.layout, &tracker.table) else {
-            return Ok(None);
+            // There was no such table then. If there is an old one of that name now, it got the
+            // name in a way that is not understood here.
+            let now = self.migration.end().get(&fold(&tracker.table));
+            return match now.is_some_and(|table| self.migration.is_old(*table)) {
+                true => Err(changed_after(&tracker.table)),
+                false => Ok(None),
+            };
         };
         let Some(info) = self.name_now(table).and_then(|name| new.table(name)) else {
             return Ok(None);
@@ -319,8 +329,12 @@ impl TableOps {
 
 /// What the rows of a physical table are called in a mutation.
 fn target_of(info: &TableInfo, schema: &Schema) -> Target {
-    let TableKind::Shadow { owner } = &info.kind else { return Target::itself(info) };
-    let Some(parent) = schema.table(owner) else { return Target::itself(info) };
+    let TableKind::Shadow { owner } = &info.kind else {
+        return Target::itself(info);
+    };
+    let Some(parent) = schema.table(owner) else {
+        return Target::itself(info);
+    };
     match &parent.kind {
         TableKind::Virtual { content: FtsContent::Own, .. } => Target::fts(info, parent),
         TableKind::Virtual { module, .. } => {

@@ -4,6 +4,7 @@ use super::*;
 use crate::mutation::Change;
 
 mod collisions;
+mod recapture;
 mod schema;
 
 /// A plain database, and a pen for mutations.

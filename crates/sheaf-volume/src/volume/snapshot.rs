@@ -80,6 +80,21 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// BLAKE3 over the pages in order: equal for equal states, on every replica. Fetches what is
+    /// not here.
+    ///
+    /// # Errors
+    /// As [`Snapshot::page`].
+    pub fn content_hash(&self) -> Result<[u8; 32]> {
+        let mut hasher = blake3::Hasher::new();
+        for idx in (1..=self.page_count.0).filter_map(PageIdx::new) {
+            hasher.update(&self.page(idx)?);
+        }
+        Ok(*hasher.finalize().as_bytes())
+    }
+}
+
 impl Volume {
     /// The newest local state: what has been agreed plus this device's own drafts.
     #[must_use]

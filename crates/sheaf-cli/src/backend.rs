@@ -113,7 +113,10 @@ impl Site {
 
     /// An ordinary SQLite connection to one of the site's states.
     pub(crate) fn connection(&self, view: ViewArg) -> Result<Connection, Failure> {
-        self.site.connection(view_of(view)).map_err(|error| failure::of(&error))
+        self.site.connection(view_of(view)).map_err(|error| {
+            let name = &self.name;
+            look_at(&error, &format!("`sheaf log {name}` lists the states there are"))
+        })
     }
 
     /// Pushes and pulls.
@@ -156,7 +159,10 @@ impl Site {
 
     /// Calls a named mutator; returns the number of the mutation.
     pub(crate) fn mutate(&self, name: &str, args: &Value) -> Result<u64, Failure> {
-        self.site.mutate(name, args).map_err(|error| failure::of(&error))
+        self.site.mutate(name, args).map_err(|error| {
+            let site = &self.name;
+            look_at(&error, &format!("`sheaf mutators {site}` lists those there are"))
+        })
     }
 
     pub(crate) fn define_mutator(&self, name: &str, sql: &str) -> Result<(), Failure> {
@@ -183,6 +189,14 @@ impl Site {
     /// Forgets the rejected mutations up to this number.
     pub(crate) fn dismiss_rejected(&self, through: u64) -> Result<(), Failure> {
         self.site.dismiss_rejected(through).map_err(|error| failure::of(&error))
+    }
+}
+
+/// A failure that, if something was not found, says where to look for it.
+fn look_at(error: &sheaf::Error, hint: &str) -> Failure {
+    match error.kind() {
+        sheaf::ErrorKind::NotFound => failure::of(error).with_note(hint),
+        _ => failure::of(error),
     }
 }
 

@@ -159,9 +159,7 @@ impl Shell<'_> {
     }
 
     fn go_offline(&mut self) {
-        if self.is_interactive {
-            self.site.go_offline();
-        }
+        self.site.go_offline();
         self.contact = Contact::None;
     }
 }

@@ -53,7 +53,7 @@ use state::{Noted, Rows, Work};
 /// whenever the writer's transaction is over, in whatever way; the callbacks only make sure that
 /// forgetting it once is not fatal.
 #[derive(Clone, Debug)]
-pub struct Capture {
+pub(crate) struct Capture {
     shared: Arc<Shared>,
 }
 
@@ -82,7 +82,7 @@ impl Capture {
     ///
     /// # Errors
     /// What SQLite reports.
-    pub fn install(conn: &mut Connection) -> Result<Self> {
+    pub(crate) fn install(conn: &mut Connection) -> Result<Self> {
         let state = State {
             enabled: true,
             finishing: false,
@@ -101,7 +101,7 @@ impl Capture {
     ///
     /// # Errors
     /// As [`Schema::read`].
-    pub fn note_schema(&self, conn: &Connection) -> Result<()> {
+    pub(crate) fn note_schema(&self, conn: &Connection) -> Result<()> {
         let fields = ddl::HEADER_FIELDS.iter();
         let header = fields.map(|field| pragma_int(conn, field)).collect::<Result<_>>()?;
         let noted = Arc::new(Noted::new(Schema::read(conn)?, header));
@@ -116,7 +116,7 @@ impl Capture {
     /// # Errors
     /// `Invalid` if the transaction did what cannot be captured, `Internal` if rows may have been
     /// missed, and what reading reports. The transaction must not be committed then.
-    pub fn finish(&self, reader: &Connection) -> Result<Option<Mutation>> {
+    pub(crate) fn finish(&self, reader: &Connection) -> Result<Option<Mutation>> {
         let (noted, mut work) = {
             let mut state = self.shared.lock();
             if state.work.is_empty() {
@@ -147,25 +147,26 @@ impl Capture {
     }
 
     /// Forgets what was noted: the transaction is over.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.shared.lock().clear();
     }
 
     /// Switches capture on (as it is at first) or off. To be called between transactions.
-    pub fn set_enabled(&self, enabled: bool) {
+    #[cfg(test)]
+    pub(crate) fn set_enabled(&self, enabled: bool) {
         self.shared.lock().enabled = enabled;
     }
 
     /// Whether nothing was noted since the last [`Capture::clear`]. If not, the net change may
     /// still be nothing.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.shared.lock().work.is_empty()
     }
 
     /// The tables whose rows were touched, by name; shadow tables by their own names.
     #[must_use]
-    pub fn tables(&self) -> Vec<String> {
+    pub(crate) fn tables(&self) -> Vec<String> {
         let state = self.shared.lock();
         let touched = state.work.trackers.iter();
         let mut names: Vec<String> = touched

@@ -18,14 +18,14 @@ impl Drop for Restore {
 }
 
 /// Runs `f` with the time standing still at `ms` milliseconds since 1970.
-pub fn with_time<T>(ms: u64, f: impl FnOnce() -> T) -> T {
+pub(crate) fn with_time<T>(ms: u64, f: impl FnOnce() -> T) -> T {
     let _restore = Restore(OVERRIDE_MS.replace(Some(ms)));
     f()
 }
 
 /// The time a running mutator sees on this thread, if one runs.
 #[must_use]
-pub fn override_ms() -> Option<u64> {
+pub(crate) fn override_ms() -> Option<u64> {
     OVERRIDE_MS.get()
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn run(conn: &Connection, ctx: &ReplayContext, call: &Call<'_>) -> Re
 /// # Errors
 /// `Invalid` for anything but SELECT, INSERT, UPDATE, DELETE and REPLACE, for `OR ROLLBACK` and
 /// for tables of sheaf itself; `Limit` beyond a bound.
-pub fn check_script(sql: &str) -> Result<Vec<&str>> {
+pub(crate) fn check_script(sql: &str) -> Result<Vec<&str>> {
     if sql.len() > limits::SQL_BYTES_MAX {
         return Err(Error::new(
             ErrorKind::Limit,
@@ -211,7 +211,7 @@ fn check_args(conn: &Connection, call: &Call<'_>, script: &[&str]) -> Result<(),
 ///
 /// # Errors
 /// As [`check_script`], and what writing reports.
-pub fn define(conn: &Connection, name: &str, sql: &str) -> Result<()> {
+pub(crate) fn define(conn: &Connection, name: &str, sql: &str) -> Result<()> {
     if name.is_empty() || name.len() > limits::NAME_BYTES_MAX {
         return Err(Error::invalid(format!(
             "the name of a mutator has 1 to {} bytes",
@@ -244,7 +244,7 @@ pub fn define(conn: &Connection, name: &str, sql: &str) -> Result<()> {
 ///
 /// # Errors
 /// What SQLite reports.
-pub fn register_functions(conn: &Connection, env: Arc<dyn Env>) -> rusqlite::Result<()> {
+pub(crate) fn register_functions(conn: &Connection, env: Arc<dyn Env>) -> rusqlite::Result<()> {
     // Innocuous, so that defaults and triggers may use them too.
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
     register_random(conn, flags, &env)?;

@@ -12,7 +12,7 @@ use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, Result, TimelineId};
 
 use crate::{
     capture::Capture,
-    limits,
+    clock, limits,
     mutation::{Body, Mutation, Op},
     mutator,
 };
@@ -36,7 +36,7 @@ use table::Tables;
 
 /// Whose mutation is replayed, onto what.
 #[derive(Clone, Copy, Debug)]
-pub struct ReplayContext {
+pub(crate) struct ReplayContext {
     /// The mutation's timeline.
     pub timeline: TimelineId,
     /// Its number there.
@@ -55,7 +55,7 @@ pub struct ReplayContext {
 
 /// What became of one mutation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Its effects stand.
     Applied {
         /// Whether they differ from what its author saw, because somebody else was first.
@@ -70,7 +70,7 @@ pub enum Outcome {
 
 /// The result of replaying one mutation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replayed {
+pub(crate) struct Replayed {
     /// What became of it.
     pub outcome: Outcome,
     /// The same intent as captured on the state it met here (possibly with nothing left to do).
@@ -83,7 +83,7 @@ pub struct Replayed {
 /// What the replays of one transaction share: ids that had to change, and what is known of the
 /// tables. A new transaction starts with a new one.
 #[derive(Debug, Default)]
-pub struct Remap {
+pub(crate) struct Remap {
     ids: Ids,
     tables: Tables,
     /// The schema that `tables` describe.
@@ -98,7 +98,7 @@ pub struct Remap {
 /// # Errors
 /// Only for failures of the machine (`Io`, `Busy`, `Corrupt`, `Internal`): the transaction must
 /// then be rolled back. Everything else is [`Outcome::Rejected`].
-pub fn replay(
+pub(crate) fn replay(
     conn: &Connection,
     capture: &Capture,
     ctx: &ReplayContext,
@@ -113,7 +113,7 @@ pub fn replay(
     }
     conn.execute_batch("SAVEPOINT sheaf_replay").map_err(broken)?;
     let mut step = Step { conn, capture, ctx, remap, has_new_schema: false };
-    let applied = step.apply(mutation);
+    let applied = clock::with_time(ctx.time_ms, || step.apply(mutation));
     let has_new_schema = step.has_new_schema;
     if conn.is_autocommit() {
         // Nothing of the batch is left, so nothing may be reported as applied.

@@ -6,7 +6,6 @@
 //! indexes, views and triggers mean: they are only compared as text.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use sheaf_volume::{Error, ErrorKind, Result};
@@ -15,7 +14,7 @@ use crate::capture::token::Tokens;
 
 /// An identifier, quoted for SQL.
 #[must_use]
-pub fn quote_ident(name: &str) -> String {
+pub(crate) fn quote_ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -36,7 +35,7 @@ pub(crate) fn sql_error(doing: &str) -> impl FnOnce(rusqlite::Error) -> Error {
 
 /// What SQLite converts stored values to, by the declared type of their column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Affinity {
+pub(crate) enum Affinity {
     /// Stored as it comes.
     Blob,
     /// Numbers become text.
@@ -52,7 +51,7 @@ pub enum Affinity {
 impl Affinity {
     /// SQLite's rule on type names.
     #[must_use]
-    pub fn of(decltype: &str) -> Self {
+    pub(crate) fn of(decltype: &str) -> Self {
         let name = decltype.to_ascii_uppercase();
         let has = |part: &str| name.contains(part);
         if has("INT") {
@@ -72,32 +71,32 @@ impl Affinity {
 
 /// One column. Its place in [`TableInfo::columns`] is SQLite's column number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Column {
+pub(crate) struct Column {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its declared type, perhaps empty.
-    pub decltype: String,
+    pub(crate) decltype: String,
     /// What the declared type makes of values.
-    pub affinity: Affinity,
+    pub(crate) affinity: Affinity,
     /// Whether it is computed from others (virtual or stored).
-    pub generated: bool,
+    pub(crate) generated: bool,
     /// Whether it is a hidden column of a virtual table.
-    pub hidden: bool,
+    pub(crate) hidden: bool,
     /// Its place in the primary key, from 1; 0 if it is not part of it.
-    pub pk: u32,
+    pub(crate) pk: u32,
 }
 
 impl Column {
     /// Whether a row of the table holds a value of its own for it.
     #[must_use]
-    pub fn is_stored(&self) -> bool {
+    pub(crate) fn is_stored(&self) -> bool {
         !self.generated && !self.hidden
     }
 }
 
 /// What tells the rows of a table apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Identity {
+pub(crate) enum Identity {
     /// No declared key: the key is the row id, which is no column.
     Rowid,
     /// `INTEGER PRIMARY KEY`: the key is that column, which is the row id.
@@ -108,7 +107,7 @@ pub enum Identity {
 
 /// What a name in the schema stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TableKind {
+pub(crate) enum TableKind {
     /// An ordinary table.
     Table,
     /// A virtual table.
@@ -129,7 +128,7 @@ pub enum TableKind {
 
 /// Where an FTS5 table has its text; `None` for every other module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FtsContent {
+pub(crate) enum FtsContent {
     /// Not an FTS5 table.
     None,
     /// In its own shadow table.
@@ -142,45 +141,45 @@ pub enum FtsContent {
 
 /// A foreign key of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForeignKey {
+pub(crate) struct ForeignKey {
     /// The table it refers to, as written in the schema.
-    pub parent: String,
+    pub(crate) parent: String,
     /// Pairs of (column here, column there); there is `None` where the parent's key is implied.
-    pub columns: Vec<(String, Option<String>)>,
+    pub(crate) columns: Vec<(String, Option<String>)>,
     /// `NO ACTION`, `CASCADE`, ...
-    pub on_delete: String,
+    pub(crate) on_delete: String,
     /// `NO ACTION`, `CASCADE`, ...
-    pub on_update: String,
+    pub(crate) on_update: String,
 }
 
 /// One table, view or virtual table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableInfo {
+pub(crate) struct TableInfo {
     /// Its name, as stored in the schema.
-    pub name: String,
+    pub(crate) name: String,
     /// What it is.
-    pub kind: TableKind,
+    pub(crate) kind: TableKind,
     /// All columns, generated and hidden ones too.
-    pub columns: Vec<Column>,
+    pub(crate) columns: Vec<Column>,
     /// What tells its rows apart.
-    pub identity: Identity,
+    pub(crate) identity: Identity,
     /// Whether it was made `WITHOUT ROWID`.
-    pub without_rowid: bool,
+    pub(crate) without_rowid: bool,
     /// Whether it is `STRICT`.
-    pub strict: bool,
+    pub(crate) strict: bool,
     /// Its foreign keys, in the order of their numbers.
-    pub foreign_keys: Vec<ForeignKey>,
+    pub(crate) foreign_keys: Vec<ForeignKey>,
 }
 
 impl TableInfo {
     /// The columns that hold values of their own, with their numbers.
-    pub fn stored(&self) -> impl Iterator<Item = (usize, &Column)> {
+    pub(crate) fn stored(&self) -> impl Iterator<Item = (usize, &Column)> {
         self.columns.iter().enumerate().filter(|(_, column)| column.is_stored())
     }
 
     /// The declared primary key, in key order.
     #[must_use]
-    pub fn key_columns(&self) -> Vec<(usize, &Column)> {
+    pub(crate) fn key_columns(&self) -> Vec<(usize, &Column)> {
         let mut key: Vec<_> =
             self.columns.iter().enumerate().filter(|(_, column)| column.pk > 0).collect();
         key.sort_by_key(|(_, column)| column.pk);
@@ -190,7 +189,7 @@ impl TableInfo {
     /// The name by which SQL can ask for the row id; `None` if columns took all of them, or if
     /// there is none.
     #[must_use]
-    pub fn rowid_name(&self) -> Option<&str> {
+    pub(crate) fn rowid_name(&self) -> Option<&str> {
         if self.without_rowid {
             return None;
         }
@@ -204,20 +203,20 @@ impl TableInfo {
 
 /// One row of the schema table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SchemaObject {
+pub(crate) struct SchemaObject {
     /// `table`, `index`, `view` or `trigger`.
-    pub kind: String,
+    pub(crate) kind: String,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// The table it belongs to.
-    pub table: String,
+    pub(crate) table: String,
     /// The statement that makes it; `None` for indexes that SQLite makes itself.
-    pub sql: Option<String>,
+    pub(crate) sql: Option<String>,
 }
 
 /// The main schema of a connection at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Schema {
+pub(crate) struct Schema {
     version: i64,
     objects: Vec<SchemaObject>,
     tables: BTreeMap<String, TableInfo>,
@@ -229,7 +228,7 @@ impl Schema {
     ///
     /// # Errors
     /// What SQLite reports, and `Invalid` for names that are not UTF-8.
-    pub fn read(conn: &Connection) -> Result<Self> {
+    pub(crate) fn read(conn: &Connection) -> Result<Self> {
         let version = version(conn)?;
         let objects = read_objects(conn).map_err(sql_error("read schema"))?;
         let mut tables = BTreeMap::new();
@@ -243,37 +242,37 @@ impl Schema {
 
     /// SQLite's schema cookie when this was read.
     #[must_use]
-    pub fn version(&self) -> i64 {
+    pub(crate) fn version(&self) -> i64 {
         self.version
     }
 
     /// The schema table in its own order, without SQLite's internal objects.
     #[must_use]
-    pub fn objects(&self) -> &[SchemaObject] {
+    pub(crate) fn objects(&self) -> &[SchemaObject] {
         &self.objects
     }
 
     /// A table, view or virtual table by name, in any case.
     #[must_use]
-    pub fn table(&self, name: &str) -> Option<&TableInfo> {
+    pub(crate) fn table(&self, name: &str) -> Option<&TableInfo> {
         self.tables.get(&fold(name))
     }
 
     /// All of them by name.
-    pub fn tables(&self) -> impl Iterator<Item = &TableInfo> {
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &TableInfo> {
         self.tables.values()
     }
 
     /// The place of a table when parents go before children; unknown tables go last. Cycles are
     /// broken by name.
     #[must_use]
-    pub fn rank(&self, name: &str) -> usize {
+    pub(crate) fn rank(&self, name: &str) -> usize {
         self.ranks.get(&fold(name)).copied().unwrap_or(usize::MAX)
     }
 
     /// Whether both hold the same objects, in whatever order.
     #[must_use]
-    pub fn same_objects(&self, other: &Self) -> bool {
+    pub(crate) fn same_objects(&self, other: &Self) -> bool {
         sorted(&self.objects) == sorted(&other.objects)
     }
 }
@@ -283,34 +282,6 @@ pub(crate) fn sorted(objects: &[SchemaObject]) -> Vec<&SchemaObject> {
     let mut all: Vec<_> = objects.iter().collect();
     all.sort();
     all
-}
-
-/// The last schema read, for as long as the schema cookie stays.
-///
-/// The cookie alone cannot tell two histories apart that changed the schema equally often: call
-/// [`SchemaCache::forget`] when the connection's database was replaced by another state.
-#[derive(Debug, Default)]
-pub struct SchemaCache(Option<Arc<Schema>>);
-
-impl SchemaCache {
-    /// The schema that `conn` sees.
-    ///
-    /// # Errors
-    /// As [`Schema::read`].
-    pub fn get(&mut self, conn: &Connection) -> Result<Arc<Schema>> {
-        let now = version(conn)?;
-        if let Some(schema) = self.0.as_ref().filter(|schema| schema.version == now) {
-            return Ok(Arc::clone(schema));
-        }
-        let schema = Arc::new(Schema::read(conn)?);
-        self.0 = Some(Arc::clone(&schema));
-        Ok(schema)
-    }
-
-    /// Reads anew the next time.
-    pub fn forget(&mut self) {
-        self.0 = None;
-    }
 }
 
 /// The schema cookie that `conn` sees.

@@ -4,14 +4,14 @@
 //! not UTF-8 is refused, never mended silently.
 
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
-pub use sheaf_merge::Value;
+use sheaf_merge::Value;
 use sheaf_volume::{Error, Result};
 
 use crate::limits::QUOTED_CHARS_MAX;
 
 /// Lends a [`Value`] to rusqlite as a statement parameter.
 #[derive(Clone, Copy, Debug)]
-pub struct Bind<'a>(pub &'a Value);
+pub(crate) struct Bind<'a>(pub &'a Value);
 
 impl ToSql for Bind<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -21,7 +21,7 @@ impl ToSql for Bind<'_> {
 
 /// The value as rusqlite passes it around.
 #[must_use]
-pub fn as_ref(value: &Value) -> ValueRef<'_> {
+pub(crate) fn as_ref(value: &Value) -> ValueRef<'_> {
     match value {
         Value::Null => ValueRef::Null,
         Value::Int(int) => ValueRef::Integer(*int),
@@ -35,7 +35,7 @@ pub fn as_ref(value: &Value) -> ValueRef<'_> {
 ///
 /// # Errors
 /// `Invalid` for text that is not UTF-8.
-pub fn from_ref(value: ValueRef<'_>) -> Result<Value> {
+pub(crate) fn from_ref(value: ValueRef<'_>) -> Result<Value> {
     Ok(match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(int) => Value::Int(int),
@@ -58,7 +58,7 @@ pub fn from_ref(value: ValueRef<'_>) -> Result<Value> {
 ///
 /// # Errors
 /// `Invalid` for an integer beyond 64 bits with sign and for a malformed `$hex`.
-pub fn from_json(json: &serde_json::Value) -> Result<Value> {
+pub(crate) fn from_json(json: &serde_json::Value) -> Result<Value> {
     use serde_json::Value as Json;
     Ok(match json {
         Json::Null => Value::Null,
@@ -83,26 +83,13 @@ pub fn from_json(json: &serde_json::Value) -> Result<Value> {
 ///
 /// # Errors
 /// `Invalid` for anything else, and as [`from_json`].
-pub fn args_from_json(json: &serde_json::Value) -> Result<Vec<(String, Value)>> {
+pub(crate) fn args_from_json(json: &serde_json::Value) -> Result<Vec<(String, Value)>> {
     match json {
         serde_json::Value::Null => Ok(Vec::new()),
         serde_json::Value::Object(map) => {
             map.iter().map(|(name, value)| Ok((name.clone(), from_json(value)?))).collect()
         }
         _ => Err(Error::invalid("the arguments of a mutator are a JSON object")),
-    }
-}
-
-/// The value as JSON: blobs as `{"$hex": ...}`, infinities as text.
-#[must_use]
-pub fn to_json(value: &Value) -> serde_json::Value {
-    match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Int(int) => (*int).into(),
-        Value::Real(real) => serde_json::Number::from_f64(*real)
-            .map_or_else(|| real.to_string().into(), serde_json::Value::Number),
-        Value::Text(text) => text.clone().into(),
-        Value::Blob(blob) => serde_json::json!({ "$hex": encode_hex(blob) }),
     }
 }
 
@@ -203,7 +190,6 @@ mod tests {
         for bad in [r#"{"a":18446744073709551615}"#, r#"{"a":{"$hex":"0"}}"#, "[1]"] {
             assert!(args_from_json(&serde_json::from_str(bad).unwrap()).is_err(), "{bad}");
         }
-        assert_eq!(to_json(&Value::Blob(vec![0, 255])), serde_json::json!({"$hex": "00ff"}));
     }
 
     #[test]

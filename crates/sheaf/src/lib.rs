@@ -11,8 +11,8 @@
 //! let client = sheaf::Client::open(options)?;
 //! let site = client.site("team/todos")?;
 //! site.write(|tx| {
-//!     tx.execute_batch("CREATE TABLE IF NOT EXISTS todo(id INTEGER PRIMARY KEY, what TEXT)")?;
-//!     Ok(())
+//!     tx.execute_batch("CREATE TABLE IF NOT EXISTS todo(id INTEGER PRIMARY KEY, what TEXT)")
+//!         .map_err(sheaf::from_sqlite)
 //! })?;
 //! site.exchange(Duration::from_secs(10))?;
 //! # Ok::<(), sheaf::Error>(())

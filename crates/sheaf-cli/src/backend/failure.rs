@@ -57,7 +57,8 @@ pub(crate) fn node_failure(error: &Error) -> Failure {
 }
 
 /// What an error says that says what to do.
-const ADVISING: [&str; 8] = [
+const ADVISING: [&str; 9] = [
+    "ask its operator",
     "try again",
     "upgrade",
     "close the other",
@@ -97,15 +98,14 @@ fn advice(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::Ambiguous => "try again: the outcome is looked up first",
         ErrorKind::Denied => "give a token that is let in with --token or SHEAF_TOKEN",
         ErrorKind::Limit => "make it smaller or split it",
-        ErrorKind::NotFound => "see that the name and the server are right",
         ErrorKind::Expired => "that state is no longer kept: take a newer one",
         ErrorKind::Corrupt => {
             "stop writing, keep a copy of the directory, and clone the site afresh"
         }
         ErrorKind::Unsupported => "install a newer sheaf",
         ErrorKind::Io => "see that the directory can be written and the disk has room",
-        // What was wrong with a call is said by its error.
-        ErrorKind::Invalid => return None,
+        // What is wrong or missing is said by the error; who called knows where to look.
+        ErrorKind::Invalid | ErrorKind::NotFound => return None,
         _ => "this is a bug in sheaf, please report it",
     })
 }

@@ -43,7 +43,7 @@ pub(crate) fn enter(
         Err(Refusal::Refused(failure)) if failure.kind == "not_found" => {
             Ok((device.site(name)?, Contact::Reached))
         }
-        Err(Refusal::Refused(failure)) => Err(failure.with_note(UNCHANGED)),
+        Err(Refusal::Refused(failure)) => Err(unchanged(failure)),
     }
 }
 
@@ -53,7 +53,12 @@ pub(crate) fn before(
     args: ExchangeArgs,
     console: &mut Console,
 ) -> Result<Contact, Failure> {
-    if args.offline || site.server().is_none() {
+    if args.offline {
+        // Without this, reading a page that is not here would fetch it.
+        site.go_offline();
+        return Ok(Contact::None);
+    }
+    if site.server().is_none() {
         return Ok(Contact::None);
     }
     let exchanged = site.exchange(args.timeout);
@@ -74,12 +79,18 @@ fn judge_before(exchanged: Result<Exchanged, Refusal>) -> Result<(Contact, Excha
     match exchanged {
         Ok(done) => Ok((Contact::Reached, done)),
         Err(Refusal::Unreachable(reason)) => Ok((Contact::Lost(reason), Exchanged::default())),
-        Err(Refusal::Refused(failure)) => Err(failure.with_note(UNCHANGED)),
+        Err(Refusal::Refused(failure)) => Err(unchanged(failure)),
     }
 }
 
-/// What somebody should know whose command the server stopped.
-const UNCHANGED: &str = "nothing was changed; --offline works without the server";
+/// Says what somebody should know whose command the server stopped.
+fn unchanged(failure: Failure) -> Failure {
+    match failure.kind {
+        // Wrong input is as wrong without the server.
+        "invalid" => failure,
+        _ => failure.with_note("nothing was changed; --offline works without the server"),
+    }
+}
 
 /// Sends what the command changed, if there is anything to send and somebody to send it to.
 pub(crate) fn after(

@@ -55,25 +55,36 @@ pub(super) fn export(
     }
     let device = Device::open(global)?;
     let site = device.existing(&args.site)?;
+    if file.exists() {
+        replace(&site, args)?;
+    } else {
+        site.export(args.view, file)?;
+    }
+    if console.json() {
+        console.value(&json!({ "site": args.site, "file": file.display().to_string() }));
+    }
+    Ok(Exit::Done)
+}
+
+/// Exports beside a file and then takes its place, so that one of the two is always whole.
+fn replace(site: &Site, args: &ExportArgs) -> Result<(), Failure> {
+    let file = &args.file;
+    let failed = |doing: &str, path: &Path, error: &std::io::Error| {
+        Failure::io(&format!("{doing} `{}`", path.display()), error)
+    };
     let part = part_of(file)?;
     if part.exists() {
         // Left behind by an export that was killed; nothing else has such a name.
-        std::fs::remove_file(&part)
-            .map_err(|error| Failure::io(&format!("remove `{}`", part.display()), &error))?;
+        std::fs::remove_file(&part).map_err(|error| failed("remove", &part, &error))?;
     }
     let written = site.export(args.view, &part).and_then(|()| {
-        std::fs::rename(&part, file)
-            .map_err(|error| Failure::io(&format!("write `{}`", file.display()), &error))
+        std::fs::rename(&part, file).map_err(|error| failed("replace", file, &error))
     });
     if written.is_err() {
         // It may not even exist; the error that matters is already in hand.
         drop(std::fs::remove_file(&part));
     }
-    written?;
-    if console.json() {
-        console.value(&json!({ "site": args.site, "file": file.display().to_string() }));
-    }
-    Ok(Exit::Done)
+    written
 }
 
 /// The name under which an export is written until it is whole.

@@ -24,19 +24,32 @@ pub(super) fn run(
         return Ok(Exit::Done);
     }
     let mut all = Vec::new();
+    let mut exit = Exit::Done;
     for name in device.sites()? {
-        all.push(device.existing(&name)?.status());
+        // One site that is damaged, or in use, must not hide the others.
+        match device.existing(&name) {
+            Ok(site) => all.push(site.status()),
+            Err(failure) => {
+                let message = format!("site `{name}`: {}", failure.message);
+                console.fail(&Failure { message, ..failure });
+                exit = Exit::Failed;
+            }
+        }
     }
+    print_all(&all, &device, console);
+    Ok(exit)
+}
+
+fn print_all(all: &[Status], device: &Device, console: &mut Console) {
     if console.json() {
         console.value(&Value::Array(all.iter().map(to_json).collect()));
-    } else if all.is_empty() {
+        return;
+    }
+    if all.is_empty() {
         let dir = device.dir().display();
-        console.tell(&format!("no sites in {dir}; `sheaf sql NAME SQL` makes one"));
+        console.tell(&format!("no site to show in {dir}; `sheaf sql NAME SQL` makes one"));
     }
-    if !console.json() {
-        all.iter().for_each(|status| console.line(&summary(status)));
-    }
-    Ok(Exit::Done)
+    all.iter().for_each(|status| console.line(&summary(status)));
 }
 
 pub(super) fn sites(global: &GlobalArgs, console: &mut Console) -> Result<Exit, Failure> {

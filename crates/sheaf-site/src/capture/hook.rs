@@ -192,7 +192,7 @@ struct RowEvent {
 impl RowEvent {
     /// What the row holds in a column. Valid while the hook runs and until the next call for the
     /// same column.
-    fn old(&self, column: i32) -> std::result::Result<ValueRef<'_>, String> {
+    fn old_value(&self, column: i32) -> std::result::Result<ValueRef<'_>, String> {
         let mut value = ptr::null_mut();
         // SAFETY: called within the hook for this connection; SQLite checks the column number.
         let code = unsafe { ffi::sqlite3_preupdate_old(self.db, column, &raw mut value) };
@@ -200,9 +200,9 @@ impl RowEvent {
     }
 
     /// What the row will hold in a column.
-    fn new(&self, column: i32) -> std::result::Result<ValueRef<'_>, String> {
+    fn new_value(&self, column: i32) -> std::result::Result<ValueRef<'_>, String> {
         let mut value = ptr::null_mut();
-        // SAFETY: as in `old`.
+        // SAFETY: as in `old_value`.
         let code = unsafe { ffi::sqlite3_preupdate_new(self.db, column, &raw mut value) };
         self.value(code, value, column)
     }
@@ -309,12 +309,12 @@ fn note_row(
             let columns = tracker.hint.as_ref().and_then(|hint| hint.key.as_deref());
             let columns = columns.unwrap_or(&[]);
             if is_old {
-                encode_key(key, columns, |column| row.old(column))?;
+                encode_key(key, columns, |column| row.old_value(column))?;
                 rows.touch(key, || image(row, stored, width))?;
             }
             if is_new {
                 // After an update that left the key alone this finds the entry made above.
-                encode_key(key, columns, |column| row.new(column))?;
+                encode_key(key, columns, |column| row.new_value(column))?;
                 rows.insert(key);
             }
         }
@@ -327,8 +327,8 @@ fn note_row(
 fn image(row: &RowEvent, stored: Option<&[i32]>, width: i32) -> std::result::Result<Image, String> {
     let value = |column| match stored {
         Some(stored) if stored.binary_search(&column).is_err() => Ok(Value::Null),
-        Some(_) => row.old(column).map(owned),
-        None => Ok(row.old(column).map_or(Value::Null, owned)),
+        Some(_) => row.old_value(column).map(owned),
+        None => Ok(row.old_value(column).map_or(Value::Null, owned)),
     };
     (0..width).map(value).collect()
 }

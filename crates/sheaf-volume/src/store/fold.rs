@@ -175,11 +175,21 @@ impl State {
         seen.sort_unstable();
         seen.dedup();
         let mut plan = FoldPlan { through, slots: Vec::new(), kept: Vec::new() };
+        // Pages that were pending when they were last folded and have been filled since. A newer
+        // folded version of the same page comes later in the list and overwrites this one.
+        for (number, slot) in (1..).zip(self.map.slots()) {
+            if let (Some(idx), Some(version)) = (PageIdx::new(number), slot)
+                && let Loc::Log { .. } = version.loc
+            {
+                plan.slots.push(slot_for(idx, version));
+            }
+        }
         for (idx, list) in self.map.versions() {
             let folded = list.iter().rev().find(|version| version.mark <= through).copied();
             if let Some(version) = folded {
                 plan.slots.push(slot_for(idx, version));
             }
+            let folded = folded.or_else(|| self.map.slot(idx));
             let kept = keep(list, through, &seen, folded);
             if !kept.is_empty() {
                 plan.kept.push((idx, kept));

@@ -410,11 +410,11 @@ fn a_full_disk_loses_nothing_and_writing_goes_on_when_there_is_space() {
     commit(&rng, &store, &mut model, &mut tag);
     dir.set_capacity(Some(dir.used()));
     let body = StepBody::Commit {
-        page_count: PageCount(4),
-        pages: (1..=4).map(idx).collect(),
+        page_count: PageCount(40),
+        pages: (1..=40).map(idx).collect(),
         mutation: None,
     };
-    let contents: Vec<Page> = (1..=4).map(page).collect();
+    let contents: Vec<Page> = (1..=40).map(page).collect();
     let error = store.append(&Step { body, attrs: Vec::new() }, &contents).unwrap_err();
     assert!(error.to_string().contains("disk is full"), "{error}");
     check(&store, &model, &[]);

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod check;
 mod demo;
 mod process;
@@ -21,6 +22,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measures Sheaf beside plain SQLite, as ratios from one run
+    Bench(bench::Args),
     /// Checks formatting, lints, documentation, licences, layers and the wasm build
     Check(check::Args),
     /// Shows two devices that edit one database apart, reconnect and converge; then keeps serving
@@ -31,6 +34,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),

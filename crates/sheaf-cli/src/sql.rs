@@ -4,7 +4,7 @@
 //! as in sqlite3. Parameters are NULL. Which connection it is (local, global, old) is the caller's
 //! business.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use rusqlite::{Batch, Connection, Statement, fallible_iterator::FallibleIterator};
 
@@ -36,11 +36,41 @@ pub(crate) fn run(
     format: &Format,
     out: &mut dyn RowSink,
 ) -> Result<Ran, Failure> {
+    run_all(db, sql, format, out).map_err(|stop| match stop {
+        Stop::Sql(error) => failure_on(db, &error),
+        Stop::Output(error) => Failure::io("write rows", &error),
+    })
+}
+
+/// What stopped the statements.
+enum Stop {
+    Sql(rusqlite::Error),
+    Output(io::Error),
+}
+
+impl From<rusqlite::Error> for Stop {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+fn run_all(
+    db: &Connection,
+    sql: &str,
+    format: &Format,
+    out: &mut dyn RowSink,
+) -> Result<Ran, Stop> {
     let mut ran = Ran::default();
     let mut batch = Batch::new(db, sql);
-    while let Some(mut statement) = batch.next().map_err(|error| failure(&error))? {
+    while let Some(mut statement) = batch.next()? {
         if statement.column_count() == 0 {
-            statement.raw_execute().map_err(|error| failure(&error))?;
+            statement.raw_execute()?;
         } else {
             print_rows(&mut statement, format, out)?;
             ran.results += 1;
@@ -54,7 +84,7 @@ fn print_rows(
     statement: &mut Statement<'_>,
     format: &Format,
     out: &mut dyn RowSink,
-) -> Result<(), Failure> {
+) -> Result<(), Stop> {
     let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let count = columns.len();
     let is_readonly = statement.readonly();
@@ -64,18 +94,18 @@ fn print_rows(
         format.begin(columns)
     };
     let mut rows = statement.raw_query();
-    while let Some(row) = rows.next().map_err(|error| failure(&error))? {
+    while let Some(row) = rows.next()? {
         let mut values = Vec::with_capacity(count);
         for index in 0..count {
-            values.push(row.get_ref(index).map_err(|error| failure(&error))?);
+            values.push(row.get_ref(index)?);
         }
-        renderer.row(out, &values).map_err(|error| Failure::io("write rows", &error))?;
+        renderer.row(out, &values)?;
         // A statement that writes is always run to its end, whoever still listens.
         if is_readonly && out.reader_is_gone() {
             break;
         }
     }
-    renderer.finish(out).map_err(|error| Failure::io("write rows", &error))
+    Ok(renderer.finish(out)?)
 }
 
 /// Looks at the grammar of `sql` alone, without any database: whether it could ever run.
@@ -103,6 +133,19 @@ pub(crate) fn message(error: &rusqlite::Error) -> String {
         rusqlite::Error::SqliteFailure(_, Some(msg)) => msg.clone(),
         other => other.to_string(),
     }
+}
+
+/// The failure of a statement on one of a site's connections. Where SQLite can only say that
+/// something is wrong with a file, the site knows what.
+fn failure_on(db: &Connection, error: &rusqlite::Error) -> Failure {
+    let plain = failure(error);
+    if matches!(error, rusqlite::Error::SqlInputError { .. }) {
+        return plain;
+    }
+    // On a connection that is not a site's there is no such function, and nothing more to say.
+    let reason: Option<String> =
+        db.query_row("SELECT sheaf_failure()", [], |row| row.get(0)).ok().flatten();
+    reason.map_or(plain, |reason| Failure::new("sql", reason))
 }
 
 /// A failure that says what to do, where that is not plain from SQLite's words.
@@ -146,11 +189,11 @@ mod tests {
     struct Deaf(Vec<u8>);
 
     impl Write for Deaf {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.write(bytes)
         }
 
-        fn flush(&mut self) -> std::io::Result<()> {
+        fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }

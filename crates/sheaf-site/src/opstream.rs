@@ -3,7 +3,7 @@
 //! ```text
 //! n            null
 //! i<decimal>   integer, canonical: no plus sign, no leading zeros
-//! r<decimal>   real, shortest decimal that reads back to the same bits; rinf, r-inf
+//! r<d.ddde-n>  real, shortest digits that read back to the same bits, as 1.5e0; rinf, r-inf
 //! t<bytes>     UTF-8 text
 //! x<bytes>     blob
 //! ```
@@ -155,7 +155,7 @@ pub(crate) fn encode_value(value: &Value) -> Vec<u8> {
         Value::Int(int) => tagged(b'i', int.to_string().as_bytes()),
         // SQLite stores NaN as NULL.
         Value::Real(real) if real.is_nan() => b"n".to_vec(),
-        Value::Real(real) => tagged(b'r', format!("{real:?}").as_bytes()),
+        Value::Real(real) => tagged(b'r', format!("{real:e}").as_bytes()),
         Value::Text(text) => tagged(b't', text.as_bytes()),
         Value::Blob(blob) => tagged(b'x', blob),
     }
@@ -179,16 +179,12 @@ pub(crate) fn decode_value(bytes: &[u8]) -> Result<Value> {
 }
 
 fn real(text: &str) -> Result<Value> {
-    let real = match text {
-        "inf" => f64::INFINITY,
-        "-inf" => f64::NEG_INFINITY,
-        // Rust would also read `nan` and `infinity`.
-        _ if text.bytes().all(|b| b.is_ascii_digit() || b"+-.e".contains(&b)) => {
-            text.parse().ok().filter(|r: &f64| r.is_finite()).ok_or_else(|| malformed("a real"))?
-        }
-        _ => return Err(malformed("a real")),
-    };
-    Ok(Value::Real(real))
+    // One spelling for each number, so that equal mutations are equal bytes. Rust would also
+    // read `nan`, `infinity` and a plus sign.
+    match text.parse::<f64>() {
+        Ok(real) if !real.is_nan() && format!("{real:e}") == text => Ok(Value::Real(real)),
+        _ => Err(malformed("a real")),
+    }
 }
 
 /// Reads a canonical decimal number.

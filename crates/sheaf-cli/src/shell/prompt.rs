@@ -3,7 +3,7 @@
 //! Invariant: the prompt says when what is seen is not what everybody sees: offline, changes
 //! pending, another view, an open transaction. A history that cannot be kept is no error.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use rustyline::{Config, Editor, error::ReadlineError, history::FileHistory};
 
@@ -21,6 +21,9 @@ use crate::{
 
 /// Statements that are remembered.
 const HISTORY_MAX: usize = 2_000;
+
+/// How long a prompt waits for the server at most.
+const SETTLE_TIME: Duration = Duration::from_millis(250);
 
 /// What a line that continues a statement begins with.
 const CONTINUATION: &str = "   ...> ";
@@ -47,13 +50,13 @@ pub(super) fn run(shell: &mut Shell<'_>) -> Result<Exit, Failure> {
     let history = history_file(shell);
     // The first time there is none.
     drop(editor.load_history(&history));
+    greet(shell);
     let _watcher = match editor.create_external_printer() {
         Ok(printer) if shell.site.server().is_some() => {
             Watcher::start(shell.device.notices(), printer)
         }
         _ => None,
     };
-    greet(shell);
     let exit = read_lines(shell, &mut editor);
     drop(editor.save_history(&history));
     exit
@@ -93,10 +96,19 @@ fn read_lines(
             Fed::Sql(text) => shell.run_sql(&text.sql).map(|()| Flow::Continue),
         };
         match ran {
-            Ok(Flow::Continue) => {}
+            Ok(Flow::Continue) => settle(shell),
             Ok(Flow::Quit(exit)) => return Ok(exit),
             Err(failure) => shell.console.fail(&failure),
         }
+    }
+}
+
+/// Gives a change that was just made the moment it needs to be confirmed, so that the prompt does
+/// not call it pending when it is not. What goes wrong meanwhile is told by a notice.
+fn settle(shell: &Shell<'_>) {
+    let status = shell.site.status();
+    if status.online && !status.pending.is_empty() {
+        drop(shell.site.push(SETTLE_TIME));
     }
 }
 

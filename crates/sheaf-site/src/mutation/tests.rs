@@ -133,7 +133,20 @@ fn malformed_streams_are_refused() {
 
 #[test]
 fn malformed_values_are_refused() {
-    for bad in ["", "i", "i+1", "i01", "i9223372036854775808", "rnan", "r1e999", "r", "nn", "q"] {
+    for bad in [
+        "",
+        "i",
+        "i+1",
+        "i01",
+        "i9223372036854775808",
+        "rnan",
+        "r1e999",
+        "r1.50e0",
+        "r1.5",
+        "r",
+        "nn",
+        "q",
+    ] {
         let bytes =
             stream(&[('t', "t"), ('k', "2:i1"), ('c', "a"), ('~', "n"), ('=', bad), ('.', "")]);
         assert_eq!(decode_err(&bytes), ErrorKind::Invalid, "{bad}");

@@ -13,6 +13,9 @@ use super::meta;
 use super::state::State;
 use crate::{Error, File, LocalLsn, PageIdx, Result};
 
+/// Versions by page, in page order.
+type Kept = Vec<(PageIdx, Vec<Version>)>;
+
 /// What a fold will do: computed under a read lock, carried out without one.
 #[derive(Debug)]
 struct FoldPlan {
@@ -21,7 +24,7 @@ struct FoldPlan {
     /// Slots to set, and the log place to copy each from (`None`: nothing to copy).
     slots: Vec<(PageIdx, Version, Option<Loc>)>,
     /// Versions above `through` that some snapshot can still see.
-    kept: Vec<(PageIdx, Vec<Version>)>,
+    kept: Kept,
 }
 
 impl Store {
@@ -95,12 +98,7 @@ impl Store {
     }
 
     /// Copies kept versions that live in the old log to the new one.
-    fn carry(
-        &self,
-        kept: &[(PageIdx, Vec<Version>)],
-        log: &dyn File,
-        generation: u64,
-    ) -> Result<(Vec<(PageIdx, Vec<Version>)>, u64)> {
+    fn carry(&self, kept: &Kept, log: &dyn File, generation: u64) -> Result<(Kept, u64)> {
         log.truncate(0).map_err(|e| Error::io("write log", e))?;
         let mut end = LOG_HEADER_LEN as u64;
         let mut page = vec![0; self.page_size().bytes()];
@@ -124,7 +122,7 @@ impl Store {
         Ok((moved, end))
     }
 
-    fn folded_state(&self, plan: &FoldPlan, kept: Vec<(PageIdx, Vec<Version>)>) -> State {
+    fn folded_state(&self, plan: &FoldPlan, kept: Kept) -> State {
         let old = self.read();
         let mut next = State {
             head: old.head,

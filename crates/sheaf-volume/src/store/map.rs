@@ -55,12 +55,6 @@ impl PageMap {
         }
     }
 
-    /// The version at exactly this mark.
-    pub(crate) fn at_mark(&self, idx: PageIdx, mark: LocalLsn) -> Option<Version> {
-        let found = self.find(idx, mark);
-        (found.mark == mark).then_some(found)
-    }
-
     pub(crate) fn slot(&self, idx: PageIdx) -> Option<Version> {
         *self.slots.get(idx.get() as usize - 1)?
     }

@@ -147,11 +147,6 @@ impl State {
         self.pending(idx, at).is_some()
     }
 
-    /// Pages with a version above `after` and at or below `through`, ascending.
-    pub(crate) fn map_changed(&self, after: LocalLsn, through: LocalLsn) -> Vec<PageIdx> {
-        self.map.changed(after, through)
-    }
-
     /// New content for `pages` at `mark`, which becomes the head. Pages beyond a smaller page
     /// count read as zeros from here on, also if the volume grows over them again.
     fn put(

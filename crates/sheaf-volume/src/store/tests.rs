@@ -3,6 +3,8 @@
 //! `page_store_conformance` draws steps, folds, reopenings (as after `kill -9`) and power cuts, and
 //! compares every page of every state that is still pinned.
 
+#![expect(clippy::cast_possible_truncation, reason = "small numbers drawn for a test")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use super::{ATTR_VOLUME, Snapshot, Volume, WriterGuard};
 use crate::store::{Incoming, PendingMutation, Step, StepBody};
 use crate::{
-    Commit, CommitHash, Error, LocalLsn, Lsn, Page, PageCount, PageIdx, PageSet, RemoteHead,
-    Result, VolumeId, Want,
+    Commit, CommitHash, Error, LocalLsn, Lsn, Page, PageCount, PageIdx, RemoteHead, Result,
+    VolumeId, Want,
 };
 
 /// Where a commit must be before it returns. `Remote` is the business of the layer that pushes.
@@ -404,12 +404,6 @@ impl Draft {
         }
         let (pages, contents) = self.dirty.iter().map(|(idx, page)| (*idx, page.clone())).unzip();
         (self.page_count, pages, contents)
-    }
-
-    /// Which pages the draft has written.
-    #[must_use]
-    pub fn pages_written(&self) -> PageSet {
-        self.dirty.keys().copied().collect()
     }
 
     /// Gives the writer back and forgets the draft.

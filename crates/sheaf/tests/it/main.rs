@@ -7,6 +7,7 @@ use sheaf_node::{Node, NodeOptions, Running};
 
 mod bucket;
 mod node;
+mod probe;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 

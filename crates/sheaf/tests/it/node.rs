@@ -211,3 +211,86 @@ fn the_wrong_token_and_the_wrong_server_are_named() {
     let alone = client(&root.path().join("e"), None, None).site("s").unwrap();
     assert_eq!(alone.exchange(TIMEOUT).unwrap_err().kind(), ErrorKind::Invalid);
 }
+
+#[test]
+fn every_write_arrives_once_while_the_node_comes_and_goes() {
+    const WRITES: i64 = 60;
+    let mut world = World::new();
+    let (one, two_) = (world.device("a"), world.device("b"));
+    let (a, b) = two(&one, &two_);
+    exec(&a, "CREATE TABLE seen(who TEXT, n INTEGER, PRIMARY KEY(who, n))");
+    a.exchange(TIMEOUT).unwrap();
+    b.exchange(TIMEOUT).unwrap();
+    a.go_online().unwrap();
+    b.go_online().unwrap();
+    std::thread::scope(|scope| {
+        for (site, who) in [(&a, "a"), (&b, "b")] {
+            scope.spawn(move || {
+                let db = site.connection(View::Local).unwrap();
+                db.busy_timeout(TIMEOUT).unwrap();
+                for n in 0..WRITES {
+                    db.execute("INSERT INTO seen VALUES (?1, ?2)", (who, n)).unwrap();
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..3 {
+                world.stop_node();
+                world.start_node();
+            }
+        });
+    });
+    // Twice: what the other pushed after the first round is pulled in the second.
+    for _ in 0..2 {
+        a.exchange(TIMEOUT).unwrap();
+        b.exchange(TIMEOUT).unwrap();
+    }
+    let count = |site: &Site| {
+        site.read(View::Global, |db| {
+            let sql = "SELECT count(*) FROM seen";
+            db.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(sheaf::from_sqlite)
+        })
+        .unwrap()
+    };
+    assert_eq!((count(&a), count(&b)), (2 * WRITES, 2 * WRITES));
+    assert!(a.status().rejected.is_empty() && b.status().rejected.is_empty());
+}
+
+#[test]
+fn a_device_restored_from_a_backup_loses_nothing_and_repeats_nothing() {
+    let world = World::new();
+    let (one, two_) = (world.device("a"), world.device("b"));
+    let (a, b) = two(&one, &two_);
+    drop((a, one));
+    let (dir, backup) = (world.root.path().join("a"), world.root.path().join("backup"));
+    copy(&dir, &backup);
+    let one = world.device("a");
+    let a = one.site("team/todo").unwrap();
+    exec(&a, "INSERT INTO todo(id, what) VALUES (4,'before the crash')");
+    a.exchange(TIMEOUT).unwrap();
+    drop((a, one));
+    std::fs::remove_dir_all(&dir).unwrap();
+    copy(&backup, &dir);
+    let one = world.device("a");
+    let a = one.site("team/todo").unwrap();
+    exec(&a, "INSERT INTO todo(id, what) VALUES (5,'after the restore')");
+    a.exchange(TIMEOUT).unwrap();
+    b.exchange(TIMEOUT).unwrap();
+    let expected =
+        ["1:milk:0", "2:bread:0", "3:eggs:0", "4:before the crash:0", "5:after the restore:0"];
+    assert_eq!(rows(&a, View::Global), expected);
+    assert_eq!(rows(&b, View::Global), expected);
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

@@ -139,7 +139,10 @@ pub(crate) fn message(error: &rusqlite::Error) -> String {
 /// something is wrong with a file, the site knows what.
 fn failure_on(db: &Connection, error: &rusqlite::Error) -> Failure {
     let plain = failure(error);
-    if matches!(error, rusqlite::Error::SqlInputError { .. }) {
+    // Neither what is wrong with the SQL nor a full disk needs a better word than SQLite's.
+    if matches!(error, rusqlite::Error::SqlInputError { .. })
+        || error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+    {
         return plain;
     }
     // On a connection that is not a site's there is no such function, and nothing more to say.

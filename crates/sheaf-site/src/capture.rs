@@ -103,7 +103,9 @@ impl Capture {
     /// As [`Schema::read`].
     pub(crate) fn note_schema(&self, conn: &Connection) -> Result<()> {
         let fields = ddl::HEADER_FIELDS.iter();
-        let header = fields.map(|field| pragma_int(conn, field)).collect::<Result<_>>()?;
+        let header = fields
+            .map(|field| pragma_int(conn, &format!("PRAGMA main.{field}")))
+            .collect::<Result<_>>()?;
         let noted = Arc::new(Noted::new(Schema::read(conn)?, header));
         self.shared.lock().noted = Some(noted);
         Ok(())
@@ -119,6 +121,10 @@ impl Capture {
     pub(crate) fn finish(&self, reader: &Connection) -> Result<Option<Mutation>> {
         let (noted, mut work) = {
             let mut state = self.shared.lock();
+            if state.finishing {
+                let message = "capture failed: it was interrupted before";
+                return Err(Error::new(ErrorKind::Internal, message));
+            }
             if state.work.is_empty() {
                 return Ok(None);
             }
@@ -185,7 +191,6 @@ impl Shared {
         if self.state.is_poisoned() {
             self.state.clear_poison();
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.finishing = false;
             state.work.broken = Some("a panic while rows were noted".to_owned());
             return state;
         }
@@ -195,6 +200,7 @@ impl Shared {
 
 impl State {
     fn clear(&mut self) {
+        self.finishing = false;
         self.ending = false;
         self.work.clear();
     }

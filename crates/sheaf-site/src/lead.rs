@@ -49,6 +49,12 @@ pub struct Exchanged {
     pub rejected: Vec<(u64, String)>,
 }
 
+/// An attempt that did not lose its position.
+struct Attempt {
+    commit: Option<Box<Commit>>,
+    answers: Vec<Answer>,
+}
+
 /// What one pass over the batches gathers.
 #[derive(Default)]
 struct Gathered {
@@ -71,7 +77,8 @@ impl Site {
             found.extend(self.pull_from(log, &mut merged)?);
             let writer = self.0.volume.writer();
             let draft = self.0.volume.rebase(writer, &[])?;
-            if let Some((commit, answers)) = self.attempt(draft, batches, log)? {
+            if let Some(attempt) = self.attempt(draft, batches, log)? {
+                let Attempt { commit, answers } = attempt;
                 return Ok(Led { commit, found, answers, merged });
             }
         }
@@ -104,12 +111,12 @@ impl Site {
         draft: Draft,
         batches: &[Batch],
         log: &dyn RemoteLog,
-    ) -> Result<Option<(Option<Box<Commit>>, Vec<Answer>)>> {
+    ) -> Result<Option<Attempt>> {
         let (gathered, mut draft) = self.with_draft(draft, true, |pass| gather(pass, batches))?;
         let Gathered { answers, applied, tables } = gathered;
         if applied.is_empty() {
             drop(draft.discard());
-            return Ok(Some((None, answers)));
+            return Ok(Some(Attempt { commit: None, answers }));
         }
         let meta = PushMeta {
             writer: *self.device().as_bytes(),
@@ -121,7 +128,7 @@ impl Site {
         // From here on it is like anybody's commit: what is still pending is redone on top.
         let news = self.own_news(std::slice::from_ref(&commit));
         self.publish_rebase(draft, &news, Vec::new())?;
-        Ok(Some((Some(Box::new(commit)), answers)))
+        Ok(Some(Attempt { commit: Some(Box::new(commit)), answers }))
     }
 
     /// Bucket mode: take what is new, append the own timeline, until nothing is left to do.

@@ -294,7 +294,7 @@ impl Site {
             None => self.open_rebase()?,
         };
         let target = draft.base_lsn().next();
-        let cookie = read_u32(&*draft.page(PageIdx::FIRST)?, SCHEMA_COOKIE);
+        let cookie = read_u32(&draft.page(PageIdx::FIRST)?, SCHEMA_COOKIE);
         let schema = (cookie, self.0.schema_bias.load(Ordering::Acquire));
         *rebase.slot.lock() = Some(draft);
         let site = self;
@@ -317,7 +317,7 @@ impl Site {
             (Ok(value), Some(mut draft)) => {
                 // Noted again when the schema has moved on, also by this very transaction.
                 rebase.noted = None;
-                let after = read_u32(&*draft.page(PageIdx::FIRST)?, SCHEMA_COOKIE);
+                let after = read_u32(&draft.page(PageIdx::FIRST)?, SCHEMA_COOKIE);
                 if after == schema.0 {
                     rebase.noted = Some(schema);
                 }

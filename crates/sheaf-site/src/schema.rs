@@ -7,10 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 use sheaf_volume::{Error, ErrorKind, Result};
 
-use crate::capture::token::Tokens;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use read::{read_heads, read_objects, read_table};
 
 /// An identifier, quoted for SQL.
 #[must_use]
@@ -169,6 +173,51 @@ pub(crate) struct TableInfo {
     pub(crate) strict: bool,
     /// Its foreign keys, in the order of their numbers.
     pub(crate) foreign_keys: Vec<ForeignKey>,
+    /// How to read its rows.
+    pub(crate) sql: ReadSql,
+}
+
+/// Where the table's columns begin in what [`ReadSql`] selects: after the row id, which is NULL
+/// where it cannot be asked for. Generated and hidden columns are NULL, so that numbers fit.
+pub(crate) const COLUMNS_FROM: usize = 1;
+
+/// Statements that read whole rows of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReadSql {
+    /// Every row.
+    pub(crate) all: String,
+    /// The rows of a range of row ids, by row id; `None` if these cannot be asked for.
+    pub(crate) by_rowid: Option<String>,
+    /// Rows by declared key.
+    pub(crate) by_key: String,
+}
+
+impl ReadSql {
+    fn new(info: &TableInfo) -> Self {
+        let rowid = info.rowid_name().map(|name| match info.identity {
+            Identity::Integer => quote_ident(name),
+            // In quotes, it could be taken for a string.
+            _ => name.to_owned(),
+        });
+        let columns = info.columns.iter().map(|column| match column.is_stored() {
+            true => quote_ident(&column.name),
+            false => "NULL".to_owned(),
+        });
+        let first = rowid.clone().unwrap_or_else(|| "NULL".to_owned());
+        let selected: Vec<String> = std::iter::once(first).chain(columns).collect();
+        let table = quote_ident(&info.name);
+        let all = format!("SELECT {} FROM main.{table}", selected.join(", "));
+        let wanted = info.key_columns().into_iter().zip(1..);
+        let wanted: Vec<String> = wanted
+            .map(|((_, column), n)| format!("{} = ?{n}", quote_ident(&column.name)))
+            .collect();
+        let range = |name| format!("{all} WHERE {name} BETWEEN ?1 AND ?2 ORDER BY {name}");
+        Self {
+            by_rowid: rowid.map(range),
+            by_key: format!("{all} WHERE {}", wanted.join(" AND ")),
+            all,
+        }
+    }
 }
 
 impl TableInfo {
@@ -286,12 +335,12 @@ pub(crate) fn sorted(objects: &[SchemaObject]) -> Vec<&SchemaObject> {
 
 /// The schema cookie that `conn` sees.
 pub(crate) fn version(conn: &Connection) -> Result<i64> {
-    pragma_int(conn, "schema_version")
+    pragma_int(conn, "PRAGMA main.schema_version")
 }
 
-/// An integer in the database header.
-pub(crate) fn pragma_int(conn: &Connection, name: &str) -> Result<i64> {
-    conn.prepare_cached(&format!("PRAGMA main.{name}"))
+/// An integer in the database header, by the pragma that asks for it.
+pub(crate) fn pragma_int(conn: &Connection, pragma: &str) -> Result<i64> {
+    conn.prepare_cached(pragma)
         .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
         .map_err(sql_error("read header"))
 }
@@ -304,154 +353,6 @@ pub(crate) fn fold(name: &str) -> String {
 /// Whether a name belongs to SQLite itself.
 pub(crate) fn is_internal(name: &str) -> bool {
     name.get(..7).is_some_and(|head| head.eq_ignore_ascii_case("sqlite_"))
-}
-
-struct Head {
-    name: String,
-    kind: String,
-    without_rowid: bool,
-    strict: bool,
-}
-
-fn read_objects(conn: &Connection) -> rusqlite::Result<Vec<SchemaObject>> {
-    let mut statement =
-        conn.prepare("SELECT type, name, tbl_name, sql FROM main.sqlite_schema ORDER BY rowid")?;
-    let rows = statement.query_map([], |row| {
-        Ok(SchemaObject {
-            kind: row.get(0)?,
-            name: row.get(1)?,
-            table: row.get(2)?,
-            sql: row.get(3)?,
-        })
-    })?;
-    rows.filter(|row| !row.as_ref().is_ok_and(|object| is_internal(&object.name))).collect()
-}
-
-fn read_heads(conn: &Connection) -> rusqlite::Result<Vec<Head>> {
-    let mut statement =
-        conn.prepare("SELECT name, type, wr, strict FROM pragma_table_list WHERE schema='main'")?;
-    let rows = statement.query_map([], |row| {
-        Ok(Head {
-            name: row.get(0)?,
-            kind: row.get(1)?,
-            without_rowid: row.get(2)?,
-            strict: row.get(3)?,
-        })
-    })?;
-    rows.filter(|row| !row.as_ref().is_ok_and(|head| is_internal(&head.name))).collect()
-}
-
-fn read_table(
-    conn: &Connection,
-    head: Head,
-    objects: &[SchemaObject],
-) -> rusqlite::Result<TableInfo> {
-    let columns = match read_columns(conn, &head.name) {
-        // The module is unknown to this program: its tables cannot be used, the others can.
-        Err(_) if head.kind == "virtual" => Vec::new(),
-        columns => columns?,
-    };
-    let kind = match head.kind.as_str() {
-        "view" => TableKind::View,
-        "virtual" => virtual_kind(&head.name, objects),
-        // As SQLite itself finds the owner of a shadow table: up to the last underscore.
-        "shadow" => TableKind::Shadow {
-            owner: head.name.rsplit_once('_').map_or("", |(owner, _)| owner).to_owned(),
-        },
-        _ => TableKind::Table,
-    };
-    let rows_of_its_own = matches!(kind, TableKind::Table | TableKind::Shadow { .. });
-    let identity = match columns.iter().filter(|column| column.pk > 0).count() {
-        _ if !rows_of_its_own => Identity::Rowid,
-        0 => Identity::Rowid,
-        // The key of a row id alias is the table's own tree: it has no index. Its type name alone
-        // does not tell (INTEGER PRIMARY KEY DESC is no alias).
-        1 if !head.without_rowid && !has_key_index(conn, &head.name)? => Identity::Integer,
-        _ => Identity::Declared,
-    };
-    Ok(TableInfo {
-        kind,
-        columns,
-        identity,
-        without_rowid: head.without_rowid && rows_of_its_own,
-        strict: head.strict,
-        foreign_keys: read_foreign_keys(conn, &head.name)?,
-        name: head.name,
-    })
-}
-
-fn read_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
-    let mut statement = conn.prepare_cached(
-        "SELECT name, type, pk, hidden FROM pragma_table_xinfo(?1, 'main') ORDER BY cid",
-    )?;
-    let rows = statement.query_map([table], |row| {
-        let decltype: String = row.get(1)?;
-        let hidden: i64 = row.get(3)?;
-        Ok(Column {
-            name: row.get(0)?,
-            affinity: Affinity::of(&decltype),
-            decltype,
-            generated: hidden >= 2,
-            hidden: hidden == 1,
-            pk: row.get(2)?,
-        })
-    })?;
-    rows.collect()
-}
-
-fn has_key_index(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
-    conn.prepare_cached("SELECT 1 FROM pragma_index_list(?1, 'main') WHERE origin = 'pk'")?
-        .query_row([table], |_| Ok(()))
-        .optional()
-        .map(|found| found.is_some())
-}
-
-fn read_foreign_keys(conn: &Connection, table: &str) -> rusqlite::Result<Vec<ForeignKey>> {
-    let mut statement = conn.prepare_cached(
-        "SELECT id, \"table\", \"from\", \"to\", on_delete, on_update
-         FROM pragma_foreign_key_list(?1, ?2) ORDER BY id, seq",
-    )?;
-    let mut rows = statement.query(params![table, "main"])?;
-    let mut keys: BTreeMap<i64, ForeignKey> = BTreeMap::new();
-    while let Some(row) = rows.next()? {
-        let empty = ForeignKey {
-            parent: row.get(1)?,
-            columns: Vec::new(),
-            on_delete: row.get(4)?,
-            on_update: row.get(5)?,
-        };
-        keys.entry(row.get(0)?).or_insert(empty).columns.push((row.get(2)?, row.get(3)?));
-    }
-    Ok(keys.into_values().collect())
-}
-
-/// The module of a virtual table, and where its text is if it is FTS5, from the statement that
-/// made it: no pragma tells.
-fn virtual_kind(name: &str, objects: &[SchemaObject]) -> TableKind {
-    let sql = objects
-        .iter()
-        .find(|object| object.kind == "table" && object.name.eq_ignore_ascii_case(name))
-        .and_then(|object| object.sql.as_deref())
-        .unwrap_or("");
-    let mut tokens = Tokens::new(sql);
-    while tokens.peek().is_some() && !tokens.eat("USING") {
-        tokens.next();
-    }
-    let module = tokens.name().map_or_else(String::new, |module| fold(&module));
-    let content = if module == "fts5" { fts_content(tokens) } else { FtsContent::None };
-    TableKind::Virtual { module, content }
-}
-
-fn fts_content(mut tokens: Tokens<'_>) -> FtsContent {
-    while let Some(token) = tokens.next() {
-        if token.is("content") && tokens.eat_punct(b'=') {
-            return match tokens.name() {
-                Some(table) if !table.is_empty() => FtsContent::External,
-                _ => FtsContent::Contentless,
-            };
-        }
-    }
-    FtsContent::Own
 }
 
 /// Numbers the tables so that parents come first. Among those whose parents are numbered, and

@@ -44,8 +44,7 @@ impl LocalSink {
     /// Starts capturing what this connection changes.
     pub(crate) fn install(&self, conn: &mut Connection) -> Result<()> {
         let capture = Capture::install(conn)?;
-        _ = self.capture.set(capture);
-        Ok(())
+        self.capture.set(capture).map_err(|_| not_installed())
     }
 
     pub(crate) fn with_capture<T>(&self, f: impl FnOnce(&Capture) -> Result<T>) -> Result<T> {
@@ -127,5 +126,5 @@ impl CommitSink for LocalSink {
 }
 
 fn not_installed() -> Error {
-    Error::new(ErrorKind::Internal, "the capture of this connection is not installed")
+    Error::new(ErrorKind::Internal, "the capture of this connection was not installed once")
 }

@@ -79,14 +79,14 @@ struct Node {
 
 impl Node {
     fn append(&mut self, len: u32) {
-        let parent = self.log.last().map_or(CommitHash::default(), hash);
+        let parent = self.log.last().map_or_else(CommitHash::default, hash);
         self.log.push(commit(self.log.len() as u64 + 1, parent, len).encode());
     }
 
     fn head(&self) -> RemoteHead {
         RemoteHead {
             lsn: Lsn(self.log.len() as u64),
-            hash: self.log.last().map_or(CommitHash::default(), hash),
+            hash: self.log.last().map_or_else(CommitHash::default, hash),
             page_count: PageCount(u32::from(!self.log.is_empty())),
             page_size: PageSize::DEFAULT,
             time_ms: 0,
@@ -193,14 +193,14 @@ impl World {
                 self.client.connected(self.now);
                 moved = true;
             }
-            moved |= self.to_server() | self.to_client() | self.role();
+            moved |= self.move_to_server() | self.move_to_client() | self.role();
             if !moved {
                 return;
             }
         }
     }
 
-    fn to_server(&mut self) -> bool {
+    fn move_to_server(&mut self) -> bool {
         let Some(server) = &mut self.server else {
             return false;
         };
@@ -218,7 +218,7 @@ impl World {
         moved
     }
 
-    fn to_client(&mut self) -> bool {
+    fn move_to_client(&mut self) -> bool {
         let Some(server) = &mut self.server else {
             return false;
         };

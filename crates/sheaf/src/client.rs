@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -61,7 +61,9 @@ pub(crate) struct Shared {
     device: DeviceId,
     server: Option<Server>,
     token: String,
-    sites: Mutex<BTreeMap<String, Weak<site::Inner>>>,
+    sites: Mutex<BTreeMap<String, Slot>>,
+    /// A slot was filled or freed.
+    sites_changed: Condvar,
     links: Mutex<BTreeMap<String, Weak<Link>>>,
     buckets: Mutex<BTreeMap<String, Arc<dyn Objects>>>,
     events: Events,
@@ -86,6 +88,7 @@ impl Client {
             server,
             token: options.token.unwrap_or_default(),
             sites: Mutex::default(),
+            sites_changed: Condvar::new(),
             links: Mutex::default(),
             buckets: Mutex::default(),
             events: Events::default(),
@@ -118,17 +121,27 @@ impl Client {
     /// `Unsupported` or `Io`.
     pub fn site(&self, name: &str) -> Result<Site> {
         let dir_name = escape(name)?;
-        let mut sites = lock(&self.0.sites);
-        if let Some(open) = sites.get(name).and_then(Weak::upgrade) {
+        if let Some(open) = self.0.claim(name)? {
             return Ok(Site::from_inner(open));
         }
+        // INVARIANT: from here on the slot is ours, and is filled or freed below.
+        let opened = self.open_site(name, &dir_name);
+        let mut sites = lock(&self.0.sites);
+        match &opened {
+            Ok(site) => sites.insert(name.to_owned(), Slot::Open(site.downgrade())),
+            Err(_) => sites.remove(name),
+        };
+        drop(sites);
+        self.0.sites_changed.notify_all();
+        opened
+    }
+
+    fn open_site(&self, name: &str, dir_name: &str) -> Result<Site> {
         let path = self.0.dir.join(SITES).join(dir_name);
         let dir = StdDir::open(&path).map_err(|e| Error::io("open site", e))?;
         let options = SiteOptions::new(name, self.0.device);
         let engine = sheaf_site::Site::open(&dir, Arc::new(SystemEnv), options)?;
-        let site = Site::new(Arc::clone(&self.0), engine, dir, self.0.server.as_ref())?;
-        sites.insert(name.to_owned(), site.downgrade());
-        Ok(site)
+        Site::new(Arc::clone(&self.0), engine, dir, self.0.server.as_ref())
     }
 
     /// Opens a site that the server has, fetching what it is (not yet its pages). A replica made
@@ -143,7 +156,7 @@ impl Client {
         drop(site);
         let path = self.0.dir.join(SITES).join(escape(name)?);
         // Somebody else may have opened it meanwhile: then it is theirs.
-        let open = lock(&self.0.sites).get(name).is_some_and(|site| site.strong_count() > 0);
+        let open = lock(&self.0.sites).contains_key(name);
         if !known && !open {
             std::fs::remove_dir_all(&path).map_err(|e| Error::io("remove site", e))?;
         }
@@ -178,7 +191,69 @@ impl Client {
     }
 }
 
+/// Who has a site.
+#[derive(Debug)]
+enum Slot {
+    /// Some thread is opening it.
+    Opening,
+    /// It is open, or (when nobody holds it any more) being closed.
+    Open(Weak<site::Inner>),
+}
+
+impl Slot {
+    fn is_closing(&self) -> bool {
+        matches!(self, Self::Open(site) if site.strong_count() == 0)
+    }
+}
+
+/// Part of a site that is dropped after everything else of it: frees its slot.
+#[derive(Debug)]
+pub(crate) struct Departure {
+    pub(crate) client: Arc<Shared>,
+    pub(crate) name: String,
+}
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        let mut sites = lock(&self.client.sites);
+        if sites.get(&self.name).is_some_and(Slot::is_closing) {
+            sites.remove(&self.name);
+        }
+        drop(sites);
+        self.client.sites_changed.notify_all();
+    }
+}
+
 impl Shared {
+    /// The site if it is open; else its slot is claimed for the caller, who must fill or free it.
+    /// Waits while another thread opens or closes it.
+    fn claim(&self, name: &str) -> Result<Option<Arc<site::Inner>>> {
+        let mut sites = lock(&self.sites);
+        loop {
+            match sites.get(name) {
+                None => {
+                    sites.insert(name.to_owned(), Slot::Opening);
+                    return Ok(None);
+                }
+                Some(Slot::Open(site)) if site.strong_count() > 0 => {
+                    // The last handle may go between the two looks; the loop sees it then.
+                    if let Some(open) = site.upgrade() {
+                        return Ok(Some(open));
+                    }
+                }
+                Some(_) => {
+                    let waited = self.sites_changed.wait_timeout(sites, limits::DETACH_TIMEOUT);
+                    let (back, timed) = waited.unwrap_or_else(PoisonError::into_inner);
+                    if timed.timed_out() {
+                        let text = format!("site `{name}` is being opened or closed: try again");
+                        return Err(Error::new(ErrorKind::Busy, text));
+                    }
+                    sites = back;
+                }
+            }
+        }
+    }
+
     pub(crate) fn events(&self) -> Events {
         self.events.clone()
     }

@@ -342,9 +342,9 @@ impl State {
 
     fn end(&mut self, name: &str, ask: Ask) {
         if let Some(entry) = self.sites.get_mut(name) {
-            entry.waiting -= 1;
-            entry.pushing -= u32::from(ask.push);
-            entry.creating -= u32::from(ask.create);
+            entry.waiting = entry.waiting.saturating_sub(1);
+            entry.pushing = entry.pushing.saturating_sub(u32::from(ask.push));
+            entry.creating = entry.creating.saturating_sub(u32::from(ask.create));
         }
     }
 

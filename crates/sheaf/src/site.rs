@@ -15,7 +15,7 @@ use sheaf_volume::{DeviceId, Dir as _, Lsn, Remote, SiteId, StdDir, TimelineId, 
 
 use crate::{
     bucket::Bucket,
-    client::Shared,
+    client::{Departure, Shared},
     clock,
     exchange::Exchange,
     flush::Flusher,
@@ -41,7 +41,7 @@ pub(crate) struct Inner {
     _flusher: Flusher,
     site: sheaf_site::Site,
     dir: StdDir,
-    client: Arc<Shared>,
+    departure: Departure,
 }
 
 /// How a site reaches its server.
@@ -133,7 +133,8 @@ impl Site {
             (None, Some(known)) => Some(Server::parse(known)?),
             (None, None) => None,
         };
-        let inner = Inner { way: Mutex::default(), _flusher: flusher, site, dir, client };
+        let departure = Departure { client, name: site.name() };
+        let inner = Inner { way: Mutex::default(), _flusher: flusher, site, dir, departure };
         *inner.lock() = server.map(|server| inner.connect(server)).transpose()?;
         Ok(Self(Arc::new(inner)))
     }
@@ -362,7 +363,7 @@ impl Inner {
         let name = self.site.name();
         let way = match &server {
             Server::Node(url) => {
-                let link = self.client.link(url)?;
+                let link = self.departure.client.link(url)?;
                 link.attach(&name, self.site.clone());
                 let attached = Attached { link: Arc::clone(&link), name: name.clone() };
                 let nudge = link.downgrade();
@@ -374,8 +375,8 @@ impl Inner {
                 Way::Node { server, link, _attached: Arc::new(attached) }
             }
             Server::Bucket(url) => {
-                let objects = self.client.objects(url)?;
-                let events = self.client.events();
+                let objects = self.departure.client.objects(url)?;
+                let events = self.departure.client.events();
                 let bucket = Arc::new(Bucket::new(url, self.site.clone(), objects, events));
                 let nudge = bucket.nudge();
                 self.site.on_commit(move || nudge.note_commit());

@@ -57,8 +57,9 @@ pub(crate) fn node_failure(error: &Error) -> Failure {
 }
 
 /// What an error says that says what to do.
-const ADVISING: [&str; 9] = [
+const ADVISING: [&str; 10] = [
     "ask its operator",
+    "sheaf verify",
     "try again",
     "upgrade",
     "close the other",

@@ -52,7 +52,7 @@ pub(crate) fn mutation(
 
 fn header_changes(noted: &Noted, reader: &Connection, ops: &mut Vec<Op>) -> Result<()> {
     for (field, before) in HEADER_FIELDS.iter().zip(&noted.header) {
-        let now = pragma_int(reader, field)?;
+        let now = pragma_int(reader, &format!("PRAGMA main.{field}"))?;
         if now != *before {
             ops.push(Op::Ddl { sql: format!("PRAGMA {field} = {now}") });
         }

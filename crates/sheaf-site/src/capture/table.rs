@@ -12,7 +12,7 @@ use sheaf_volume::{Error, Result};
 
 use super::rows::{Image, KeyedSet, RowidSet, decode_values};
 use super::state::Rows;
-use crate::schema::{Affinity, Identity, TableInfo, quote_ident, sql_error};
+use crate::schema::{Affinity, COLUMNS_FROM, Identity, TableInfo, sql_error};
 use crate::value::Bind;
 
 /// A row before and after, as the values of its target's columns.
@@ -78,15 +78,25 @@ pub(crate) fn changes(
     let reading = Reading { reader, info, target, key };
     match touched {
         Some(Rows::ByRowid(rows)) if info.identity == Identity::Declared => {
-            let sides = reading.by_rowid_sides(rows)?;
-            sides.pair(tell);
-            Ok(())
+            reading.by_declared_key(rows, tell)
         }
         Some(Rows::ByRowid(rows)) => reading.by_rowid(rows, tell),
         Some(Rows::ByKey(rows)) => reading.by_key(rows, tell),
         Some(Rows::Skipped | Rows::Unknown) => Ok(()),
         None => reading.all(tell),
     }
+}
+
+/// A touched row id with the row's old image; `None` if it is fresh.
+type TouchedRow<'a> = (i64, Option<&'a Image>);
+
+/// Whether the second row follows the first without a gap: both are read in one go.
+fn is_next(a: &TouchedRow<'_>, b: &TouchedRow<'_>) -> bool {
+    a.0.checked_add(1) == Some(b.0)
+}
+
+fn is_before(group: &[TouchedRow<'_>], rowid: i64) -> bool {
+    group.last().is_some_and(|last| last.0 < rowid)
 }
 
 /// Reads present rows of one table.
@@ -102,71 +112,80 @@ impl Reading<'_> {
     /// Rows whose key is the row id: old and new are one row.
     fn by_rowid(&self, rows: &RowidSet, tell: &mut dyn FnMut(RowChange)) -> Result<()> {
         let mut read = self.prepare_range()?;
-        let mut touched = rows.rows().into_iter().peekable();
-        for (first, last) in rows.runs() {
-            while let Some((rowid, image)) = touched.next_if(|(rowid, _)| rowid < first) {
-                self.tell_range(&mut read, (rowid, rowid), image, tell)?;
+        let touched = rows.rows();
+        let mut groups = touched.chunk_by(is_next).peekable();
+        for run in rows.runs() {
+            while let Some(group) = groups.next_if(|group| is_before(group, run.0)) {
+                self.tell_group(&mut read, group, tell)?;
             }
-            self.tell_range(&mut read, (*first, *last), None, tell)?;
+            self.tell_range(&mut read, *run, &[], tell)?;
         }
-        touched
-            .try_for_each(|(rowid, image)| self.tell_range(&mut read, (rowid, rowid), image, tell))
+        groups.try_for_each(|group| self.tell_group(&mut read, group, tell))
     }
 
-    /// The rows from the first id to the last; an old image is that of the first.
+    fn tell_group(
+        &self,
+        read: &mut Statement<'_>,
+        group: &[TouchedRow<'_>],
+        tell: &mut dyn FnMut(RowChange),
+    ) -> Result<()> {
+        match (group.first(), group.last()) {
+            (Some((first, _)), Some((last, _))) => {
+                self.tell_range(read, (*first, *last), group, tell)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The rows from the first id to the last, with the old images of some of them.
     fn tell_range(
         &self,
         read: &mut Statement<'_>,
         (first, last): (i64, i64),
-        image: Option<&Image>,
+        touched: &[TouchedRow<'_>],
         tell: &mut dyn FnMut(RowChange),
     ) -> Result<()> {
-        let mut old = image.map(|image| self.target.of_image(self.info, image));
+        let of_image = |image: &Image| self.target.of_image(self.info, image);
+        let gone = |(rowid, image): &TouchedRow<'_>, tell: &mut dyn FnMut(RowChange)| {
+            let key = vec![Value::Int(*rowid)];
+            tell(RowChange { key, old: image.map(of_image), new: None });
+        };
+        let mut touched = touched.iter().peekable();
         self.range(read, first, last, &mut |row| {
-            let key = vec![self.value(row, 0, None)?];
-            tell(RowChange { key, old: old.take(), new: Some(self.row(row, 1, image)?) });
+            let rowid = row.get(0).map_err(sql_error("read row id"))?;
+            while let Some(entry) = touched.next_if(|entry| entry.0 < rowid) {
+                gone(entry, tell);
+            }
+            let image = touched.next_if(|entry| entry.0 == rowid).and_then(|entry| entry.1);
+            let new = Some(self.row(row, image)?);
+            tell(RowChange { key: vec![Value::Int(rowid)], old: image.map(of_image), new });
             Ok(())
         })?;
-        if old.is_some() {
-            tell(RowChange { key: vec![Value::Int(first)], old, new: None });
-        }
+        touched.for_each(|entry| gone(entry, tell));
         Ok(())
     }
 
-    /// Old and present rows of a table whose key is declared but whose rows have ids.
-    fn by_rowid_sides(&self, rows: &RowidSet) -> Result<Sides> {
+    /// Rows that have ids, but whose key is declared: old and new row of a key are found by it.
+    fn by_declared_key(&self, rows: &RowidSet, tell: &mut dyn FnMut(RowChange)) -> Result<()> {
         let mut sides = Sides::default();
-        let mut read = self.prepare_range()?;
-        for (first, last) in rows.runs() {
-            self.range(&mut read, *first, *last, &mut |row| {
-                sides.new.push((self.key_of(row, 1)?, self.row(row, 1, None)?));
-                Ok(())
-            })?;
-        }
-        for (rowid, image) in rows.rows() {
-            if let Some(image) = image {
-                let key = self.key_of_image(image)?;
-                sides.old.push((key, self.target.of_image(self.info, image)));
+        let mut checked = Ok(());
+        self.by_rowid(rows, &mut |change| {
+            for (side, values) in [(&mut sides.old, change.old), (&mut sides.new, change.new)] {
+                let Some(values) = values else { continue };
+                match self.key_among(&values) {
+                    Ok(key) => side.push((key, values)),
+                    Err(error) => checked = Err(error),
+                }
             }
-            self.range(&mut read, rowid, rowid, &mut |row| {
-                sides.new.push((self.key_of(row, 1)?, self.row(row, 1, image)?));
-                Ok(())
-            })?;
-        }
-        Ok(sides)
+        })?;
+        checked?;
+        sides.pair(tell);
+        Ok(())
     }
 
     /// Rows of a table without row ids.
     fn by_key(&self, rows: &KeyedSet, tell: &mut dyn FnMut(RowChange)) -> Result<()> {
-        let wanted: Vec<String> = self
-            .info
-            .key_columns()
-            .iter()
-            .enumerate()
-            .map(|(n, (_, column))| format!("{} = ?{}", quote_ident(&column.name), n + 1))
-            .collect();
-        let sql = format!("{} WHERE {}", self.select(None), wanted.join(" AND "));
-        let mut read = self.prepare(&sql)?;
+        let mut read = self.prepare(&self.info.sql.by_key)?;
         let mut sides = Sides::default();
         for (bytes, image) in rows.rows() {
             let Some(key) = decode_values(bytes) else {
@@ -178,9 +197,9 @@ impl Reading<'_> {
             while let Some(row) = found.next().map_err(sql_error("read row"))? {
                 // The column's collation may find a row whose key has other bytes: that one is
                 // another row, and touched under its own key.
-                let present = self.key_of(row, 0)?;
+                let present = self.key_of(row)?;
                 if compare_keys(&present, &key) == Ordering::Equal {
-                    sides.new.push((present, self.row(row, 0, image)?));
+                    sides.new.push((present, self.row(row, image)?));
                 }
             }
             if let Some(image) = image {
@@ -193,35 +212,19 @@ impl Reading<'_> {
 
     /// Every row of a table that was made.
     fn all(&self, tell: &mut dyn FnMut(RowChange)) -> Result<()> {
-        let rowid = self.info.rowid_name().map(str::to_owned);
         let by_rowid = self.info.identity != Identity::Declared;
-        if by_rowid && rowid.is_none() {
+        if by_rowid && self.info.rowid_name().is_none() {
             return Err(self.no_rowid());
         }
-        let rowid = rowid.filter(|_| by_rowid);
-        let mut read = self.prepare(&self.select(rowid.as_deref()))?;
+        let mut read = self.prepare(&self.info.sql.all)?;
         let mut sides = Sides::default();
         let mut rows = read.query([]).map_err(sql_error("read table"))?;
         while let Some(row) = rows.next().map_err(sql_error("read table"))? {
-            let key = if by_rowid { vec![self.value(row, 0, None)?] } else { self.key_of(row, 0)? };
-            sides.new.push((key, self.row(row, usize::from(by_rowid), None)?));
+            let key = if by_rowid { vec![self.value(row, 0, None)?] } else { self.key_of(row)? };
+            sides.new.push((key, self.row(row, None)?));
         }
         sides.pair(tell);
         Ok(())
-    }
-
-    /// `SELECT [row id,] every column FROM the table`; generated columns are asked for as NULL.
-    fn select(&self, rowid: Option<&str>) -> String {
-        let rowid = rowid.map(|name| match self.info.identity {
-            Identity::Integer => quote_ident(name),
-            _ => name.to_owned(),
-        });
-        let columns = self.info.columns.iter().map(|column| match column.is_stored() {
-            true => quote_ident(&column.name),
-            false => "NULL".to_owned(),
-        });
-        let all: Vec<String> = rowid.into_iter().chain(columns).collect();
-        format!("SELECT {} FROM main.{}", all.join(", "), quote_ident(&self.info.name))
     }
 
     fn prepare(&self, sql: &str) -> Result<rusqlite::CachedStatement<'_>> {
@@ -229,14 +232,10 @@ impl Reading<'_> {
     }
 
     fn prepare_range(&self) -> Result<rusqlite::CachedStatement<'_>> {
-        let rowid = self.info.rowid_name().ok_or_else(|| self.no_rowid())?;
-        let name = if self.info.identity == Identity::Integer {
-            quote_ident(rowid)
-        } else {
-            rowid.to_owned()
-        };
-        let select = self.select(Some(rowid));
-        self.prepare(&format!("{select} WHERE {name} BETWEEN ?1 AND ?2 ORDER BY {name}"))
+        match &self.info.sql.by_rowid {
+            Some(sql) => self.prepare(sql),
+            None => Err(self.no_rowid()),
+        }
     }
 
     fn range(
@@ -253,10 +252,10 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// The target's columns of a present row whose columns start at `offset`.
-    fn row(&self, row: &Row<'_>, offset: usize, image: Option<&Image>) -> Result<Vec<Value>> {
+    /// The target's columns of a present row.
+    fn row(&self, row: &Row<'_>, image: Option<&Image>) -> Result<Vec<Value>> {
         let value = |(at, _): &(usize, String)| {
-            self.value(row, at + offset, image.and_then(|image| image.get(*at)))
+            self.value(row, at + COLUMNS_FROM, image.and_then(|image| image.get(*at)))
         };
         self.target.columns.iter().map(value).collect()
     }
@@ -282,14 +281,19 @@ impl Reading<'_> {
         })
     }
 
-    fn key_of(&self, row: &Row<'_>, offset: usize) -> Result<Vec<Value>> {
-        let key = self.key.iter().map(|at| self.value(row, at + offset, None));
+    fn key_of(&self, row: &Row<'_>) -> Result<Vec<Value>> {
+        let key = self.key.iter().map(|at| self.value(row, at + COLUMNS_FROM, None));
         self.without_null(key.collect::<Result<_>>()?)
     }
 
-    fn key_of_image(&self, image: &Image) -> Result<Vec<Value>> {
-        let key = self.key.iter().map(|at| image_value(self.info, image, *at));
-        self.without_null(key.collect())
+    /// The key among values in the order of the target's columns.
+    fn key_among(&self, values: &[Value]) -> Result<Vec<Value>> {
+        let columns = &self.target.columns;
+        let value = |at: &usize| {
+            let place = columns.iter().position(|(column, _)| column == at)?;
+            values.get(place).cloned()
+        };
+        self.without_null(self.key.iter().map(|at| value(at).unwrap_or_default()).collect())
     }
 
     fn without_null(&self, key: Vec<Value>) -> Result<Vec<Value>> {

@@ -100,7 +100,7 @@ fn a_push_survives_the_connection_and_is_applied_once() {
     let mut world = World::settled();
     world.client.offer("todo", batch(1, 2, 10)).unwrap();
     // The node applies it, and the answer is lost on the way.
-    assert!(world.to_server());
+    assert!(world.move_to_server());
     assert_eq!(world.node.applied, [1, 2]);
     world.cut();
     world.node.append(100);

@@ -62,6 +62,14 @@ pub(super) struct Worker {
     trips: u64,
 }
 
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Also when the engine has panicked: nobody must wait for a worker that is no more.
+        self.shared.lock().stop = true;
+        self.shared.changed.notify_all();
+    }
+}
+
 impl Worker {
     pub(super) fn new(
         shared: Arc<Shared>,

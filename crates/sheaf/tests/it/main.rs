@@ -1,5 +1,7 @@
 //! A client against a real node and against a bucket, through the public interface only.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails it like the test itself")]
+
 use std::{path::Path, time::Duration};
 
 use sheaf::{Client, ClientOptions, ErrorKind, Event, Site, View};
@@ -7,7 +9,6 @@ use sheaf_node::{Node, NodeOptions, Running};
 
 mod bucket;
 mod node;
-mod probe;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 

@@ -294,3 +294,19 @@ fn copy(from: &Path, to: &Path) {
         }
     }
 }
+
+#[test]
+fn a_site_can_be_opened_while_its_last_handle_goes() {
+    let world = World::new();
+    let one = world.device("a");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    let site = one.site("s").unwrap();
+                    site.exchange(TIMEOUT).unwrap();
+                }
+            });
+        }
+    });
+}

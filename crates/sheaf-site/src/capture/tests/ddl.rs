@@ -304,3 +304,30 @@ fn the_schema_survives_a_vacuum() {
     bench.capture.note_schema(&bench.conn).unwrap();
     assert_eq!(bench.lines(&["CREATE TABLE u(x)"]), ["CREATE TABLE u(x)"]);
 }
+
+#[test]
+fn a_savepoint_that_could_not_be_opened_takes_nothing_back() {
+    let bench = Bench::new(T);
+    bench.conn.execute_batch("BEGIN; UPDATE t SET a='y' WHERE id=1").unwrap();
+    let mut write = bench.conn.prepare("INSERT INTO t VALUES(8,8),(9,9) RETURNING id").unwrap();
+    let mut rows = write.query([]).unwrap();
+    rows.next().unwrap();
+    assert!(bench.conn.execute_batch("SAVEPOINT s").is_err());
+    drop(rows);
+    bench.conn.execute_batch("CREATE TABLE IF NOT EXISTS t(z); DELETE FROM t WHERE id=2").unwrap();
+    assert!(bench.conn.execute_batch("ROLLBACK TO s").is_err());
+    let mutation = bench.capture.finish(&bench.conn).unwrap().unwrap();
+    assert_eq!(
+        lines(&mutation),
+        ["- t[2] id=2 a=x", "~ t[1] a=x->y", "+ t[8] id=8 a=8", "+ t[9] id=9 a=9"]
+    );
+}
+
+#[test]
+fn unknown_savepoints_and_failed_releases_are_no_matter() {
+    check(
+        T,
+        &["CREATE TABLE u(x)", "RELEASE nobody", "ROLLBACK TO nobody", "INSERT INTO u VALUES(1)"],
+        &["CREATE TABLE u(x)", "+ u[1] x=1"],
+    );
+}

@@ -418,3 +418,36 @@ fn a_large_insert_is_one_run() {
         Some(100_000)
     );
 }
+
+#[test]
+fn a_panic_in_a_callback_fails_the_commit() {
+    let bench = Bench::new(T);
+    bench.conn.execute_batch("BEGIN; UPDATE t SET a='x' WHERE id=1").unwrap();
+    let shared = &bench.capture.shared;
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _guard = shared.lock();
+        panic!("in a callback");
+    }));
+    assert!(panicked.is_err());
+    let error = bench.capture.finish(&bench.conn).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
+    bench.conn.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(bench.lines(&["UPDATE t SET a='y' WHERE id=1"]), ["~ t[1] a=one->y"]);
+}
+
+#[test]
+fn a_connection_may_close_in_the_middle_and_the_handle_live_on() {
+    let bench = Bench::new(T);
+    bench.conn.execute_batch("BEGIN; UPDATE t SET a='x' WHERE id=1").unwrap();
+    let Bench { conn, capture } = bench;
+    drop(conn);
+    assert_eq!(capture.tables(), ["t"]);
+}
+
+#[test]
+fn no_schema_noted_is_an_error() {
+    let mut conn = Connection::open_in_memory().unwrap();
+    let capture = Capture::install(&mut conn).unwrap();
+    conn.execute_batch("BEGIN; CREATE TABLE t(a); INSERT INTO t VALUES(1)").unwrap();
+    assert_eq!(capture.finish(&conn).unwrap_err().kind(), ErrorKind::Internal);
+}

@@ -1,0 +1,159 @@
+//! Devices and nodes for tests, each in a directory of its own.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Done {
+    /// Asserts success and gives what was printed.
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        assert_eq!(self.err, "");
+        self.out
+    }
+
+    /// Asserts a status and exactly one line on stderr that contains `part`.
+    pub(crate) fn fails(self, code: i32, part: &str) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert_eq!(self.err.lines().count(), 1, "{self:?}");
+        assert!(self.err.contains(part), "no `{part}` in {self:?}");
+        self
+    }
+}
+
+/// A directory that holds everything of one test.
+pub(crate) struct Bed(tempfile::TempDir);
+
+impl Bed {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn device(&self, name: &str, server: &str) -> Device {
+        Device { dir: self.path(name), server: server.to_owned(), token: String::new() }
+    }
+
+    /// Starts a node that asks for a token.
+    pub(crate) fn node(&self) -> Node {
+        Node::start(&self.path("node"), &[])
+    }
+}
+
+/// One device, as a script that sets the three variables.
+#[derive(Clone)]
+pub(crate) struct Device {
+    pub(crate) dir: PathBuf,
+    pub(crate) server: String,
+    pub(crate) token: String,
+}
+
+impl Device {
+    pub(crate) fn run(&self, args: &[&str]) -> Done {
+        self.run_with(args, "")
+    }
+
+    /// Runs a command with something on stdin.
+    pub(crate) fn run_with(&self, args: &[&str], input: &str) -> Done {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that reads no input may have ended already.
+        drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+        let output = child.wait_with_output().unwrap();
+        Done {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = sheaf();
+        command
+            .args(args)
+            .env("SHEAF_DIR", &self.dir)
+            .env("SHEAF_SERVER", &self.server)
+            .env("SHEAF_TOKEN", &self.token);
+        command
+    }
+
+    /// Everything in the device's directory, to see that nothing has changed.
+    pub(crate) fn has_site(&self, name: &str) -> bool {
+        self.run(&["sites"]).ok().lines().any(|line| line == name)
+    }
+}
+
+fn sheaf() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_sheaf"))
+}
+
+/// A running node; killed when dropped.
+pub(crate) struct Node {
+    child: Child,
+    pub(crate) url: String,
+    pub(crate) token: String,
+}
+
+impl Node {
+    pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
+        let mut child = sheaf()
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut url).unwrap();
+        let mut line = String::new();
+        if !more.contains(&"--no-auth") {
+            BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+        }
+        let token = line.split_whitespace().nth(1).unwrap_or_default().to_owned();
+        Self { child, url: url.trim().to_owned(), token }
+    }
+
+    /// Asks it to end, and gives its exit status.
+    #[cfg(unix)]
+    pub(crate) fn terminate(mut self) -> Option<i32> {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        let mut rest = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "", "stdout is for the URL");
+        status.code()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Writes a small file.
+#[expect(clippy::disallowed_methods, reason = "a test makes the files that a person would have")]
+pub(crate) fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+}

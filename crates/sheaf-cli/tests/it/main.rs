@@ -1,0 +1,8 @@
+//! The `sheaf` binary as scripts see it: output, the one line on stderr, exit status.
+//!
+//! Invariant: these tests start the real program, a node included, and speak to it only as a
+//! script could. What a merge or a rebase does is tested below, in the crates that do it.
+
+mod bed;
+mod sharing;
+mod wrong_input;

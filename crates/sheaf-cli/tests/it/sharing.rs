@@ -1,0 +1,160 @@
+//! The way through: two devices, a node or a bucket, and everything a script does with them.
+
+use std::{io::Read, process::Stdio};
+
+use crate::bed::{Bed, Device, Node};
+
+/// Nobody listens there.
+const NOBODY: &str = "http://127.0.0.1:1";
+
+const SETUP: &str = "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE, n INT); \
+    INSERT INTO t VALUES (1, 'one', 1.5)";
+
+fn two(bed: &Bed, node: &Node) -> (Device, Device) {
+    let device = |name| Device { token: node.token.clone(), ..bed.device(name, &node.url) };
+    (device("a"), device("b"))
+}
+
+#[test]
+fn without_a_server_everything_is_local() {
+    let bed = Bed::new();
+    let a = bed.device("a", "");
+    assert_eq!(a.run(&["sql", "s", SETUP, "SELECT * FROM t"]).ok(), "1|one|1.5\n");
+    assert_eq!(
+        a.run(&["--json", "sql", "s", "SELECT id, name FROM t"]).ok(),
+        "[{\"id\":1,\"name\":\"one\"}]\n"
+    );
+    assert_eq!(a.run(&["sql", "s", "--json", "DELETE FROM t"]).ok(), "[]\n");
+    assert_eq!(a.run(&["sites"]).ok(), "s\n");
+    a.run(&["push", "s"]).fails(1, "--server URL");
+}
+
+#[test]
+fn two_devices_converge_through_a_node() {
+    let bed = Bed::new();
+    let node = bed.node();
+    let (a, b) = two(&bed, &node);
+    a.run(&["sql", "team/s", SETUP]).ok();
+    assert_eq!(b.run(&["sql", "team/s", "SELECT name FROM t"]).ok(), "one\n");
+    a.run(&["sql", "team/s", "--offline", "UPDATE t SET name = 'uno' WHERE id = 1"]).ok();
+    b.run(&["sql", "team/s", "--offline", "UPDATE t SET n = 7 WHERE id = 1"]).ok();
+    assert!(a.run(&["status", "team/s"]).ok().contains("pending   1\n"));
+    a.run(&["push", "team/s"]).ok();
+    assert!(b.run(&["push", "team/s"]).ok().contains("1 merged"));
+    a.run(&["pull", "team/s"]).ok();
+    for device in [&a, &b] {
+        let rows = device.run(&["sql", "--offline", "team/s", "SELECT * FROM t"]).ok();
+        assert_eq!(rows, "1|uno|7\n");
+    }
+    assert_eq!(a.run(&["sql", "team/s", "--view", "@1", "SELECT * FROM t"]).ok(), "1|one|1.5\n");
+    assert_eq!(a.run(&["log", "team/s", "-n", "2"]).ok().lines().count(), 2);
+}
+
+#[test]
+fn two_devices_converge_through_a_bucket() {
+    let bed = Bed::new();
+    std::fs::create_dir(bed.path("bucket")).unwrap();
+    let url = format!("file://{}", bed.path("bucket").display());
+    let (a, b) = (bed.device("a", &url), bed.device("b", &url));
+    a.run(&["sql", "s", SETUP]).ok();
+    b.run(&["sql", "s", "INSERT INTO t(name) VALUES ('two')"]).ok();
+    // From here on the site remembers its server.
+    let a = Device { server: String::new(), ..a };
+    assert_eq!(a.run(&["sql", "s", "SELECT name FROM t ORDER BY id"]).ok(), "one\ntwo\n");
+}
+
+#[test]
+fn a_rejected_change_fails_with_its_reason() {
+    let bed = Bed::new();
+    let node = bed.node();
+    let (a, b) = two(&bed, &node);
+    a.run(&["sql", "s", SETUP]).ok();
+    b.run(&["clone", "s", "--full"]).ok();
+    let insert = "INSERT INTO t(name) VALUES ('same')";
+    b.run(&["sql", "--offline", "s", insert]).ok();
+    a.run(&["sql", "s", insert]).ok();
+    b.run(&["push", "s"]).fails(1, "UNIQUE constraint failed: t.name");
+    assert!(b.run(&["status", "s"]).ok().contains("rejected  1\n"));
+    let left = b.run(&["sql", "s", "SELECT count(*) FROM t"]).ok();
+    assert_eq!(left, "2\n");
+}
+
+#[test]
+fn a_silent_server_is_status_three_and_loses_nothing() {
+    let bed = Bed::new();
+    let node = bed.node();
+    let (a, b) = two(&bed, &node);
+    a.run(&["sql", "s", SETUP]).ok();
+    let away = Device { server: NOBODY.to_owned(), ..a.clone() };
+    let done = away.run(&["sql", "s", "INSERT INTO t(name) VALUES ('two') RETURNING name"]);
+    assert_eq!(done.fails(3, "sheaf push s").out, "two\n");
+    away.run(&["push", "s"]).fails(3, "could not be reached");
+    a.run(&["push", "s"]).ok();
+    assert_eq!(b.run(&["sql", "s", "SELECT count(*) FROM t"]).ok(), "2\n");
+}
+
+#[test]
+fn named_mutations_travel() {
+    let bed = Bed::new();
+    let node = bed.node();
+    let (a, b) = two(&bed, &node);
+    a.run(&["sql", "s", SETUP]).ok();
+    let script = bed.path("add.sql");
+    crate::bed::write(&script, "INSERT INTO t(name) VALUES (:name);");
+    a.run(&["define", "s", "add", script.to_str().unwrap()]).ok();
+    b.run(&["clone", "s"]).ok();
+    assert_eq!(b.run(&["mutators", "s"]).ok(), "add\n");
+    b.run(&["mutate", "s", "add", "{\"name\": \"by call\"}"]).ok();
+    let found = a.run(&["sql", "s", "SELECT name FROM t WHERE name = 'by call'"]).ok();
+    assert_eq!(found, "by call\n");
+    b.run(&["mutate", "s", "nope"]).fails(1, "nope");
+}
+
+#[test]
+fn a_script_runs_as_in_sqlite3() {
+    let bed = Bed::new();
+    let a = bed.device("a", "");
+    let script = "CREATE TABLE t(a);\nINSERT INTO t\nVALUES (1);\n.headers on\nSELECT a\nFROM t;\n\
+        SELECT * FROM nope;\nSELECT 2 AS b;\n";
+    let done = a.run_with(&["shell", "s"], script);
+    assert_eq!(done.fails(1, "near line 7: no such table: nope").out, "a\n1\nb\n2\n");
+    let done = a.run_with(&["shell", "s", "--bail"], "SELEC;\nSELECT 2;\n");
+    assert_eq!(done.fails(1, "near line 1").out, "");
+    assert_eq!(a.run_with(&["shell", "s"], ".exit 7\n").code, Some(7));
+    a.run_with(&["shell", "s"], "BEGIN;\nDELETE FROM t;\n").fails(1, "rolled back");
+    assert_eq!(a.run_with(&["sql", "s", "-"], "SELECT count(*) FROM t").ok(), "1\n");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let bed = Bed::new();
+    let a = bed.device("a", "");
+    a.run(&["sql", "s", "CREATE TABLE t(a)"]).ok();
+    let endless = "INSERT INTO t VALUES (1); WITH RECURSIVE c(x) AS \
+        (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c";
+    let mut child = a
+        .command(&["sql", "s", endless])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 2];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((first, output.status.code()), (*b"1\n", Some(0)));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert_eq!(a.run(&["sql", "s", "SELECT count(*) FROM t"]).ok(), "1\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_node_ends_when_asked_and_comes_back_with_its_sites() {
+    let bed = Bed::new();
+    let node = bed.node();
+    let (a, _) = two(&bed, &node);
+    a.run(&["sql", "s", SETUP]).ok();
+    assert_eq!(node.terminate(), Some(0));
+    let node = Node::start(&bed.path("node"), &["--no-auth"]);
+    let c = bed.device("c", &node.url);
+    assert_eq!(c.run(&["sql", "s", "SELECT name FROM t"]).ok(), "one\n");
+}

@@ -22,6 +22,9 @@ pub(crate) use types::Pending;
 use types::Settings;
 pub(crate) use types::{Entry, Exchanged, Rejected, Status};
 
+/// A site of at most this many pages (1 MiB) is fetched whole at every contact.
+const SMALL_SITE_PAGES_MAX: u32 = 256;
+
 /// This installation: a directory of replicas, and perhaps a server.
 pub(crate) struct Device {
     client: sheaf::Client,
@@ -184,6 +187,16 @@ impl Site {
     pub(crate) fn hydrate(&self) -> Result<(), Failure> {
         let fetched = self.site.hydrate(&mut |_, _| {});
         fetched.map_err(|error| refusal(&error).into_failure())
+    }
+
+    /// Fetches what is missing of a small site, so that it can be used offline from the first
+    /// contact on. Larger ones are fetched as they are read, or by `clone --full`.
+    pub(crate) fn fetch_if_small(&self) {
+        let status = self.site.status();
+        if status.pages_pending > 0 && status.page_count <= SMALL_SITE_PAGES_MAX {
+            // What cannot be fetched now is fetched, or complained about, when it is read.
+            drop(self.hydrate());
+        }
     }
 
     /// Forgets the rejected mutations up to this number.

@@ -168,8 +168,7 @@ impl Site {
         }
         done.base = self.base().0;
         done.merged = merged.len();
-        let writer = self.0.volume.writer();
-        self.tidy(writer)?;
+        self.0.volume.checkpoint_if_idle()?;
         Ok(done)
     }
 

@@ -2,8 +2,9 @@
 
 use sheaf_volume::{Error, ErrorKind, Result};
 
-/// Bytes of one encoded mutation: what a node holds in memory per author at the least.
-pub const MUTATION_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of one encoded mutation: what one push to a node carries, with room to spare, so that
+/// nothing is committed here that could never travel.
+pub const MUTATION_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Row operations in one mutation: bounds the work inside one savepoint.
 pub const MUTATION_OPS_MAX: usize = 1_000_000;
 /// Columns one operation may name, and columns of one key: SQLite's own default.
@@ -19,7 +20,9 @@ pub const SQL_BYTES_MAX: usize = 1024 * 1024;
 pub const CALL_ARGS_MAX: usize = 1_000;
 /// Statements of one mutator script: bounds what a call makes every replica do.
 pub const SCRIPT_STATEMENTS_MAX: usize = 1_000;
-/// Bytes one call of `randomblob` may ask for.
+/// Bytes of one value: SQLite's own default.
+pub const VALUE_BYTES_MAX: usize = 1_000_000_000;
+/// Bytes one call of `randomblob` may ask for in a mutator.
 pub const RANDOM_BYTES_MAX: usize = 1024 * 1024;
 /// Characters of a text value that a message for people quotes.
 pub const QUOTED_CHARS_MAX: usize = 40;
@@ -44,7 +47,10 @@ pub fn check_mutation(bytes: usize) -> Result<()> {
     }
     Err(Error::new(
         ErrorKind::Limit,
-        format!("the transaction is too large: {bytes} bytes, at most {MUTATION_BYTES_MAX}"),
+        format!(
+            "one transaction may change at most {MUTATION_BYTES_MAX} bytes of rows, this one \
+             changes {bytes}; split it into several"
+        ),
     ))
 }
 

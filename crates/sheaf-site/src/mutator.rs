@@ -283,8 +283,10 @@ fn register_random(
     let source = Arc::clone(env);
     conn.create_scalar_function("randomblob", 1, flags, move |context| {
         let len = usize::try_from(context.get::<i64>(0)?).unwrap_or(1).max(1);
-        if len > limits::RANDOM_BYTES_MAX {
-            return Err(refusal(format!("randomblob is limited to {}", limits::RANDOM_BYTES_MAX)));
+        // Ordinary SQL has SQLite's own bound; a mutator runs on every replica.
+        let max = asked(|_| limits::RANDOM_BYTES_MAX).unwrap_or(limits::VALUE_BYTES_MAX);
+        if len > max {
+            return Err(refusal(format!("randomblob is limited to {max} bytes here")));
         }
         let mut bytes = vec![0; len];
         fill_random(source.as_ref(), &mut bytes);

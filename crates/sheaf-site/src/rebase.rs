@@ -13,7 +13,6 @@ use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use sheaf_volume::{
     Commit, Draft, Error, ErrorKind, Lsn, PageIdx, RemoteHead, Result, TimelineId, Verdict,
-    WriterGuard,
 };
 
 use crate::capture::Capture;
@@ -137,17 +136,29 @@ impl Site {
     fn publish_renumbered(
         &self,
         draft: Draft,
-        pending: Vec<MutationRecord>,
+        mut pending: Vec<MutationRecord>,
         mut attrs: Vec<(String, Option<Bytes>)>,
     ) -> Result<Redone> {
+        self.renumber(&mut pending, &mut attrs);
+        // The new timeline is not in any base, so nothing of it can have been applied.
+        let applied = Decided { seq: u64::MAX, ..Decided::default() };
+        self.publish_pending(draft, pending, applied, attrs)
+    }
+
+    /// Gives mutations numbers from 1 on a new timeline, which takes the old one's place with the
+    /// step that these attributes belong to.
+    fn renumber(
+        &self,
+        pending: &mut [MutationRecord],
+        attrs: &mut Vec<(String, Option<Bytes>)>,
+    ) -> TimelineId {
         let id = TimelineId::mint(&*self.0.env);
         attrs.push((ATTR_TIMELINE.to_owned(), Some(id.as_bytes().to_vec().into())));
         attrs.push((ATTR_DECIDED.to_owned(), Some(Decided::default().encode())));
-        let renumber = |(seq, record)| MutationRecord { seq, ..record };
-        let renumbered = (1..).zip(pending).map(renumber).collect();
-        // The new timeline is not in any base, so nothing of it can have been applied.
-        let applied = Decided { seq: u64::MAX, ..Decided::default() };
-        self.publish_pending(draft, renumbered, applied, attrs)
+        for (seq, record) in (1..).zip(pending) {
+            record.seq = seq;
+        }
+        id
     }
 
     pub(crate) fn own_news(&self, commits: &[Commit]) -> OwnNews {
@@ -236,14 +247,19 @@ impl Site {
         }
         let (mut redone, draft) = self.with_draft(draft, false, |pass| {
             // First contact skips the commits that would have told: the base itself knows.
-            let known = pass.applied_until(self.timeline())?;
+            let mut timeline = self.timeline();
+            let known = pass.applied_until(timeline)?;
             if known.seq > decided.seq {
-                pending.retain(|record| record.seq > known.seq);
-                attrs.push((ATTR_DECIDED.to_owned(), Some(known.encode())));
+                if continues(decided, known, &pending) {
+                    pending.retain(|record| record.seq > known.seq);
+                    attrs.push((ATTR_DECIDED.to_owned(), Some(known.encode())));
+                } else {
+                    timeline = self.renumber(&mut pending, &mut attrs);
+                }
             }
             let mut redone = Redone::default();
             for record in &mut pending {
-                let replayed = pass.replay(self.timeline(), record)?;
+                let replayed = pass.replay(timeline, record)?;
                 match replayed.outcome {
                     Outcome::Applied { merged: true } => redone.merged.push(record.seq),
                     Outcome::Applied { merged: false } => {}
@@ -289,14 +305,16 @@ impl Site {
         f: impl FnOnce(&mut Pass<'_>) -> Result<T>,
     ) -> Result<(T, Draft)> {
         let mut kept = lock(&self.0.rebase);
-        let mut rebase = match kept.take() {
-            Some(rebase) => rebase,
-            None => self.open_rebase()?,
-        };
         let target = draft.base_lsn().next();
         let cookie = read_u32(&draft.page(PageIdx::FIRST)?, SCHEMA_COOKIE);
         let schema = (cookie, self.0.schema_bias.load(Ordering::Acquire));
-        *rebase.slot.lock() = Some(draft);
+        let mut rebase = match kept.take() {
+            Some(rebase) => {
+                *rebase.slot.lock() = Some(draft);
+                rebase
+            }
+            None => self.open_rebase(draft)?,
+        };
         let site = self;
         let result = (|| {
             rebase.conn.execute_batch("BEGIN IMMEDIATE").map_err(from_sqlite)?;
@@ -315,13 +333,13 @@ impl Site {
         rebase.capture.clear();
         match (result, draft) {
             (Ok(value), Some(mut draft)) => {
-                // Noted again when the schema has moved on, also by this very transaction.
-                rebase.noted = None;
+                // A draft that changed the schema may never become the log's: the connection has
+                // the schema cached under a number that the log can give to another one.
                 let after = read_u32(&draft.page(PageIdx::FIRST)?, SCHEMA_COOKIE);
                 if after == schema.0 {
                     rebase.noted = Some(schema);
+                    *kept = Some(rebase);
                 }
-                *kept = Some(rebase);
                 draft.drop_if_unchanged(PageIdx::FIRST)?;
                 Ok((value, draft))
             }
@@ -331,20 +349,15 @@ impl Site {
         }
     }
 
-    fn open_rebase(&self) -> Result<RebaseConnection> {
+    /// Opens on the draft, never without one: SQLite would read the schema of the head, which
+    /// may have the same number as the draft's.
+    fn open_rebase(&self, draft: Draft) -> Result<RebaseConnection> {
         let slot: Arc<DraftSlot> = Arc::default();
+        *slot.lock() = Some(draft);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let (mut conn, failure) = self.open_file(FileView::Rebase(Arc::clone(&slot)), flags)?;
         let capture = Capture::install(&mut conn)?;
         Ok(RebaseConnection { conn, slot, capture, failure, noted: None })
-    }
-
-    /// Ends a step that held the writer, folding the local log when nothing is open.
-    pub(crate) fn tidy(&self, writer: WriterGuard) -> Result<()> {
-        if self.0.volume.is_idle() {
-            self.0.volume.checkpoint(&writer)?;
-        }
-        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use sheaf_volume::{Error, ErrorKind, PageIdx, PendingMutation, Result};
 
 use crate::capture::Capture;
+use crate::error::from_sqlite;
 use crate::mutation::Mutation;
 use crate::site::{Inner, Site, lock};
 use crate::timeline::MutationRecord;
@@ -66,7 +67,13 @@ impl LocalSink {
             return Ok(None);
         }
         let readers = lock(&self.readers);
-        capture.finish(&readers.as_ref().ok_or_else(not_installed)?.draft)
+        let draft = &readers.as_ref().ok_or_else(not_installed)?.draft;
+        let run = |sql| draft.prepare_cached(sql)?.execute([]);
+        // One read transaction for all tables: each would otherwise start with an empty cache.
+        run("BEGIN").map_err(from_sqlite)?;
+        let mutation = capture.finish(draft);
+        run("COMMIT").map_err(from_sqlite)?;
+        mutation
     }
 
     fn open_readers(&self, site: &Site) -> Result<Readers> {
@@ -118,6 +125,10 @@ impl CommitSink for LocalSink {
     fn after_commit(&self, saved: bool) {
         if let Some(capture) = self.capture.get() {
             capture.clear();
+        }
+        if !saved {
+            // The draft's schema is cached under a number that the next draft may use for another.
+            *lock(&self.readers) = None;
         }
         if saved && let Some(site) = self.site.upgrade() {
             Site(site).notify();

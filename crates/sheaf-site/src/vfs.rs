@@ -110,6 +110,9 @@ fn registry() -> MutexGuard<'static, Registry> {
     REGISTRY.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How the names of views begin: like no file that somebody would attach.
+const NAME_PREFIX: &str = "\u{1}sheaf-view-";
+
 /// A name under which SQLite can open a file, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenName(String);
@@ -119,7 +122,7 @@ impl OpenName {
     pub(crate) fn new(env: &Arc<dyn Env>, spec: FileSpec) -> Self {
         let mut registry = registry();
         registry.next += 1;
-        let name = format!("sheaf-{}", registry.next);
+        let name = format!("{NAME_PREFIX}{}", registry.next);
         registry.files.insert(name.clone(), spec);
         registry.env.get_or_insert_with(|| Arc::clone(env));
         Self(name)

@@ -1,10 +1,10 @@
 //! Every bound of this crate, with its reason.
 
 /// Bytes of one WebSocket message, either way: what one peer can make the other allocate at once.
-pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const FRAME_BYTES_MAX: usize = 40 * 1024 * 1024;
 /// Bytes of the mutations of one push: one group commit of the node stays small enough to replay
 /// in well under a second. A single larger mutation cannot travel and must be split by its author.
-pub const PUSH_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const PUSH_BYTES_MAX: usize = 36 * 1024 * 1024;
 /// Mutations of one push.
 pub const PUSH_MUTATIONS_MAX: usize = 4_096;
 /// Bytes of commits in one `Changed`: a busy site must not flood a slow device unasked.

@@ -52,3 +52,7 @@ pub const WALKS_MAX: usize = 4;
 pub const RANGE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Bytes in a site's name.
 pub const SITE_NAME_BYTES_MAX: usize = 200;
+/// Bytes of the record buffer that is kept between commits.
+pub const RECORD_BUFFER_BYTES: usize = 1024 * 1024;
+/// Log bytes from which an idle replica is folded, so that its base file is the whole database.
+pub const IDLE_FOLD_LOG_BYTES: u64 = 1024 * 1024;

@@ -153,7 +153,33 @@ impl Page {
     /// A page of zeros.
     #[must_use]
     pub fn zeros(size: PageSize) -> Self {
-        Self(vec![0; size.bytes()].into())
+        // One allocation, where a vector would be copied into a second one.
+        Self(std::iter::repeat_n(0, size.bytes()).collect())
+    }
+
+    /// A page that starts as `bytes` and is then edited.
+    pub fn edited(bytes: &[u8], edit: impl FnOnce(&mut [u8])) -> Self {
+        let mut page: Arc<[u8]> = bytes.into();
+        if let Some(bytes) = Arc::get_mut(&mut page) {
+            edit(bytes);
+        }
+        Self(page)
+    }
+
+    /// A page that `fill` writes into, starting from zeros.
+    ///
+    /// # Errors
+    /// Whatever `fill` returns.
+    pub fn filled<E>(
+        size: PageSize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut page = Self::zeros(size);
+        match Arc::get_mut(&mut page.0) {
+            Some(bytes) => fill(bytes)?,
+            None => unreachable!("a page that nobody else has seen"),
+        }
+        Ok(page)
     }
 }
 

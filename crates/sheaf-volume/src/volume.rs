@@ -277,6 +277,21 @@ impl Volume {
         Ok(())
     }
 
+    /// Folds when everything is agreed and nothing is held, so that the base file of an idle,
+    /// hydrated replica is the whole database. Leaves a short log alone.
+    ///
+    /// # Errors
+    /// As [`Volume::checkpoint`].
+    pub fn checkpoint_if_idle(&self) -> Result<()> {
+        if self.0.store.log_len() < limits::IDLE_FOLD_LOG_BYTES || !self.is_idle() {
+            return Ok(());
+        }
+        match self.try_writer() {
+            Some(writer) => self.checkpoint(&writer),
+            None => Ok(()),
+        }
+    }
+
     /// Folds when the log has grown far beyond what a fold would carry.
     fn maybe_checkpoint(&self, writer: &WriterGuard) -> Result<()> {
         let carried = self.0.carried.load(Ordering::Relaxed);
@@ -286,9 +301,7 @@ impl Volume {
         self.checkpoint(writer)
     }
 
-    /// Whether folding would leave the log empty of pages: everything is agreed, nothing held.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         let state = self.0.store.read();
         state.base.local == state.head && state.timeline.is_empty() && lock(&self.0.pins).is_empty()
     }

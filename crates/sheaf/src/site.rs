@@ -272,7 +272,9 @@ impl Site {
     /// `Invalid` without a server; `Unavailable` when it cannot be reached or does not answer in
     /// time; `Denied` when it refuses the token; or what it says about the site.
     pub fn exchange(&self, timeout: Duration) -> Result<Exchange> {
-        self.run(Ask { pull: true, push: true, create: true }, timeout)
+        let done = self.run(Ask { pull: true, push: true, create: true }, timeout)?;
+        self.0.site.volume().checkpoint_if_idle()?;
+        Ok(done)
     }
 
     /// Pulls until this replica has everything the server had when this was called.

@@ -1,7 +1,7 @@
 //! `sheaf clone`: make a replica of a site that others made.
 //!
-//! Invariant: without `--full` the cost is that of learning which pages exist; the pages come when
-//! they are read.
+//! Invariant: without `--full` the cost is that of learning which pages exist, and of the pages of
+//! a small site; other pages come when they are read.
 
 use crate::{
     args::{CloneArgs, GlobalArgs},
@@ -30,6 +30,8 @@ pub(super) fn run(
     let site = device.clone_site(name, args.timeout).map_err(Refusal::into_failure)?;
     if args.full {
         site.hydrate()?;
+    } else {
+        site.fetch_if_small();
     }
     let status = site.status();
     if console.json() {

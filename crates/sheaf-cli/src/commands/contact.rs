@@ -38,7 +38,10 @@ pub(crate) fn enter(
         return Ok((site, contact));
     }
     match device.clone_site(name, args.timeout) {
-        Ok(site) => Ok((site, Contact::Reached)),
+        Ok(site) => {
+            site.fetch_if_small();
+            Ok((site, Contact::Reached))
+        }
         Err(Refusal::Unreachable(reason)) => Ok((device.site(name)?, Contact::Lost(reason))),
         Err(Refusal::Refused(failure)) if failure.kind == "not_found" => {
             Ok((device.site(name)?, Contact::Reached))
@@ -63,6 +66,9 @@ pub(crate) fn before(
     }
     let exchanged = site.exchange(args.timeout);
     let (contact, done) = judge_before(exchanged)?;
+    if contact == Contact::Reached {
+        site.fetch_if_small();
+    }
     // These were made by earlier commands; this one goes on.
     for (seq, reason) in &done.rejected {
         let message = format!(

@@ -51,7 +51,9 @@ pub(crate) fn talk(
         Direction::Pull => site.pull(timeout),
         Direction::Push => site.push(timeout),
     };
-    done.map_err(Refusal::into_failure)
+    let done = done.map_err(Refusal::into_failure)?;
+    site.fetch_if_small();
+    Ok(done)
 }
 
 /// Fails if the server rejected anything.

@@ -24,6 +24,8 @@ pub(super) fn run(shell: &mut Shell<'_>, input: &mut dyn BufRead) -> Result<Flow
     let mut number = 0;
     loop {
         bytes.clear();
+        // Whoever writes the script a line at a time waits for the answer to the last one.
+        shell.console.flush();
         let read = input.read_until(b'\n', &mut bytes);
         if read.map_err(|error| Failure::io("read the script", &error))? == 0 {
             break;

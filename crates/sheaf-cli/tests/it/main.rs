@@ -3,6 +3,9 @@
 //! Invariant: these tests start the real program, a node included, and speak to it only as a
 //! script could. What a merge or a rebase does is tested below, in the crates that do it.
 
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod bed;
 mod sharing;
 mod wrong_input;

@@ -40,7 +40,7 @@ fn two_devices_converge_through_a_node() {
     b.run(&["sql", "team/s", "--offline", "UPDATE t SET n = 7 WHERE id = 1"]).ok();
     assert!(a.run(&["status", "team/s"]).ok().contains("pending   1\n"));
     a.run(&["push", "team/s"]).ok();
-    assert!(b.run(&["push", "team/s"]).ok().contains("1 merged"));
+    assert!(b.run(&["push", "team/s"]).ok().starts_with("pushed 1 change, pulled 2 commits"));
     a.run(&["pull", "team/s"]).ok();
     for device in [&a, &b] {
         let rows = device.run(&["sql", "--offline", "team/s", "SELECT * FROM t"]).ok();
@@ -70,9 +70,8 @@ fn a_rejected_change_fails_with_its_reason() {
     let (a, b) = two(&bed, &node);
     a.run(&["sql", "s", SETUP]).ok();
     b.run(&["clone", "s", "--full"]).ok();
-    let insert = "INSERT INTO t(name) VALUES ('same')";
-    b.run(&["sql", "--offline", "s", insert]).ok();
-    a.run(&["sql", "s", insert]).ok();
+    b.run(&["sql", "--offline", "s", "INSERT INTO t VALUES (20, 'same', 2)"]).ok();
+    a.run(&["sql", "s", "INSERT INTO t VALUES (10, 'same', 1)"]).ok();
     b.run(&["push", "s"]).fails(1, "UNIQUE constraint failed: t.name");
     assert!(b.run(&["status", "s"]).ok().contains("rejected  1\n"));
     let left = b.run(&["sql", "s", "SELECT count(*) FROM t"]).ok();
@@ -157,4 +156,30 @@ fn a_node_ends_when_asked_and_comes_back_with_its_sites() {
     let node = Node::start(&bed.path("node"), &["--no-auth"]);
     let c = bed.device("c", &node.url);
     assert_eq!(c.run(&["sql", "s", "SELECT name FROM t"]).ok(), "one\n");
+}
+
+#[test]
+fn a_database_goes_in_and_comes_out() {
+    let bed = Bed::new();
+    let a = bed.device("a", "");
+    let (source, target) = (bed.path("source.db"), bed.path("target.db"));
+    let (source, target) = (source.to_str().unwrap(), target.to_str().unwrap());
+    let db = rusqlite::Connection::open(source).unwrap();
+    db.execute_batch(
+        "CREATE TABLE t(a, b); CREATE INDEX i ON t(b); INSERT INTO t VALUES (1, x'00')",
+    )
+    .unwrap();
+    assert_eq!(a.run(&["import", source, "s"]).ok(), "imported 1 table, 1 row\n");
+    a.run(&["import", source, "s"]).fails(1, "another name");
+    a.run(&["export", "s", target]).ok();
+    let read = || {
+        let db = rusqlite::Connection::open(target).unwrap();
+        db.query_row("SELECT a || hex(b) FROM t INDEXED BY i", [], |row| row.get::<_, String>(0))
+    };
+    assert_eq!(read().unwrap(), "100");
+    a.run(&["sql", "s", "UPDATE t SET a = 2"]).ok();
+    a.run(&["export", "s", target]).fails(1, "--force");
+    assert_eq!(read().unwrap(), "100");
+    a.run(&["export", "s", target, "--force"]).ok();
+    assert_eq!(read().unwrap(), "200");
 }

@@ -181,9 +181,10 @@ impl<'a> Rows<'a> {
             (RowOutcome::Collide, Some(right)) if table.identity.is_rowid() => {
                 let is_same = cols.iter().map(|(_, value)| value).eq(&right);
                 let id = integer(&key)?;
-                // A row that got its number by renumbering is never the author's row of that
-                // number, however alike they are.
-                if is_same && !self.ids.is_new(self.ctx.timeline, &table.name, id) {
+                // Only a number that is a column of the table can mean the same row to both; and a
+                // row that got its number by renumbering is never the author's row of that number.
+                let is_chosen = matches!(table.identity, Identity::Alias(_));
+                if is_same && is_chosen && !self.ids.is_new(self.ctx.timeline, &table.name, id) {
                     return Ok(());
                 }
                 let new = self.renumber(table, id)?;

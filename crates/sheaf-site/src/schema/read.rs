@@ -59,8 +59,9 @@ pub(super) fn read_table(
     objects: &[SchemaObject],
 ) -> rusqlite::Result<TableInfo> {
     let columns = match read_columns(conn, &head.name) {
-        // The module is unknown to this program: its tables cannot be used, the others can.
-        Err(_) if head.kind == "virtual" => Vec::new(),
+        // The module is unknown to this program, or the view names what is gone: these cannot be
+        // used, the others can.
+        Err(e) if head.kind != "table" && is_wrong_sql(&e) => Vec::new(),
         columns => columns?,
     };
     let kind = match head.kind.as_str() {
@@ -93,6 +94,11 @@ pub(super) fn read_table(
     };
     info.sql = ReadSql::new(&info);
     Ok(info)
+}
+
+/// Whether SQLite refuses what was asked, and not the machine below it.
+fn is_wrong_sql(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown)
 }
 
 fn read_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {

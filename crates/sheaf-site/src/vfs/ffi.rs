@@ -11,7 +11,7 @@ use rusqlite::ffi;
 use sheaf_volume::{Durability, Error, ErrorKind, Result};
 
 use super::handle::Handle;
-use super::{now_ms, spec_of};
+use super::{NAME_PREFIX, now_ms, spec_of};
 
 /// The name SQLite knows this VFS by.
 pub(crate) const VFS_NAME: &CStr = c"sheaf";
@@ -131,6 +131,16 @@ unsafe fn on_handle(file: *mut ffi::sqlite3_file, f: impl FnOnce(&mut Handle) ->
     catch_unwind(AssertUnwindSafe(|| f(handle))).unwrap_or(ffi::SQLITE_INTERNAL)
 }
 
+/// Whether a name is one of the views that this VFS serves (or a journal of one).
+///
+/// # Safety
+/// `name` must be null or NUL-terminated.
+unsafe fn is_ours(name: *const c_char) -> bool {
+    // SAFETY: by the caller's promise.
+    !name.is_null()
+        && unsafe { CStr::from_ptr(name) }.to_bytes().starts_with(NAME_PREFIX.as_bytes())
+}
+
 unsafe extern "C" fn x_open(
     _vfs: *mut ffi::sqlite3_vfs,
     name: ffi::sqlite3_filename,
@@ -138,23 +148,22 @@ unsafe extern "C" fn x_open(
     flags: c_int,
     out_flags: *mut c_int,
 ) -> c_int {
-    if name.is_null() || flags & ffi::SQLITE_OPEN_MAIN_DB == 0 {
-        let temporary = ffi::SQLITE_OPEN_TEMP_DB
-            | ffi::SQLITE_OPEN_TRANSIENT_DB
-            | ffi::SQLITE_OPEN_TEMP_JOURNAL
-            | ffi::SQLITE_OPEN_SUBJOURNAL;
+    // SAFETY: a name that is not null is NUL-terminated.
+    if unsafe { !is_ours(name) } {
+        // Temporary files, and plain files that somebody attaches.
         let vfs = default_vfs();
-        if flags & temporary == 0 || vfs.is_null() {
-            return ffi::SQLITE_CANTOPEN;
-        }
         // SAFETY: the default VFS is registered for the process; our szOsFile is at least its own,
         // so `file` has room for its file object, whose methods SQLite calls from here on.
         return unsafe {
-            match (*vfs).xOpen {
+            match vfs.as_ref().and_then(|vfs| vfs.xOpen) {
                 Some(open) => open(vfs, name, file, flags, out_flags),
                 None => ffi::SQLITE_CANTOPEN,
             }
         };
+    }
+    if flags & ffi::SQLITE_OPEN_MAIN_DB == 0 {
+        // A journal of a view: the store is the journal.
+        return ffi::SQLITE_CANTOPEN;
     }
     // SAFETY: SQLite passes a NUL-terminated name and a file object of our szOsFile bytes.
     unsafe {
@@ -376,25 +385,39 @@ unsafe extern "C" fn x_device_characteristics(_file: *mut ffi::sqlite3_file) -> 
 
 unsafe extern "C" fn x_delete(
     _vfs: *mut ffi::sqlite3_vfs,
-    _name: *const c_char,
-    _flush_dir: c_int,
+    name: *const c_char,
+    flush_dir: c_int,
 ) -> c_int {
-    // Journals are never created, so there is nothing to delete.
-    ffi::SQLITE_OK
+    let vfs = default_vfs();
+    // SAFETY: SQLite passes a NUL-terminated name; the default VFS lives as long as the process.
+    unsafe {
+        match vfs.as_ref().and_then(|vfs| vfs.xDelete) {
+            Some(delete) if !is_ours(name) => delete(vfs, name, flush_dir),
+            // Journals of views are never created, so there is nothing to delete.
+            _ => ffi::SQLITE_OK,
+        }
+    }
 }
 
 unsafe extern "C" fn x_access(
     _vfs: *mut ffi::sqlite3_vfs,
     name: *const c_char,
-    _flags: c_int,
+    flags: c_int,
     out: *mut c_int,
 ) -> c_int {
-    // SAFETY: SQLite passes a NUL-terminated name and a place for the answer.
+    let vfs = default_vfs();
+    // SAFETY: SQLite passes a NUL-terminated name and a place for the answer; the default VFS
+    // lives as long as the process.
     unsafe {
-        let known = CStr::from_ptr(name).to_str().is_ok_and(|name| spec_of(name).is_some());
-        *out = c_int::from(known);
+        match vfs.as_ref().and_then(|vfs| vfs.xAccess) {
+            Some(access) if !is_ours(name) => access(vfs, name, flags, out),
+            _ => {
+                // Asked at every read transaction for a journal, which no view has.
+                *out = 0;
+                ffi::SQLITE_OK
+            }
+        }
     }
-    ffi::SQLITE_OK
 }
 
 unsafe extern "C" fn x_full_pathname(
@@ -403,8 +426,14 @@ unsafe extern "C" fn x_full_pathname(
     size: c_int,
     out: *mut c_char,
 ) -> c_int {
-    // SAFETY: SQLite passes a NUL-terminated name and `size` writable bytes.
+    let vfs = default_vfs();
+    // SAFETY: SQLite passes a NUL-terminated name and `size` writable bytes; the default VFS lives
+    // as long as the process.
     unsafe {
+        if let (false, Some(full)) = (is_ours(name), vfs.as_ref().and_then(|vfs| vfs.xFullPathname))
+        {
+            return full(vfs, name, size, out);
+        }
         let bytes = CStr::from_ptr(name).to_bytes_with_nul();
         if usize::try_from(size).is_ok_and(|size| bytes.len() <= size) {
             std::ptr::copy_nonoverlapping(bytes.as_ptr().cast::<c_char>(), out, bytes.len());

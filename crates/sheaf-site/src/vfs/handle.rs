@@ -167,6 +167,17 @@ impl Handle {
         }
     }
 
+    /// Takes out of page 1 what [`Handle::show_counter`] puts in.
+    fn hide_counter(&self, page: &mut [u8]) {
+        let cookie = read_u32(page, SCHEMA_COOKIE).wrapping_sub(self.schema_bias);
+        let fields = [(CHANGE_COUNTER, 0), (VERSION_VALID_FOR, 0), (SCHEMA_COOKIE, cookie)];
+        for (field, value) in fields {
+            if let Some(bytes) = page.get_mut(field..field + 4) {
+                bytes.copy_from_slice(&u32::to_be_bytes(value));
+            }
+        }
+    }
+
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let size = self.spec.volume.page_size();
         let idx = PageIdx::containing(offset, size)
@@ -177,17 +188,12 @@ impl Handle {
                     size.get()
                 ))
             })?;
-        let mut page = bytes.to_vec();
-        if idx == PageIdx::FIRST {
-            let cookie = read_u32(&page, SCHEMA_COOKIE).wrapping_sub(self.schema_bias);
-            let fields = [(CHANGE_COUNTER, 0), (VERSION_VALID_FOR, 0), (SCHEMA_COOKIE, cookie)];
-            for (field, value) in fields {
-                if let Some(bytes) = page.get_mut(field..field + 4) {
-                    bytes.copy_from_slice(&u32::to_be_bytes(value));
-                }
+        let page = Page::edited(bytes, |page| {
+            if idx == PageIdx::FIRST {
+                self.hide_counter(page);
             }
-        }
-        self.with_draft(|draft| draft.write(idx, page.into())).ok_or_else(no_transaction)
+        });
+        self.with_draft(|draft| draft.write(idx, page)).ok_or_else(no_transaction)
     }
 
     pub(super) fn truncate(&self, bytes: u64) -> Result<()> {

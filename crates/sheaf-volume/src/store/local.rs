@@ -51,6 +51,8 @@ pub(super) struct Tail {
     pub(super) generation: u64,
     pub(super) end: u64,
     pub(super) flushed: u64,
+    /// Where records are put together.
+    pub(super) buffer: Vec<u8>,
 }
 
 impl Tail {
@@ -99,7 +101,7 @@ impl Store {
         let log = log_file(&logs, generation);
         let start = read_log_header(log, generation)?;
         let end = recover(log, generation, start, identity.page_size, &mut state)?;
-        let tail = Tail { generation, end, flushed: start };
+        let tail = Tail { generation, end, flushed: start, buffer: Vec::new() };
         let store = Self {
             env,
             base,
@@ -168,7 +170,10 @@ impl Store {
         let mut tail = self.tail();
         self.check_poison()?;
         let place = (tail.file(), tail.end);
-        let (bytes, locs) = record::encode(step, pages, tail.generation, tail.flushed, place);
+        // The buffer is kept: a commit would otherwise allocate and free many pages' worth.
+        let mut bytes = std::mem::take(&mut tail.buffer);
+        let locs =
+            record::encode(&mut bytes, step, pages, (tail.generation, tail.flushed), place);
         let log = log_file(&self.logs, tail.generation);
         self.env.fault("store: before log write").map_err(|e| Error::io("write log", e))?;
         if let Err(e) = log.write_at(&bytes, tail.end) {
@@ -180,6 +185,9 @@ impl Store {
         }
         tail.end += bytes.len() as u64;
         self.log_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if bytes.capacity() <= limits::RECORD_BUFFER_BYTES {
+            tail.buffer = bytes;
+        }
         let mut state = self.write();
         state.apply(step, &locs);
         for (version, page) in written_versions(&state, step).zip(pages) {
@@ -238,15 +246,16 @@ impl Store {
         if let Some(page) = self.cache.get(&key) {
             return Ok(Locate::Page(page));
         }
-        let mut bytes = vec![0; self.page_size().bytes()];
-        let read = file.read_at(&mut bytes, offset).map_err(|e| Error::io("read page", e))?;
-        if read != bytes.len() || record::page_sum(&bytes) != sum {
-            return Err(Error::corrupt(format!(
+        let page = Page::filled(self.page_size(), |bytes| {
+            let read = file.read_at(bytes, offset).map_err(|e| Error::io("read page", e))?;
+            if read == bytes.len() && record::page_sum(bytes) == sum {
+                return Ok(());
+            }
+            Err(Error::corrupt(format!(
                 "local page fails its checksum page=`{idx}` state=`{}`",
                 version.mark
-            )));
-        }
-        let page = Page::from(bytes);
+            )))
+        })?;
         self.cache.insert(key, page.clone());
         Ok(Locate::Page(page))
     }

@@ -67,14 +67,15 @@ pub(super) fn page_sum(page: &[u8]) -> u32 {
     (xxh3_64(page) & 0xffff_ffff) as u32
 }
 
-/// A record ready to be written at `offset` of log `file`, and where its pages will be.
+/// Puts the record to be written at `offset` of log `file` into `out`; where its pages will be.
 pub(super) fn encode(
+    out: &mut Vec<u8>,
     step: &Step,
     pages: &[Page],
-    generation: u64,
-    flushed: u64,
+    (generation, flushed): (u64, u64),
     (file, offset): (u8, u64),
-) -> (Vec<u8>, Vec<Loc>) {
+) -> Vec<Loc> {
+    out.clear();
     let sums: Vec<u32> = pages.iter().map(|page| page_sum(page)).collect();
     let mut meta = Writer::with_capacity(64 + sums.len() * 8);
     put_step(&mut meta, step);
@@ -83,7 +84,7 @@ pub(super) fn encode(
     }
     let meta = meta.finish();
     let bytes_of_pages: usize = pages.iter().map(|page| page.len()).sum();
-    let mut out = Vec::with_capacity(HEADER_LEN + meta.len() + bytes_of_pages);
+    out.reserve(HEADER_LEN + meta.len() + bytes_of_pages);
     out.extend_from_slice(MAGIC);
     let meta_len = u32::try_from(meta.len()).expect("BUG: metadata beyond its bound");
     let page_count = u32::try_from(pages.len()).expect("BUG: more pages than page numbers");
@@ -91,7 +92,7 @@ pub(super) fn encode(
     out.extend_from_slice(&page_count.to_le_bytes());
     out.extend_from_slice(&generation.to_le_bytes());
     out.extend_from_slice(&flushed.to_le_bytes());
-    let sum = checksum(&out, &meta);
+    let sum = checksum(out, &meta);
     out.extend_from_slice(&sum.to_le_bytes());
     out.extend_from_slice(&meta);
     let mut at = offset + out.len() as u64;
@@ -101,7 +102,7 @@ pub(super) fn encode(
         out.extend_from_slice(page);
         at += page.len() as u64;
     }
-    (out, locs)
+    locs
 }
 
 /// The step in a record's metadata and the checksums of its pages.

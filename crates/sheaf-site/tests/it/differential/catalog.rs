@@ -45,7 +45,9 @@ impl Catalog {
             let mut statement = conn.prepare(sql).unwrap();
             statement.query_map([kind], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
         };
-        let read = |kind| names(kind).into_iter().filter_map(|name| table(conn, name, kind == "view"));
+        let read = |kind| {
+            names(kind).into_iter().filter_map(move |name| table(conn, name, kind == "view"))
+        };
         Self {
             tables: read("table").collect(),
             views: read("view").collect(),
@@ -70,7 +72,11 @@ fn table(conn: &Connection, name: String, is_view: bool) -> Option<Table> {
         columns.push(Column { name: column, is_generated: row.get_unwrap::<_, i64>(1) > 0 });
     }
     let without: i64 = conn
-        .query_row("SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?1", [&name], |row| row.get(0))
+        .query_row(
+            "SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?1",
+            [&name],
+            |row| row.get(0),
+        )
         .unwrap_or(0);
     let has_rowid = !is_view && without == 0;
     let id = match keys.as_slice() {
@@ -109,7 +115,8 @@ pub(super) fn dump(conn: &Connection, exact: bool) -> Vec<String> {
     lines
 }
 
-fn rows(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {
+/// What a statement gives, one line per row.
+pub(super) fn rows(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {
     let mut statement = conn.prepare(sql)?;
     let columns = statement.column_count();
     let mut rows = statement.query([])?;
@@ -117,7 +124,7 @@ fn rows(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {
     while let Some(row) = rows.next()? {
         let cell = |at| match row.get_ref_unwrap(at) {
             rusqlite::types::ValueRef::Text(text) => {
-                format!("{:?}", String::from_utf8_lossy(text))
+                format!("'{}'", String::from_utf8_lossy(text))
             }
             other => format!("{other:?}"),
         };

@@ -63,7 +63,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let pair = Pair::empty(bulk.path())?;
     let rows = args.rows;
     let once = Args { rounds: 1, only: args.only.clone(), dir: args.dir.clone(), rows };
-    report(&once, "rows inserted, 50,000 a transaction", &pair, &mut |conn| bulk_insert(conn, rows))?;
+    report(&once, "rows inserted, 50,000 a transaction", &pair, &mut |conn| {
+        bulk_insert(conn, rows)
+    })?;
     if args.only.is_none() {
         sizes("disk after the bulk insert, MB", &pair)?;
         network::run(dir.path())?;
@@ -223,10 +225,7 @@ fn report(
     Ok(())
 }
 
-fn measure(
-    conn: &Connection,
-    work: &mut dyn FnMut(&Connection) -> Result<u64>,
-) -> Result<Sample> {
+fn measure(conn: &Connection, work: &mut dyn FnMut(&Connection) -> Result<u64>) -> Result<Sample> {
     let (cpu, start) = (cpu_time(), Instant::now());
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     let count = work(conn)? as f64;

@@ -170,6 +170,12 @@ impl Capture {
         self.shared.lock().work.is_empty()
     }
 
+    /// Whether SQLite has begun to commit, and not to roll back.
+    #[must_use]
+    pub(crate) fn is_committing(&self) -> bool {
+        self.shared.lock().ending
+    }
+
     /// The tables whose rows were touched, by name; shadow tables by their own names.
     #[must_use]
     pub(crate) fn tables(&self) -> Vec<String> {

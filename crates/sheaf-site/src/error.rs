@@ -29,7 +29,21 @@ pub fn from_sqlite(error: rusqlite::Error) -> Error {
 
 /// As [`from_sqlite`], but with the VFS's own reason where there is one.
 pub(crate) fn sqlite_detail(error: rusqlite::Error, failure: &Failure) -> Error {
-    failure.take().unwrap_or_else(|| from_sqlite(error))
+    let reason = failure.take().filter(|_| may_be_ours(&error));
+    reason.unwrap_or_else(|| from_sqlite(error))
+}
+
+/// Whether the VFS can be behind an error. If not, a reason that is still kept belongs to an
+/// earlier failure that SQLite did not report, as during a rollback.
+fn may_be_ours(error: &rusqlite::Error) -> bool {
+    match error.sqlite_error() {
+        // SQLite's own constraints all have extended codes.
+        Some(e) if e.code == ErrorCode::ConstraintViolation => {
+            e.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT
+        }
+        Some(e) => e.code != ErrorCode::Unknown,
+        None => true,
+    }
 }
 
 /// As [`from_sqlite`] for an error of one of a site's own connections: with the reason that the
@@ -38,6 +52,7 @@ pub(crate) fn sqlite_detail(error: rusqlite::Error, failure: &Failure) -> Error 
 pub fn explain(connection: &rusqlite::Connection, error: rusqlite::Error) -> Error {
     let reason: Option<String> =
         connection.query_row("SELECT sheaf_failure()", [], |row| row.get(0)).ok().flatten();
+    let reason = reason.filter(|_| may_be_ours(&error));
     let plain = from_sqlite(error);
     match reason {
         Some(reason) => Error::new(plain.kind(), reason),

@@ -168,7 +168,7 @@ impl Site {
         }
         done.base = self.base().0;
         done.merged = merged.len();
-        self.0.volume.checkpoint_if_idle()?;
+        self.0.volume.tidy()?;
         Ok(done)
     }
 

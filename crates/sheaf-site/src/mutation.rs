@@ -7,6 +7,8 @@
 //! `mutation/decode.rs` and the byte table in docs/format.md. Leaves out what a mutation does:
 //! see `replay.rs`.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use sheaf_merge::Value;
 use sheaf_volume::{Error, Result};
@@ -234,14 +236,14 @@ struct Names<'a> {
 
 impl<'a> Names<'a> {
     /// The name as it goes on the wire: spelled out the first time, `#n` afterwards.
-    fn write(&mut self, name: &'a str) -> String {
+    fn write(&mut self, name: &'a str) -> Cow<'a, str> {
         if let Some(index) = self.indexes.get(name) {
-            return format!("#{index}");
+            return format!("#{index}").into();
         }
         if name.len() >= INDEXED_NAME_BYTES_MIN {
             self.indexes.insert(name, self.indexes.len());
         }
-        if name.starts_with('#') { format!("#{name}") } else { name.to_owned() }
+        if name.starts_with('#') { format!("#{name}").into() } else { name.into() }
     }
 }
 

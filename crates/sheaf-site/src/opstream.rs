@@ -11,6 +11,8 @@
 //! Invariant: reading never panics and never allocates more than the input holds. What records
 //! mean is the business of `mutation.rs`; docs/format.md has the byte table.
 
+use std::io::Write as _;
+
 use sheaf_merge::Value;
 use sheaf_volume::{Error, ErrorKind, Result};
 
@@ -48,11 +50,13 @@ pub(crate) fn malformed(what: impl std::fmt::Display) -> Error {
 #[derive(Debug)]
 pub(crate) struct Writer {
     bytes: Vec<u8>,
+    /// Where a value is put together, kept to save an allocation per value.
+    value: Vec<u8>,
 }
 
 impl Writer {
     pub(crate) fn new() -> Self {
-        Self { bytes: vec![VERSION] }
+        Self { bytes: vec![VERSION], value: Vec::new() }
     }
 
     pub(crate) fn record(&mut self, op: u8, value: &[u8]) {
@@ -62,7 +66,11 @@ impl Writer {
     }
 
     pub(crate) fn typed(&mut self, op: u8, value: &Value) {
-        self.record(op, &encode_value(value));
+        let mut typed = std::mem::take(&mut self.value);
+        typed.clear();
+        put_value(&mut typed, value);
+        self.record(op, &typed);
+        self.value = typed;
     }
 
     pub(crate) fn finish(self) -> Vec<u8> {
@@ -143,22 +151,16 @@ pub(crate) fn limit(what: &str, max: usize) -> Error {
 }
 
 /// The typed form of a value.
-pub(crate) fn encode_value(value: &Value) -> Vec<u8> {
-    let tagged = |tag: u8, bytes: &[u8]| {
-        let mut out = Vec::with_capacity(bytes.len() + 1);
-        out.push(tag);
-        out.extend_from_slice(bytes);
-        out
-    };
-    match value {
-        Value::Null => b"n".to_vec(),
-        Value::Int(int) => tagged(b'i', int.to_string().as_bytes()),
+pub(crate) fn put_value(out: &mut Vec<u8>, value: &Value) {
+    let written = match value {
+        Value::Int(int) => write!(out, "i{int}"),
         // SQLite stores NaN as NULL.
-        Value::Real(real) if real.is_nan() => b"n".to_vec(),
-        Value::Real(real) => tagged(b'r', format!("{real:e}").as_bytes()),
-        Value::Text(text) => tagged(b't', text.as_bytes()),
-        Value::Blob(blob) => tagged(b'x', blob),
-    }
+        Value::Real(real) if !real.is_nan() => write!(out, "r{real:e}"),
+        Value::Null | Value::Real(_) => out.write_all(b"n"),
+        Value::Text(text) => out.write_all(b"t").and_then(|()| out.write_all(text.as_bytes())),
+        Value::Blob(blob) => out.write_all(b"x").and_then(|()| out.write_all(blob)),
+    };
+    written.expect("BUG: writing to memory cannot fail");
 }
 
 /// Reads the typed form of a value.
@@ -203,13 +205,14 @@ pub(crate) fn text(bytes: &[u8]) -> Result<&str> {
 
 /// A key: one netstring `len:typed` per column.
 pub(crate) fn encode_key(key: &[Value]) -> Vec<u8> {
-    key.iter().fold(Vec::new(), |mut out, value| {
-        let typed = encode_value(value);
-        out.extend_from_slice(typed.len().to_string().as_bytes());
-        out.push(b':');
+    let (mut out, mut typed) = (Vec::new(), Vec::new());
+    for value in key {
+        typed.clear();
+        put_value(&mut typed, value);
+        write!(out, "{}:", typed.len()).expect("BUG: writing to memory cannot fail");
         out.extend_from_slice(&typed);
-        out
-    })
+    }
+    out
 }
 
 /// Reads a key.

@@ -168,7 +168,7 @@ impl Step<'_> {
                 mutator::run(self.conn, self.ctx, &call)?;
                 // It may have changed the rules, which are rows.
                 self.remap.tables.forget();
-                foreign::settle(self.conn, &mut self.remap.tables, &[], &[])?;
+                foreign::settle(self.conn, &mut self.remap.tables, &[], &[], false)?;
                 let outcome = Outcome::Applied { merged: false };
                 Ok(Replayed { outcome, recaptured: None, tables: self.capture.tables() })
             }
@@ -186,11 +186,16 @@ impl Step<'_> {
                 self.has_new_schema = true;
             }
         }
+        let is_parent_lost = mutation.foreign_keys && self.has_lost_parent(ops)?;
+        if is_parent_lost {
+            // SQLite refuses more than it did to the author, and settling looks for itself.
+            Switches { triggers: false, foreign_keys: false }.set(self.conn)?;
+        }
         let Remap { ids, tables, .. } = &mut *self.remap;
         let mut rows = Rows::new(self.conn, self.ctx, tables, ids);
         rows.apply(ops)?;
         let Rows { written, mut touched, uncaptured, is_merged, .. } = rows;
-        let is_settled = foreign::settle(self.conn, tables, &written, &touched)?;
+        let is_settled = foreign::settle(self.conn, tables, &written, &touched, is_parent_lost)?;
         if touched.iter().any(|table| table.eq_ignore_ascii_case("__sheaf_rules")) {
             tables.forget();
         }
@@ -211,6 +216,29 @@ impl Step<'_> {
             recaptured: Some(recapture(mutation, schema, captured, uncaptured)),
             tables: touched,
         })
+    }
+}
+
+impl Step<'_> {
+    /// Whether a table to be written refers to one that is not there: SQLite then refuses to
+    /// insert and delete there while foreign keys are on.
+    fn has_lost_parent(&mut self, ops: &[Op]) -> Result<bool, Failure> {
+        let mut names: Vec<&str> = ops.iter().filter_map(Op::table).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            let parents = self
+                .conn
+                .prepare_cached("SELECT \"table\" FROM pragma_foreign_key_list(?1, 'main')")?
+                .query_map([name], |row| row.get(0))?
+                .collect::<Result<Vec<String>, _>>()?;
+            for parent in parents {
+                if !table::has(self.conn, &parent)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 }
 

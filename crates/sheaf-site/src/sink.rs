@@ -104,6 +104,10 @@ impl CommitSink for LocalSink {
         Ok(())
     }
 
+    fn is_committing(&self) -> bool {
+        self.capture.get().is_some_and(Capture::is_committing)
+    }
+
     fn before_commit(&self) -> Result<Commitment> {
         let site = self.site.upgrade().map(Site).ok_or_else(|| {
             Error::new(ErrorKind::Closed, "the site was closed before this transaction ended")

@@ -32,6 +32,9 @@ pub(crate) trait CommitSink: Send + Sync {
     /// A write transaction begins on the head; nothing has been written yet.
     fn begin_write(&self) -> Result<()>;
 
+    /// Whether SQLite says that it commits; `false` also where it does not say (VACUUM).
+    fn is_committing(&self) -> bool;
+
     /// What to store with the pages. Called with the draft complete and readable through a
     /// [`View::Draft`] connection.
     fn before_commit(&self) -> Result<Commitment>;

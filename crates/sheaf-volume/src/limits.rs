@@ -24,7 +24,7 @@ pub const TAIL_META_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Pages one fetch asks for: 1 MiB of 4 KiB pages.
 pub const FETCH_PAGES_MAX: u32 = 256;
 /// Log bytes at which the local store folds, when they are also several times what it carries.
-pub const FOLD_LOG_BYTES: u64 = 64 * 1024 * 1024;
+pub const FOLD_LOG_BYTES: u64 = 256 * 1024 * 1024;
 /// Pages of the decoded page cache, unless the caller asks for another size: 64 MiB of 4 KiB.
 pub const CACHE_PAGES: usize = 16_384;
 /// Pages of past states kept in memory for time travel.
@@ -52,7 +52,9 @@ pub const WALKS_MAX: usize = 4;
 pub const RANGE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Bytes in a site's name.
 pub const SITE_NAME_BYTES_MAX: usize = 200;
-/// Bytes of the record buffer that is kept between commits.
+/// Bytes of the record buffer that is kept between commits, and of one write of a fold.
 pub const RECORD_BUFFER_BYTES: usize = 1024 * 1024;
 /// Log bytes from which an idle replica is folded, so that its base file is the whole database.
 pub const IDLE_FOLD_LOG_BYTES: u64 = 1024 * 1024;
+/// Log bytes from which a replica is folded when it is closed, if that gives space back.
+pub const CLOSE_FOLD_LOG_BYTES: u64 = 8 * 1024 * 1024;

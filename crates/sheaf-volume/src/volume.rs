@@ -277,13 +277,17 @@ impl Volume {
         Ok(())
     }
 
-    /// Folds when everything is agreed and nothing is held, so that the base file of an idle,
-    /// hydrated replica is the whole database. Leaves a short log alone.
+    /// Folds when that is worth it at a quiet moment: everything is agreed and nothing is held, so
+    /// that the base file becomes the whole database, or most of a long log is superseded.
     ///
     /// # Errors
     /// As [`Volume::checkpoint`].
-    pub fn checkpoint_if_idle(&self) -> Result<()> {
-        if self.0.store.log_len() < limits::IDLE_FOLD_LOG_BYTES || !self.is_idle() {
+    pub fn tidy(&self) -> Result<()> {
+        let log = self.0.store.log_len();
+        let idle = log >= limits::IDLE_FOLD_LOG_BYTES && self.is_idle();
+        let carried = self.0.carried.load(Ordering::Relaxed);
+        let superseded = log >= limits::CLOSE_FOLD_LOG_BYTES.max(carried.saturating_mul(2));
+        if !idle && !superseded {
             return Ok(());
         }
         match self.try_writer() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// From a commit to its flush under `Durability::Normal`: commits meanwhile share one flush.
-pub const FLUSH_AFTER: Duration = Duration::from_millis(10);
+pub const FLUSH_AFTER: Duration = Duration::from_millis(20);
 
 /// To open a TCP (and TLS) connection and to upgrade it.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

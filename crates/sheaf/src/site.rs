@@ -44,6 +44,14 @@ pub(crate) struct Inner {
     departure: Departure,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A replica at rest should not keep a long log of superseded pages. Nobody is left to tell
+        // of a failure; the log is as good as it was, and the next opening says what is wrong.
+        self.site.volume().tidy().ok();
+    }
+}
+
 /// How a site reaches its server.
 #[derive(Clone, Debug)]
 enum Way {
@@ -273,7 +281,7 @@ impl Site {
     /// time; `Denied` when it refuses the token; or what it says about the site.
     pub fn exchange(&self, timeout: Duration) -> Result<Exchange> {
         let done = self.run(Ask { pull: true, push: true, create: true }, timeout)?;
-        self.0.site.volume().checkpoint_if_idle()?;
+        self.0.site.volume().tidy()?;
         Ok(done)
     }
 

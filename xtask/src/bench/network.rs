@@ -33,7 +33,10 @@ pub(super) fn run(dir: &Path) -> Result<()> {
     println!("|---|---:|");
     println!("| bytes received to open | {} |", opened.bytes_down);
     println!("| round trips to open | {} |", opened.round_trips);
-    println!("| pages fetched by the first query | {} |", after.fetched_pages - before.fetched_pages);
+    println!(
+        "| pages fetched by the first query | {} |",
+        after.fetched_pages - before.fetched_pages
+    );
     println!("| requests of the first query | {} |", after.fetch_requests - before.fetch_requests);
     println!("| first query, ms | {:.2} |", start.elapsed().as_secs_f64() * 1e3);
 

@@ -36,7 +36,14 @@ pub(crate) struct Bed(tempfile::TempDir);
 
 impl Bed {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        {
+            let d = tempfile::Builder::new()
+                .disable_cleanup(std::env::var("KEEP").is_ok())
+                .tempdir()
+                .unwrap();
+            eprintln!("DIR {}", d.path().display());
+            Self(d)
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -101,7 +108,8 @@ impl Device {
     }
 }
 
-fn sheaf() -> Command {
+/// The program.
+pub(crate) fn sheaf() -> Command {
     Command::new(env!("CARGO_BIN_EXE_sheaf"))
 }
 
@@ -150,6 +158,34 @@ impl Drop for Node {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Everything a database file holds, in an order of its own: schema, then rows.
+pub(crate) fn dump(file: &Path) -> String {
+    let db = rusqlite::Connection::open(file).unwrap();
+    let mut text = rows(&db, "SELECT type, name, sql FROM sqlite_schema");
+    let mut tables = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").unwrap();
+    let names = tables.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let mut names: Vec<String> = names.collect::<Result<_, _>>().unwrap();
+    names.sort();
+    for name in names {
+        text.push_str(&format!("-- {name}\n"));
+        text.push_str(&rows(&db, &format!("SELECT * FROM \"{name}\"")));
+    }
+    text
+}
+
+fn rows(db: &rusqlite::Connection, sql: &str) -> String {
+    let mut statement = db.prepare(sql).unwrap();
+    let columns = statement.column_count();
+    let mut rows = statement.query([]).unwrap();
+    let mut lines = Vec::new();
+    while let Some(row) = rows.next().unwrap() {
+        let values = (0..columns).map(|column| format!("{:?}|", row.get_ref(column).unwrap()));
+        lines.push(values.collect::<String>() + "\n");
+    }
+    lines.sort();
+    lines.concat()
 }
 
 /// Writes a small file.

@@ -7,5 +7,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bed;
+mod kill;
 mod sharing;
 mod wrong_input;

@@ -71,15 +71,13 @@ struct SchemaChange {
 
 impl SchemaChange {
     fn find(noted: &Noted, work: &Work, reader: &Connection) -> Result<Self> {
-        // Every effective DDL statement moves the cookie, and a rollback moves it back.
-        if version(reader)? == noted.schema.version() {
+        // Only a statement that was noted can change the schema. Every effective one moves the
+        // cookie, and a rollback moves it back.
+        if work.ddl.is_empty() || version(reader)? == noted.schema.version() {
             return Ok(Self::default());
         }
         let new = Schema::read(reader)?;
         let is_same = new.same_objects(&noted.schema);
-        if is_same && work.ddl.is_empty() {
-            return Ok(Self::default());
-        }
         let foreign_keys = work.foreign_keys.unwrap_or(false);
         let mut migration =
             Migration::explain(&noted.schema, &new, work.ddl.entries(), foreign_keys)?;

@@ -11,7 +11,7 @@ use super::{
     failure::Failure,
     ffi::has_open_foreign_keys,
     rows::{key_condition, read_row},
-    table::{ForeignKey, Table, Tables},
+    table::{ForeignKey, Table, Tables, has as table_exists},
 };
 use crate::value::{Bind, ident, quote_key};
 
@@ -22,14 +22,16 @@ pub(super) struct Written {
     pub(super) key: Vec<Value>,
 }
 
-/// Settles orphans among the written rows. Returns whether any row was changed for that.
+/// Settles orphans among the written rows. Returns whether any row was changed for that. With
+/// `all`, SQLite has not counted orphans: every written row is looked at.
 pub(super) fn settle(
     conn: &Connection,
     tables: &mut Tables,
     written: &[Written],
     touched: &[String],
+    all: bool,
 ) -> Result<bool, Failure> {
-    if !has_open_foreign_keys(conn)? {
+    if !all && !has_open_foreign_keys(conn)? {
         return Ok(false);
     }
     let mut is_merged = false;
@@ -76,6 +78,9 @@ fn settle_row(
 }
 
 fn has_parent(conn: &Connection, foreign: &ForeignKey, values: &[Value]) -> Result<bool, Failure> {
+    if !table_exists(conn, &foreign.parent)? {
+        return Ok(false);
+    }
     let condition: Vec<String> =
         foreign.to.iter().zip(1..).map(|(to, i)| format!("{} = ?{i}", ident(to))).collect();
     let sql =

@@ -276,6 +276,15 @@ fn apply_rules(
     Ok(policy)
 }
 
+/// Whether the main database has a table of this name, in any case.
+pub(super) fn has(conn: &Connection, table: &str) -> Result<bool, rusqlite::Error> {
+    conn.prepare_cached(
+        "SELECT EXISTS(SELECT 1 FROM main.sqlite_schema
+         WHERE type = 'table' AND name = ?1 COLLATE NOCASE)",
+    )?
+    .query_row(params![table], |row| row.get(0))
+}
+
 /// Whether the main database has a table of this name.
 pub(crate) fn exists(conn: &Connection, table: &str) -> Result<bool, rusqlite::Error> {
     conn.prepare_cached(

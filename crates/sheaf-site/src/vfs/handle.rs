@@ -13,6 +13,8 @@ use super::{Commitment, FileSpec, FileView};
 /// Offsets in page 1 of the fields that change with every SQLite transaction.
 const CHANGE_COUNTER: usize = 24;
 const VERSION_VALID_FOR: usize = 92;
+/// Offset in page 1 of the number of pages, which SQLite sets with every commit.
+const PAGE_COUNT: usize = 28;
 /// Offset of the number that changes with the schema.
 pub(crate) const SCHEMA_COOKIE: usize = 40;
 
@@ -34,6 +36,8 @@ pub(super) struct Handle {
     pub(super) durability: Durability,
     /// A commit of this transaction failed: SQLite now writes the old pages back and ends it.
     failed: bool,
+    /// The change counter that SQLite last wrote in this transaction.
+    counter_written: Option<u32>,
 }
 
 /// A SQLite result code.
@@ -55,6 +59,7 @@ impl Handle {
             schema_bias: 0,
             durability,
             failed: false,
+            counter_written: None,
         }
     }
 
@@ -178,7 +183,7 @@ impl Handle {
         }
     }
 
-    pub(super) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
+    pub(super) fn write(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
         let size = self.spec.volume.page_size();
         let idx = PageIdx::containing(offset, size)
             .filter(|idx| idx.offset(size) == offset && bytes.len() == size.bytes())
@@ -188,6 +193,9 @@ impl Handle {
                     size.get()
                 ))
             })?;
+        if idx == PageIdx::FIRST {
+            self.counter_written = Some(read_u32(bytes, CHANGE_COUNTER));
+        }
         let page = Page::edited(bytes, |page| {
             if idx == PageIdx::FIRST {
                 self.hide_counter(page);
@@ -199,7 +207,14 @@ impl Handle {
     pub(super) fn truncate(&self, bytes: u64) -> Result<()> {
         let pages = bytes / self.page_size() as u64;
         let count = u32::try_from(pages).map_err(|_| no_transaction())?;
-        self.with_draft(|draft| draft.truncate(PageCount(count))).ok_or_else(no_transaction)
+        if self.with_draft(|draft| draft.truncate(PageCount(count))).is_some() {
+            return Ok(());
+        }
+        // SQLite cuts the file after the sync that was our commit: the commit has done it already.
+        match self.snapshot.as_ref().is_some_and(|snapshot| snapshot.page_count().0 == count) {
+            true => Ok(()),
+            false => Err(no_transaction()),
+        }
     }
 
     pub(super) fn lock(&mut self, level: i32) -> Code {
@@ -240,6 +255,7 @@ impl Handle {
         }
         *slot.lock() = Some(draft);
         self.failed = false;
+        self.counter_written = None;
         if let Some(Err(e)) = sink.map(|sink| sink.begin_write()) {
             drop(slot.lock().take());
             return self.fail(e, ffi::SQLITE_IOERR_LOCK);
@@ -265,6 +281,12 @@ impl Handle {
     pub(super) fn commit(&mut self) -> Code {
         let FileView::Local { slot, sink } = self.spec.view.clone() else { return ffi::SQLITE_OK };
         if self.failed || slot.lock().is_none() {
+            return ffi::SQLITE_OK;
+        }
+        // SQLite comes by here too when it has written back what a rollback undoes. A commit always
+        // writes page 1 with the next change counter, a rollback at most with the old one.
+        let moved_on = self.counter_written.is_some_and(|written| written != self.counter());
+        if !moved_on && !sink.as_ref().is_some_and(|sink| sink.is_committing()) {
             return ffi::SQLITE_OK;
         }
         let saved = self.save(&slot, sink.as_deref());
@@ -294,9 +316,12 @@ impl Handle {
         {
             let mut guard = slot.lock();
             let draft = guard.as_mut().ok_or_else(no_transaction)?;
+            let count = read_u32(&draft.page(PageIdx::FIRST)?, PAGE_COUNT);
+            if count > 0 && count < draft.page_count().0 {
+                draft.truncate(PageCount(count));
+            }
             draft.drop_if_unchanged(PageIdx::FIRST)?;
             if mutation.is_none() {
-                // Also what SQLite writes back when it rolls back pages it had spilled.
                 draft.drop_unchanged()?;
             }
         }

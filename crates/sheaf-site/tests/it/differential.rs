@@ -59,13 +59,18 @@ struct Pair {
     other: Device,
     site: Connection,
     plain: Connection,
+    /// Hidden row ids follow the log, not the author: no scan has to meet rows in one order.
+    any_order: bool,
     tally: Tally,
 }
 
-const SETUP: &str = "PRAGMA foreign_keys = ON; PRAGMA cache_size = 12";
+/// With recursive triggers, REPLACE runs delete triggers: an index with external content relies on
+/// them, and without them a site's is right where plain SQLite's is not.
+const SETUP: &str =
+    "PRAGMA foreign_keys = ON; PRAGMA recursive_triggers = ON; PRAGMA cache_size = 12";
 
 impl Pair {
-    fn new() -> Self {
+    fn new(any_order: bool) -> Self {
         let world = World::new();
         let device = world.device();
         let other = world.device();
@@ -73,7 +78,7 @@ impl Pair {
         let plain = Connection::open_in_memory().unwrap();
         site.execute_batch(SETUP).unwrap();
         plain.execute_batch(SETUP).unwrap();
-        Self { world, device, other, site, plain, tally: Tally::default() }
+        Self { world, device, other, site, plain, any_order, tally: Tally::default() }
     }
 
     fn step(&mut self, step: &Step) -> Result<(), String> {
@@ -85,19 +90,19 @@ impl Pair {
     }
 
     fn run(&mut self, sql: &str) -> Result<(), String> {
-        if sql.contains("total_changes") && !self.tally.refused.is_empty() {
+        if sql.contains("last_insert_rowid") && !self.tally.refused.is_empty() {
             // What was refused here and not tried there counts on one side only.
             return Ok(());
         }
         self.tally.statements += 1;
         let was_idle = self.plain.is_autocommit();
-        let ours = answer(&self.site, sql);
+        let ours = self.answer(&self.site, sql);
         let why = self.reason(&ours);
         if let Some(why) = why.as_ref().filter(|why| is_refusal(why)) {
             self.tally.refused.push(format!("{sql}: {why}"));
             return self.undo_refused(sql, was_idle, why);
         }
-        let theirs = answer(&self.plain, sql);
+        let theirs = self.answer(&self.plain, sql);
         self.tally.failed += usize::from(matches!(theirs, Answer::Failed(..)));
         if ours != theirs {
             return Err(format!("site: {ours:?} {why:?}\nplain: {theirs:?}"));
@@ -107,6 +112,16 @@ impl Pair {
             return Err(format!("not in a transaction: {idle:?}"));
         }
         Ok(())
+    }
+
+    fn answer(&self, conn: &Connection, sql: &str) -> Answer {
+        match answer(conn, sql) {
+            Answer::Rows(mut rows) if self.any_order => {
+                rows.sort();
+                Answer::Rows(rows)
+            }
+            other => other,
+        }
     }
 
     fn undo_refused(&self, sql: &str, was_idle: bool, why: &str) -> Result<(), String> {
@@ -216,7 +231,7 @@ fn answer(conn: &Connection, sql: &str) -> Answer {
 
 /// Generates and runs; with a batch, exchanges after each.
 fn run(seed: u64, statements: usize, batch: Option<usize>) -> Tally {
-    let mut pair = Pair::new();
+    let mut pair = Pair::new(batch.is_some());
     let mut script: Vec<Step> = Vec::new();
     let mut generator = Generator::new(Rng::new(seed), batch.is_some());
     let mut catalog = Catalog::read(&pair.plain);
@@ -238,7 +253,7 @@ fn run(seed: u64, statements: usize, batch: Option<usize>) -> Tally {
             if let Some(step) = script.last()
                 && let Err(why) = pair.step(step)
             {
-                report(seed, script, &why);
+                report(seed, script, batch.is_some(), &why);
             }
         }
         if may_change_schema || at % 50 == 0 {
@@ -249,9 +264,9 @@ fn run(seed: u64, statements: usize, batch: Option<usize>) -> Tally {
 }
 
 /// Shrinks a script that fails, then fails with it.
-fn report(seed: u64, mut script: Vec<Step>, why: &str) -> ! {
+fn report(seed: u64, mut script: Vec<Step>, any_order: bool, why: &str) -> ! {
     let play = |script: &[Step]| -> Option<String> {
-        let mut pair = Pair::new();
+        let mut pair = Pair::new(any_order);
         script.iter().find_map(|step| pair.step(step).err())
     };
     let (mut why, mut runs, mut chunk) = (why.to_owned(), 0, script.len() / 2);
@@ -294,7 +309,7 @@ fn run_all(seeds: std::ops::Range<u64>, statements: usize, batch: Option<usize>)
 #[test]
 fn generated_sql_does_what_plain_sqlite_does() {
     match is_long() {
-        true => run_all(100..112, 2_000, None),
+        true => run_all(400..440, 2_000, None),
         false => run_all(0..2, 1_300, None),
     }
 }
@@ -302,7 +317,7 @@ fn generated_sql_does_what_plain_sqlite_does() {
 #[test]
 fn generated_sql_reaches_another_device_unchanged() {
     match is_long() {
-        true => run_all(200..212, 1_000, Some(25)),
+        true => run_all(300..360, 1_000, Some(25)),
         false => run_all(10..12, 700, Some(25)),
     }
 }

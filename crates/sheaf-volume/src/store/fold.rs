@@ -11,7 +11,7 @@ use super::local::{LOG_HEADER_LEN, Store, write_log_header};
 use super::map::{Loc, Version};
 use super::meta;
 use super::state::State;
-use crate::{Error, File, LocalLsn, PageIdx, Result};
+use crate::{Error, File, LocalLsn, Page, PageIdx, Result, limits};
 
 /// Versions by page, in page order.
 type Kept = Vec<(PageIdx, Vec<Version>)>;
@@ -65,23 +65,28 @@ impl Store {
         if generation.is_multiple_of(2) { &**even } else { &**odd }
     }
 
+    /// The bytes of a version in the log: what it holds, whether or not they match their checksum,
+    /// which travels with them.
+    fn log_page(&self, idx: PageIdx, mark: LocalLsn, loc: Loc) -> Result<Page> {
+        if let Some(page) = self.cache.peek(&(idx.get(), mark.0)) {
+            return Ok(page);
+        }
+        let Loc::Log { file, offset, .. } = loc else { return Ok(Page::zeros(self.page_size())) };
+        Page::filled(self.page_size(), |bytes| {
+            let read = self.log_of(u64::from(file)).read_at(bytes, offset);
+            read.map(|_| ()).map_err(|e| Error::io("read log", e))
+        })
+    }
+
     fn copy_to_base(&self, plan: &FoldPlan) -> Result<()> {
         let size = self.page_size();
-        let mut page = vec![0; size.bytes()];
-        for (idx, _, from) in &plan.slots {
-            match from {
-                Some(Loc::Log { file, offset, .. }) => self
-                    .log_of(u64::from(*file))
-                    .read_at(&mut page, *offset)
-                    .map_err(|e| Error::io("read log", e))
-                    .map(|_| ())?,
-                Some(_) => page.fill(0),
-                None => continue,
+        let mut out = Run::new(&*self.base, "write base file");
+        for (idx, version, from) in &plan.slots {
+            if let Some(loc) = from {
+                out.write(&self.log_page(*idx, version.mark, *loc)?, idx.offset(size))?;
             }
-            self.base
-                .write_at(&page, idx.offset(size))
-                .map_err(|e| Error::io("write base file", e))?;
         }
+        out.end()?;
         let base = self.read().base;
         // An older state that a snapshot holds may be longer than the newest one.
         if base.local == plan.through {
@@ -101,17 +106,15 @@ impl Store {
     fn carry(&self, kept: &Kept, log: &dyn File, generation: u64) -> Result<(Kept, u64)> {
         log.truncate(0).map_err(|e| Error::io("write log", e))?;
         let mut end = LOG_HEADER_LEN as u64;
-        let mut page = vec![0; self.page_size().bytes()];
+        let mut out = Run::new(log, "carry log");
         let mut moved = Vec::with_capacity(kept.len());
         for (idx, list) in kept {
             let mut copies = Vec::with_capacity(list.len());
             for version in list {
                 let mut version = *version;
-                if let Loc::Log { file, offset, sum } = version.loc {
-                    self.log_of(u64::from(file))
-                        .read_at(&mut page, offset)
-                        .and_then(|_| log.write_at(&page, end))
-                        .map_err(|e| Error::io("carry log", e))?;
+                if let Loc::Log { sum, .. } = version.loc {
+                    let page = self.log_page(*idx, version.mark, version.loc)?;
+                    out.write(&page, end)?;
                     version.loc = Loc::Log { file: (generation % 2) as u8, offset: end, sum };
                     end += page.len() as u64;
                 }
@@ -119,6 +122,7 @@ impl Store {
             }
             moved.push((*idx, copies));
         }
+        out.end()?;
         Ok((moved, end))
     }
 
@@ -158,6 +162,39 @@ impl Store {
         if let Err(e) = file.flush() {
             self.poison();
             return Err(Error::io("flush page map", e));
+        }
+        Ok(())
+    }
+}
+
+/// Writes that follow each other, gathered into few calls.
+struct Run<'a> {
+    file: &'a dyn File,
+    doing: &'static str,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Run<'a> {
+    fn new(file: &'a dyn File, doing: &'static str) -> Self {
+        Self { file, doing, start: 0, bytes: Vec::new() }
+    }
+
+    fn write(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
+        let follows = offset == self.start + self.bytes.len() as u64;
+        if !follows || self.bytes.len() >= limits::RECORD_BUFFER_BYTES {
+            self.end()?;
+            self.start = offset;
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if !self.bytes.is_empty() {
+            let written = self.file.write_at(&self.bytes, self.start);
+            written.map_err(|e| Error::io(self.doing, e))?;
+            self.bytes.clear();
         }
         Ok(())
     }

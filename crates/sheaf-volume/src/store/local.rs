@@ -172,8 +172,7 @@ impl Store {
         let place = (tail.file(), tail.end);
         // The buffer is kept: a commit would otherwise allocate and free many pages' worth.
         let mut bytes = std::mem::take(&mut tail.buffer);
-        let locs =
-            record::encode(&mut bytes, step, pages, (tail.generation, tail.flushed), place);
+        let locs = record::encode(&mut bytes, step, pages, (tail.generation, tail.flushed), place);
         let log = log_file(&self.logs, tail.generation);
         self.env.fault("store: before log write").map_err(|e| Error::io("write log", e))?;
         if let Err(e) = log.write_at(&bytes, tail.end) {

@@ -5,9 +5,7 @@
 //! in the meta file and of the records in the log; it holds nothing that is not in them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::BuildHasherDefault;
-
-use xxhash_rust::xxh3::Xxh3Default;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::{LocalLsn, Lsn, PageIdx};
 
@@ -31,8 +29,33 @@ pub(crate) struct Version {
     pub(crate) loc: Loc,
 }
 
-/// Hasher without per-process randomness, so that runs repeat.
-pub(crate) type FixedState = BuildHasherDefault<Xxh3Default>;
+/// Hasher without per-process randomness, so that runs repeat. Its keys are page and state
+/// numbers that this replica gave out itself, so nobody can choose them to collide.
+pub(crate) type FixedState = BuildHasherDefault<NumberHasher>;
+
+/// Mixes whole numbers by multiplication and a fold of the high half into the low one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 divided by the golden ratio (Knuth, TAOCP 6.4): spreads neighbours apart.
+        let mixed = (self.0.rotate_left(23) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
 
 /// Versions by page, above the slots of the base file.
 #[derive(Debug, Default)]

@@ -19,9 +19,11 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// Its stored columns; if it has none, statements name others and fail alike.
     pub(super) fn writable(&self) -> Vec<&str> {
         let stored = self.columns.iter().filter(|column| !column.is_generated);
-        stored.map(|column| column.name.as_str()).collect()
+        let names: Vec<&str> = stored.map(|column| column.name.as_str()).collect();
+        if names.is_empty() { self.names() } else { names }
     }
 
     pub(super) fn names(&self) -> Vec<&str> {
@@ -87,7 +89,8 @@ fn table(conn: &Connection, name: String, is_view: bool) -> Option<Table> {
 }
 
 /// Every row of the database as sorted text. `exact` also compares what a replay may number
-/// otherwise: hidden row ids, the shadow tables of full-text indexes, planner statistics.
+/// otherwise: hidden row ids and the memory of AUTOINCREMENT. Leaves out what says nothing about
+/// rows: the segments of full-text indexes and the planner's statistics.
 pub(super) fn dump(conn: &Connection, exact: bool) -> Vec<String> {
     let sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE '\\_\\_sheaf%' ESCAPE '\\'
                AND tbl_name NOT LIKE '\\_\\_sheaf%' ESCAPE '\\' AND name NOT LIKE 'sqlite_stat%'";
@@ -101,10 +104,16 @@ pub(super) fn dump(conn: &Connection, exact: bool) -> Vec<String> {
         .map(Result::unwrap)
         .collect();
     for (name, kind, without_rowid) in list {
-        if !exact && (kind == "shadow" || name.starts_with("sqlite_")) {
+        let is_internal = kind == "shadow" || name.starts_with("sqlite_stat");
+        if is_internal || (!exact && name.starts_with("sqlite_")) {
             continue;
         }
-        let rowid = if !without_rowid && (exact || kind == "virtual") { "rowid, " } else { "" };
+        let rowid =
+            if !without_rowid && !name.starts_with("sqlite_") && (exact || kind == "virtual") {
+                "rowid, "
+            } else {
+                ""
+            };
         match rows(conn, &format!("SELECT '{name}', {rowid}* FROM \"{name}\"")) {
             Ok(found) => lines.extend(found),
             // An index over another table whose columns are gone.
@@ -122,13 +131,24 @@ pub(super) fn rows(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<String>
     let mut rows = statement.query([])?;
     let mut lines = Vec::new();
     while let Some(row) = rows.next()? {
-        let cell = |at| match row.get_ref_unwrap(at) {
-            rusqlite::types::ValueRef::Text(text) => {
-                format!("'{}'", String::from_utf8_lossy(text))
-            }
-            other => format!("{other:?}"),
+        let cell = |at| {
+            short(match row.get_ref_unwrap(at) {
+                rusqlite::types::ValueRef::Text(text) => {
+                    format!("'{}'", String::from_utf8_lossy(text))
+                }
+                other => format!("{other:?}"),
+            })
         };
         lines.push((0..columns).map(cell).collect::<Vec<_>>().join("|"));
     }
     Ok(lines)
+}
+
+/// A long value by its beginning, length and hash, for reports that can be read.
+fn short(value: String) -> String {
+    let Some(head) = value.get(..60) else { return value };
+    let hash = value.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{head}... {} bytes, {hash:x}", value.len())
 }

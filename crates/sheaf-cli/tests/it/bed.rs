@@ -36,14 +36,7 @@ pub(crate) struct Bed(tempfile::TempDir);
 
 impl Bed {
     pub(crate) fn new() -> Self {
-        {
-            let d = tempfile::Builder::new()
-                .disable_cleanup(std::env::var("KEEP").is_ok())
-                .tempdir()
-                .unwrap();
-            eprintln!("DIR {}", d.path().display());
-            Self(d)
-        }
+        Self(tempfile::tempdir().unwrap())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

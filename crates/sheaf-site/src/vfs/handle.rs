@@ -226,7 +226,9 @@ impl Handle {
             self.snapshot = Some(self.take_snapshot());
             self.schema_bias = self.spec.schema_bias.load(Ordering::Acquire);
             if own {
-                // The draft may have changed in ways no counter tells: never trust the cache.
+                // The draft may have changed in ways no counter tells: never trust the cache. By
+                // two, because a write transaction leaves a counter in SQLite's cache that is one
+                // further, and a draft that was given up leaves the state's number as it was.
                 self.bias = self.bias.wrapping_add(1);
             }
             self.lock = LOCK_SHARED;

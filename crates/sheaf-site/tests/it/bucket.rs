@@ -1,9 +1,16 @@
 //! Devices that share a bucket and no node: each rebases and appends for itself.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
 use serde_json::json;
 use sheaf_site::View;
+use sheaf_volume::{
+    Append, BucketRemote, Commit, Error, ErrorKind, FetchedPage, Lsn, Remote, RemoteHead,
+    RemoteLog, Result, SegmentId, Want,
+};
 
-use crate::support::{World, assert_converged};
+use crate::support::{Device, World, assert_converged};
 
 #[test]
 fn two_devices_apart_converge_column_by_column() {
@@ -227,4 +234,69 @@ fn a_device_restored_from_a_backup_keeps_its_pending_work() {
     b.exchange();
     assert_eq!(b.local("SELECT v FROM t ORDER BY v"), "after the backup;after the restore");
     assert_converged(&[&restored, &b]);
+}
+
+/// A log to which somebody else always appends first, and which then cannot be reached.
+struct Raced<'d> {
+    log: &'d BucketRemote,
+    rival: &'d Device,
+    calls: AtomicUsize,
+}
+
+impl std::fmt::Debug for Raced<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Raced").finish_non_exhaustive()
+    }
+}
+
+impl Remote for Raced<'_> {
+    fn head(&self) -> Result<RemoteHead> {
+        self.log.head()
+    }
+
+    fn pull(&self, after: Lsn) -> Result<Vec<Commit>> {
+        self.log.pull(after)
+    }
+
+    fn fetch(&self, wants: &[Want]) -> Result<Vec<FetchedPage>> {
+        self.log.fetch(wants)
+    }
+}
+
+impl RemoteLog for Raced<'_> {
+    fn put_segment(&self, id: SegmentId, bytes: Bytes) -> Result<()> {
+        self.log.put_segment(id, bytes)
+    }
+
+    fn append(&self, commit: &Commit) -> Result<Append> {
+        if self.calls.fetch_add(1, Ordering::Relaxed) > 0 {
+            return Err(Error::new(ErrorKind::Unavailable, "gone"));
+        }
+        self.rival.exchange();
+        self.log.append(commit)
+    }
+
+    fn recover(&self, lsn: Lsn, nonce: [u8; 16]) -> Result<Append> {
+        self.log.recover(lsn, nonce)
+    }
+}
+
+#[test]
+fn what_a_lost_attempt_had_written_is_not_taken_for_decided() {
+    let world = World::new();
+    let (a, b) = (world.device(), world.device());
+    a.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, v COUNTER_INT); INSERT INTO t VALUES (1, 0)");
+    a.exchange();
+    b.exchange();
+    b.sql("UPDATE t SET v = v + 1");
+    b.exchange();
+    a.sql("UPDATE t SET v = v + 10");
+    b.sql("UPDATE t SET v = v + 100");
+    let raced = Raced { log: &b.log, rival: &a, calls: AtomicUsize::new(0) };
+    b.site.exchange_with_log(&raced).unwrap_err();
+    assert_eq!(b.site.status().pending.len(), 1);
+    b.exchange();
+    a.exchange();
+    assert_eq!(a.local("SELECT v FROM t"), "111");
+    assert_converged(&[&a, &b]);
 }

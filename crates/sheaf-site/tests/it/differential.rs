@@ -309,7 +309,7 @@ fn run_all(seeds: std::ops::Range<u64>, statements: usize, batch: Option<usize>)
 #[test]
 fn generated_sql_does_what_plain_sqlite_does() {
     match is_long() {
-        true => run_all(400..440, 2_000, None),
+        true => run_all(100..112, 2_000, None),
         false => run_all(0..2, 1_300, None),
     }
 }
@@ -317,7 +317,7 @@ fn generated_sql_does_what_plain_sqlite_does() {
 #[test]
 fn generated_sql_reaches_another_device_unchanged() {
     match is_long() {
-        true => run_all(300..360, 1_000, Some(25)),
+        true => run_all(200..212, 1_000, Some(25)),
         false => run_all(10..12, 700, Some(25)),
     }
 }

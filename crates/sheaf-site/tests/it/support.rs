@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use sheaf_site::{Site, SiteIds, SiteOptions, View};
 use sheaf_volume::{
-    BucketRemote, DeviceId, ManualEnv, MemDir, MemObjects, Objects, PageSize, Remote, SiteId,
-    VolumeId,
+    BucketRemote, DeviceId, Env, ManualEnv, MemDir, MemObjects, Objects, PageSize, Remote, Result,
+    SiteId, VolumeId,
 };
 
 pub(crate) struct Device {
@@ -17,7 +17,7 @@ pub(crate) struct Device {
 pub(crate) struct World {
     pub(crate) objects: Arc<MemObjects>,
     pub(crate) ids: SiteIds,
-    next: std::cell::Cell<u64>,
+    pub(crate) next: std::cell::Cell<u64>,
 }
 
 impl World {
@@ -150,4 +150,45 @@ impl Rng {
     pub(crate) fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
         from[self.below(from.len())]
     }
+}
+
+impl World {
+    /// Opens a device whose directory was used before: the same device, but randomness that it
+    /// has not used yet.
+    pub(crate) fn try_reopen(&self, dir: MemDir, number: u64, env: Arc<dyn Env>) -> Result<Device> {
+        let options = SiteOptions {
+            create: Some(self.ids),
+            ..SiteOptions::new("test", DeviceId::from_bytes([number as u8; 16]))
+        };
+        let site = Site::open(&dir, env, options)?;
+        let log = self.log();
+        site.set_remote(Some(log.clone() as Arc<dyn Remote>));
+        Ok(Device { site, log, dir })
+    }
+
+    /// A world with a copy of this one's bucket.
+    pub(crate) fn copy(&self) -> Self {
+        let objects = Arc::new(MemObjects::new());
+        for key in self.objects.list("", None).unwrap() {
+            objects.put(&key, self.objects.get(&key).unwrap()).unwrap();
+        }
+        Self { objects, ids: self.ids, next: std::cell::Cell::new(100) }
+    }
+}
+
+/// Rows as text, or the error as a person would be told it.
+pub(crate) fn try_rows(device: &Device, view: View, sql: &str) -> Result<Vec<String>> {
+    let conn = device.site.connection(view)?;
+    let read = || -> rusqlite::Result<Vec<String>> {
+        let mut statement = conn.prepare(sql)?;
+        let columns = statement.column_count();
+        let mut rows = statement.query([])?;
+        let mut lines = Vec::new();
+        while let Some(row) = rows.next()? {
+            let cells = (0..columns).map(|at| format!("{:?}", row.get_ref_unwrap(at)));
+            lines.push(cells.collect::<Vec<_>>().join("|"));
+        }
+        Ok(lines)
+    };
+    read().map_err(|e| sheaf_site::explain(&conn, e))
 }

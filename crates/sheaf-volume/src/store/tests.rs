@@ -462,3 +462,61 @@ fn a_meta_file_from_the_future_is_refused_and_its_fixture_is_read() {
     let error = super::meta::decode(&future).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
+
+const FIXTURE: [&str; 5] = ["log-0", "log-1", "main.db", "meta-0", "meta-1"];
+
+/// Steps of every kind, a fold, and a record after it: the same bytes every time.
+fn make_fixture() -> MemDir {
+    let dir = MemDir::new();
+    let store = open(&dir);
+    let mut model = Model::new();
+    let rng = Rng(ManualEnv::new(42));
+    let mut tag = 0;
+    for _ in 0..3 {
+        commit(&rng, &store, &mut model, &mut tag);
+        advance(&rng, &store, &mut model, &mut tag);
+    }
+    let at = model.base;
+    fill(&store, &mut model, at, &mut tag);
+    store.fold(&[]).unwrap();
+    let attrs = vec![("name".to_owned(), Some(b"value".to_vec().into()))];
+    store.append(&Step { body: StepBody::Attrs, attrs }, &[]).unwrap();
+    commit(&rng, &store, &mut model, &mut tag);
+    let intent = Intent { lsn: model.base_lsn.next(), nonce: [3; 16] };
+    store.append(&Step { body: StepBody::Push(intent), attrs: Vec::new() }, &[]).unwrap();
+    store.flush().unwrap();
+    dir.fork()
+}
+
+fn bytes_of(dir: &MemDir, name: &str) -> Vec<u8> {
+    let file = dir.open(name).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// Version 1 of the local store: what is written today is what was released, and what was released
+/// opens. A missing fixture is made with `UPDATE_EXPECT=1`; an existing one is never replaced.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "fixtures are files of the repository")]
+fn a_replica_of_version_1_is_written_and_opened_as_ever() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/replica-v1");
+    let made = make_fixture();
+    let kept = MemDir::new();
+    for name in FIXTURE {
+        let path = root.join(name);
+        if std::env::var_os("UPDATE_EXPECT").is_some() && !path.exists() {
+            std::fs::create_dir_all(&root).unwrap();
+            std::fs::write(&path, bytes_of(&made, name)).unwrap();
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes, bytes_of(&made, name), "{name} is written differently");
+        kept.open(name).unwrap().write_at(&bytes, 0).unwrap();
+    }
+    let store = reopen(&kept).unwrap();
+    let state = store.read();
+    assert_eq!((state.head, state.base.lsn), (LocalLsn(8), Lsn(5)));
+    assert_eq!(state.attrs["name"].as_ref(), b"value");
+    assert!(state.intent.is_some());
+    assert_eq!(state.timeline.len(), 1);
+}

@@ -4,6 +4,9 @@
 //! equal durability (`synchronous = NORMAL`). CPU time is of this process, kernel included, and is
 //! the steadier figure. The rows about the network use a real node on loopback.
 
+#![expect(clippy::disallowed_methods, reason = "measuring is reading a clock")]
+#![expect(clippy::print_stdout, reason = "the table is what this command is for")]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 

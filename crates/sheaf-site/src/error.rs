@@ -50,12 +50,40 @@ fn may_be_ours(error: &rusqlite::Error) -> bool {
 /// VFS gave, where SQLite's result code cannot carry it.
 #[must_use]
 pub fn explain(connection: &rusqlite::Connection, error: rusqlite::Error) -> Error {
+    let may_be = may_be_ours(&error);
+    let kind: Option<i64> =
+        connection.query_row("SELECT sheaf_failure_kind()", [], |row| row.get(0)).ok().flatten();
     let reason: Option<String> =
         connection.query_row("SELECT sheaf_failure()", [], |row| row.get(0)).ok().flatten();
-    let reason = reason.filter(|_| may_be_ours(&error));
     let plain = from_sqlite(error);
-    match reason {
-        Some(reason) => Error::new(plain.kind(), reason),
+    match reason.filter(|_| may_be) {
+        Some(reason) => Error::new(kind.and_then(numbered_kind).unwrap_or(plain.kind()), reason),
         None => plain,
     }
+}
+
+/// Kinds by the number under which a connection's own function gives them.
+const KINDS: [ErrorKind; 14] = [
+    ErrorKind::Conflict,
+    ErrorKind::Busy,
+    ErrorKind::Closed,
+    ErrorKind::Unavailable,
+    ErrorKind::Ambiguous,
+    ErrorKind::Invalid,
+    ErrorKind::Denied,
+    ErrorKind::Limit,
+    ErrorKind::NotFound,
+    ErrorKind::Expired,
+    ErrorKind::Corrupt,
+    ErrorKind::Unsupported,
+    ErrorKind::Io,
+    ErrorKind::Internal,
+];
+
+pub(crate) fn kind_number(kind: ErrorKind) -> Option<i64> {
+    KINDS.iter().position(|known| *known == kind).and_then(|at| i64::try_from(at).ok())
+}
+
+fn numbered_kind(number: i64) -> Option<ErrorKind> {
+    usize::try_from(number).ok().and_then(|at| KINDS.get(at)).copied()
 }

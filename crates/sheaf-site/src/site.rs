@@ -15,7 +15,7 @@ use sheaf_volume::{
 };
 
 use crate::clock;
-use crate::error::{from_sqlite, sqlite_detail};
+use crate::error::{from_sqlite, kind_number, sqlite_detail};
 use crate::mutation::{Body, Mutation};
 use crate::rebase::RebaseConnection;
 use crate::sink::LocalSink;
@@ -285,6 +285,10 @@ impl Site {
         failure: &Arc<Failure>,
     ) -> rusqlite::Result<()> {
         use rusqlite::functions::FunctionFlags;
+        let kept = Arc::clone(failure);
+        conn.create_scalar_function("sheaf_failure_kind", 0, FunctionFlags::SQLITE_UTF8, move |_| {
+            Ok(kept.kind().map(kind_number))
+        })?;
         let failure = Arc::clone(failure);
         // The reason behind the last result code of this connection that could not carry one.
         conn.create_scalar_function("sheaf_failure", 0, FunctionFlags::SQLITE_UTF8, move |_| {

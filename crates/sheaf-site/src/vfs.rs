@@ -19,7 +19,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use sheaf_volume::{Draft, Env, Error, PendingMutation, Result, Snapshot, Volume};
+use sheaf_volume::{Draft, Env, Error, ErrorKind, PendingMutation, Result, Snapshot, Volume};
 
 mod ffi;
 mod handle;
@@ -93,6 +93,11 @@ pub(crate) struct Failure(Mutex<Option<Error>>);
 impl Failure {
     pub(crate) fn set(&self, error: Error) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// The kind of what [`Failure::take`] would give.
+    pub(crate) fn kind(&self) -> Option<ErrorKind> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Error::kind)
     }
 
     pub(crate) fn take(&self) -> Option<Error> {

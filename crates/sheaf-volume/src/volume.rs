@@ -297,12 +297,15 @@ impl Volume {
     }
 
     /// Folds when the log has grown far beyond what a fold would carry.
-    fn maybe_checkpoint(&self, writer: &WriterGuard) -> Result<()> {
+    ///
+    /// The step before it is in the log already, so a fold that fails must not make that step look
+    /// failed: a full disk leaves everything as it was and the next commit tries again; a failed
+    /// flush has closed the store, and the next operation says so.
+    fn maybe_checkpoint(&self, writer: &WriterGuard) {
         let carried = self.0.carried.load(Ordering::Relaxed);
-        if self.0.store.log_len() < limits::FOLD_LOG_BYTES.max(carried.saturating_mul(3)) {
-            return Ok(());
+        if self.0.store.log_len() >= limits::FOLD_LOG_BYTES.max(carried.saturating_mul(3)) {
+            self.checkpoint(writer).ok();
         }
-        self.checkpoint(writer)
     }
 
     fn is_idle(&self) -> bool {

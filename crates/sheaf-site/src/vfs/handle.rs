@@ -201,13 +201,17 @@ impl Handle {
                 self.hide_counter(page);
             }
         });
-        self.with_draft(|draft| draft.write(idx, page)).ok_or_else(no_transaction)
+        match self.with_draft(|draft| draft.write(idx, page)) {
+            // What SQLite writes back after a commit that failed lies below already.
+            None if !self.failed => Err(no_transaction()),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn truncate(&self, bytes: u64) -> Result<()> {
         let pages = bytes / self.page_size() as u64;
         let count = u32::try_from(pages).map_err(|_| no_transaction())?;
-        if self.with_draft(|draft| draft.truncate(PageCount(count))).is_some() {
+        if self.with_draft(|draft| draft.truncate(PageCount(count))).is_some() || self.failed {
             return Ok(());
         }
         // SQLite cuts the file after the sync that was our commit: the commit has done it already.
@@ -229,7 +233,7 @@ impl Handle {
                 // The draft may have changed in ways no counter tells: never trust the cache. By
                 // two, because a write transaction leaves a counter in SQLite's cache that is one
                 // further, and a draft that was given up leaves the state's number as it was.
-                self.bias = self.bias.wrapping_add(1);
+                self.bias = self.bias.wrapping_add(2);
             }
             self.lock = LOCK_SHARED;
         }

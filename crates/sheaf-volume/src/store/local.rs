@@ -93,13 +93,13 @@ impl Store {
         let metas = [open("meta-0")?, open("meta-1")?];
         let logs = [open("log-0")?, open("log-1")?];
         let base = open("main.db")?;
-        let found = newest_meta(&metas)?;
+        let found = newest_meta(&metas).map_err(damaged)?;
         let (generation, identity, mut state) = match found {
             Some(found) => found,
             None => create(dir, &metas, &logs, options)?,
         };
         let log = log_file(&logs, generation);
-        let start = read_log_header(log, generation)?;
+        let start = read_log_header(log, generation).map_err(damaged)?;
         let end = recover(log, generation, start, identity.page_size, &mut state)?;
         let tail = Tail { generation, end, flushed: start, buffer: Vec::new() };
         let store = Self {
@@ -272,6 +272,19 @@ impl Store {
             }
             _ => false,
         }
+    }
+}
+
+/// Says what to do about damage that opening cannot repair.
+fn damaged(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Corrupt => Error::with_source(
+            ErrorKind::Corrupt,
+            "the files of this replica are damaged; restore it from a backup, or remove it and \
+             clone the site again (local changes that were never sent are lost then)",
+            error,
+        ),
+        _ => error,
     }
 }
 

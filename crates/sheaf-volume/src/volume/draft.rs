@@ -318,7 +318,7 @@ impl Draft {
         if durability == Durability::Local {
             volume.flush()?;
         }
-        volume.maybe_checkpoint(&self.writer)?;
+        volume.maybe_checkpoint(&self.writer);
         let head = volume.0.store.read().head;
         Ok((Saved::State(head), self.writer))
     }
@@ -370,7 +370,7 @@ impl Draft {
             timeline,
         };
         volume.0.store.append(&Step { body, attrs }, &contents)?;
-        volume.maybe_checkpoint(&self.writer)?;
+        volume.maybe_checkpoint(&self.writer);
         Ok(self.writer)
     }
 

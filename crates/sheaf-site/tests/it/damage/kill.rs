@@ -189,12 +189,12 @@ fn check(world: &World, image: Image, seed: u64) {
         count
     };
     let count = holds(&image);
-    operation(&image, "after");
+    operation(&image, "later");
     image.exchange();
     let b = world.device();
     b.exchange();
     assert_eq!(holds(&b), count, "{what}: exactly what the image held");
-    assert_eq!(b.local("SELECT count(*) FROM done WHERE name = 'after'"), "1", "{what}");
+    assert_eq!(b.local("SELECT count(*) FROM done WHERE name = 'later'"), "1", "{what}");
     agree(&[&image, &b]);
 }
 

@@ -184,6 +184,8 @@ impl Sites {
         let log = Arc::new(self.log(ids));
         let head = log.head()?;
         let site = self.replica(&name, ids, &log)?;
+        // ORDER: before anything is appended, and before anybody is told that all is well.
+        site.check_log(&head)?;
         if head.lsn > Lsn::ZERO && site.base().0 == Lsn::ZERO {
             // A replica of what others made: it knows the newest state and fetches when asked.
             site.adopt(ids, head)?;

@@ -153,7 +153,8 @@ fn named(mutator: &str, reason: &str) -> Failure {
 }
 
 fn load(conn: &Connection, name: &str) -> Result<String, Failure> {
-    let missing = || Failure::reject(format!("there is no mutator {name}"));
+    let missing =
+        || Failure::reject(format!("there is no mutator `{name}` in this site: define it first"));
     let has_table: bool = conn
         .prepare_cached(
             "SELECT EXISTS(SELECT 1 FROM main.sqlite_schema WHERE name = '__sheaf_mutators')",

@@ -120,6 +120,25 @@ impl Site {
         self.publish_rebase(draft, &news, vec![Self::site_attr(ids.site)]).map(|_| ())
     }
 
+    /// Whether a log that ends at `head` can be the one that this replica follows. Only for a log
+    /// that is read itself: a node may know less of it than this replica does.
+    ///
+    /// # Errors
+    /// `Corrupt` when the log has lost commits or was replaced. Appending to it would leave a hole,
+    /// and nobody could read on beyond that.
+    pub fn check_log(&self, head: &RemoteHead) -> Result<()> {
+        let (lsn, hash) = self.base();
+        if head.lsn > lsn || (head.lsn == lsn && (head.hash == hash || lsn == Lsn::ZERO)) {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!(
+            "the store has lost commits or was replaced by another copy: its log ends at @{} and \
+             has not the @{lsn} that this replica has seen; restore the store, or check the \
+             server's address",
+            head.lsn
+        )))
+    }
+
     /// Gives the pending mutations new numbers on a new timeline, because the old one's numbers
     /// were used before under other mutations (this replica was restored from a backup).
     ///

@@ -268,6 +268,8 @@ impl Site {
         let open = || {
             let conn = Connection::open_with_flags_and_vfs(name.as_str(), flags, vfs::VFS_NAME)?;
             conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+            // SQLite would begin an empty database with its own default.
+            conn.pragma_update(None, "page_size", self.0.volume.page_size().get())?;
             conn.pragma_update(None, "journal_mode", "memory")?;
             // SQLite's own default would flush at every commit; ours groups flushes (DESIGN 4.1).
             conn.pragma_update(None, "synchronous", "normal")?;
@@ -286,9 +288,12 @@ impl Site {
     ) -> rusqlite::Result<()> {
         use rusqlite::functions::FunctionFlags;
         let kept = Arc::clone(failure);
-        conn.create_scalar_function("sheaf_failure_kind", 0, FunctionFlags::SQLITE_UTF8, move |_| {
-            Ok(kept.kind().map(kind_number))
-        })?;
+        conn.create_scalar_function(
+            "sheaf_failure_kind",
+            0,
+            FunctionFlags::SQLITE_UTF8,
+            move |_| Ok(kept.kind().and_then(kind_number)),
+        )?;
         let failure = Arc::clone(failure);
         // The reason behind the last result code of this connection that could not carry one.
         conn.create_scalar_function("sheaf_failure", 0, FunctionFlags::SQLITE_UTF8, move |_| {

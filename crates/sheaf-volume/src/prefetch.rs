@@ -6,13 +6,44 @@
 
 use crate::{PageCount, PageIdx, PageSet, limits};
 
-/// What was asked for before: enough to see a sequential scan.
+/// Scans followed at once: one of leaves, and what it meets on the way (interior pages, overflow
+/// pages, another index) must not end it.
+const STREAMS: usize = 4;
+
+/// What was asked for before: enough to see sequential scans, the newest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct History {
+    streams: [Stream; STREAMS],
+}
+
+/// A place where somebody may read on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Stream {
     /// The page after the end of the last plan.
     next: u32,
-    /// Pages in the last plan's window.
+    /// Pages in the last plan's window; zero if there is no stream.
     window: u32,
+}
+
+impl Stream {
+    /// A scan asks next for the first page it did not get; pages it had already may lie between.
+    fn goes_on_at(&self, first: u32) -> bool {
+        self.window > 0 && first >= self.next && first - self.next <= self.window
+    }
+}
+
+impl History {
+    /// Puts what became of a stream first: in the place of the one it continues, or of the one
+    /// that nobody has continued for longest.
+    fn follow(mut self, continued: Option<usize>, stream: Stream) -> Self {
+        let at = continued.unwrap_or(STREAMS - 1);
+        if let Some(moved) = self.streams.get_mut(..=at) {
+            moved.rotate_right(1);
+        }
+        let [newest, ..] = &mut self.streams;
+        *newest = stream;
+        self
+    }
 }
 
 /// Plans one request. `missing` says whether a page is neither present nor in flight.
@@ -23,18 +54,14 @@ pub(crate) fn plan_fetch(
     missing: impl Fn(PageIdx) -> bool,
 ) -> (PageSet, History) {
     let first = wanted.get();
-    // A scan asks next for the first page it did not get; pages it had already may lie between.
-    let sequential = first >= history.next && first - history.next <= history.window.max(1);
-    let window = if sequential && history.window > 0 {
-        history.window.saturating_mul(2).min(limits::FETCH_PAGES_MAX)
-    } else {
-        1
-    };
+    let continued = history.streams.iter().position(|stream| stream.goes_on_at(first));
+    let before = continued.and_then(|at| history.streams.get(at)).map_or(0, |s| s.window);
+    let window = before.saturating_mul(2).clamp(1, limits::FETCH_PAGES_MAX);
     let end = first.saturating_add(window).min(count.0.saturating_add(1));
     let mut pages: PageSet =
         (first + 1..end).filter_map(PageIdx::new).filter(|idx| missing(*idx)).collect();
     pages.insert(wanted);
-    (pages, History { next: end.max(first + 1), window })
+    (pages, history.follow(continued, Stream { next: end.max(first + 1), window }))
 }
 
 #[cfg(test)]
@@ -67,8 +94,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_scan_meets_on_its_way_does_not_end_it() {
+        let count = PageCount(10_000);
+        let mut present = PageSet::new();
+        let (mut history, mut requests) = (History::default(), 0);
+        // Every few hundred leaves an interior page that lies elsewhere.
+        let jumps = |number: u32| (number % 300 == 0).then(|| 10_000 - number / 300);
+        for number in (1..=9_000).flat_map(|number| jumps(number).into_iter().chain([number])) {
+            if !present.contains(page(number)) {
+                let (plan, next) =
+                    plan_fetch(page(number), count, history, |p| !present.contains(p));
+                present.union_with(&plan);
+                history = next;
+                requests += 1;
+            }
+        }
+        assert!(requests < 90, "{requests} requests");
+    }
+
+    #[test]
     fn random_reads_ask_for_one_page() {
-        let mut history = History { next: 1, window: 0 };
+        let mut history = History::default();
         for number in [900, 17, 4_000, 333] {
             let (plan, next) = plan_fetch(page(number), PageCount(5_000), history, |_| true);
             assert_eq!(plan.iter().collect::<Vec<_>>(), [page(number)]);

@@ -202,8 +202,12 @@ impl Shared {
         // ORDER: adopting replays the timeline, which may need pages of the new base.
         self.site.set_remote(Some(log.clone()));
         let SiteRecord { site, volume, page_size, .. } = record;
-        let adopted =
-            log.head().and_then(|head| self.site.adopt(SiteIds { site, volume, page_size }, head));
+        let adopted = log.head().and_then(|head| {
+            if volume == before.volume {
+                self.site.check_log(&head)?;
+            }
+            self.site.adopt(SiteIds { site, volume, page_size }, head)
+        });
         if let Err(error) = adopted {
             let objects = Arc::clone(&self.objects);
             let back = BucketRemote::new(objects, before.volume, before.page_size);

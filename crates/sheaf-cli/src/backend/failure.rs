@@ -51,13 +51,17 @@ pub(crate) fn of(error: &Error) -> Failure {
     }
 }
 
-/// The failure of a node that could not start or go on; the node's words say what to do.
+/// The failure of a node that could not start or go on; the node's words say what to do,
+/// except about what the system said.
 pub(crate) fn node_failure(error: &Error) -> Failure {
-    Failure::new(name(error.kind()), error.to_string())
+    match error.kind() {
+        ErrorKind::Io => of(error),
+        kind => Failure::new(name(kind), error.to_string()),
+    }
 }
 
 /// What an error says that says what to do.
-const ADVISING: [&str; 10] = [
+const ADVISING: [&str; 12] = [
     "ask its operator",
     "sheaf verify",
     "try again",
@@ -68,6 +72,8 @@ const ADVISING: [&str; 10] = [
     "name one",
     "go online",
     "free some space",
+    "restore it from a backup",
+    "restore the store",
 ];
 
 /// A stable word for scripts.

@@ -107,12 +107,19 @@ fn check_database(file: &Path) -> Result<(), Failure> {
         ));
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let schema = Connection::open_with_flags(file, flags)
-        .and_then(|db| db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())));
-    schema.map_err(|error| {
+    let refused = |error: rusqlite::Error| {
         let said = sql::message(&error);
         Failure::new("invalid", format!("`{shown}` is not a SQLite database: {said}; give one"))
-    })
+    };
+    let db = Connection::open_with_flags(file, flags).map_err(refused)?;
+    db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(refused)?;
+    let found: String =
+        db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(refused)?;
+    if found == "ok" {
+        return Ok(());
+    }
+    let message = format!("`{shown}` is damaged: {found}; repair it with sqlite3's .recover first");
+    Err(Failure::new("corrupt", message))
 }
 
 /// Whether a site holds anything besides Sheaf's own tables.

@@ -1,6 +1,7 @@
 //! Devices and nodes for tests, each in a directory of its own.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -26,6 +27,7 @@ impl Done {
     pub(crate) fn fails(self, code: i32, part: &str) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.err.lines().count(), 1, "{self:?}");
+        assert!(!self.err.contains("panicked") && !self.err.contains("bug in sheaf"), "{self:?}");
         assert!(self.err.contains(part), "no `{part}` in {self:?}");
         self
     }
@@ -95,7 +97,7 @@ impl Device {
         command
     }
 
-    /// Everything in the device's directory, to see that nothing has changed.
+    /// Whether this device has a replica of a site.
     pub(crate) fn has_site(&self, name: &str) -> bool {
         self.run(&["sites"]).ok().lines().any(|line| line == name)
     }
@@ -115,6 +117,15 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
+        Self::launch(data, more, !more.contains(&"--no-auth"))
+    }
+
+    /// Starts it on a directory that has tokens already: it shows none.
+    pub(crate) fn start_again(data: &Path) -> Self {
+        Self::launch(data, &[], false)
+    }
+
+    fn launch(data: &Path, more: &[&str], shows_token: bool) -> Self {
         let mut child = sheaf()
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
@@ -126,7 +137,7 @@ impl Node {
         let mut url = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut url).unwrap();
         let mut line = String::new();
-        if !more.contains(&"--no-auth") {
+        if shows_token {
             BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
         }
         let token = line.split_whitespace().nth(1).unwrap_or_default().to_owned();
@@ -135,14 +146,21 @@ impl Node {
 
     /// Asks it to end, and gives its exit status.
     #[cfg(unix)]
-    pub(crate) fn terminate(mut self) -> Option<i32> {
+    pub(crate) fn terminate(self) -> Option<i32> {
+        self.end("-TERM").0
+    }
+
+    /// Sends it a signal; its exit status, and what it wrote to stderr besides a token.
+    #[cfg(unix)]
+    pub(crate) fn end(mut self, signal: &str) -> (Option<i32>, String) {
         let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
         let status = self.child.wait().unwrap();
         let mut rest = String::new();
         self.child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "", "stdout is for the URL");
-        status.code()
+        self.child.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+        (status.code(), rest)
     }
 }
 
@@ -153,11 +171,37 @@ impl Drop for Node {
     }
 }
 
-/// Everything a database file holds, in an order of its own: schema, then rows.
+/// Every file below a directory, and what is in it.
+pub(crate) fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            let mut bytes = Vec::new();
+            let file = std::fs::OpenOptions::new().read(true).open(&path);
+            file.unwrap().read_to_end(&mut bytes).unwrap();
+            found.insert(path, bytes);
+        }
+    }
+    found
+}
+
+/// Copies a directory that no process has open.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    for (path, bytes) in files(from) {
+        write(&to.join(path.strip_prefix(from).unwrap()), &bytes);
+    }
+}
+
+/// What people have put into a database file, in an order of its own: schema, then rows.
 pub(crate) fn dump(file: &Path) -> String {
     let db = rusqlite::Connection::open(file).unwrap();
-    let mut text = rows(&db, "SELECT type, name, sql FROM sqlite_schema");
-    let mut tables = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").unwrap();
+    let own = "name NOT GLOB '__sheaf_*' AND name NOT GLOB 'sqlite_autoindex_*'";
+    let mut text = rows(&db, &format!("SELECT type, name, sql FROM sqlite_schema WHERE {own}"));
+    let tables = format!("SELECT name FROM sqlite_schema WHERE type = 'table' AND {own}");
+    let mut tables = db.prepare(&tables).unwrap();
     let names = tables.query_map([], |row| row.get::<_, String>(0)).unwrap();
     let mut names: Vec<String> = names.collect::<Result<_, _>>().unwrap();
     names.sort();
@@ -181,8 +225,9 @@ fn rows(db: &rusqlite::Connection, sql: &str) -> String {
     lines.concat()
 }
 
-/// Writes a small file.
+/// Writes a file, making the directories above it.
 #[expect(clippy::disallowed_methods, reason = "a test makes the files that a person would have")]
-pub(crate) fn write(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap();
+pub(crate) fn write(path: &Path, bytes: impl AsRef<[u8]>) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
 }

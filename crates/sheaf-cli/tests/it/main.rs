@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bed;
+mod contract;
 mod kill;
 mod sharing;
 mod wrong_input;

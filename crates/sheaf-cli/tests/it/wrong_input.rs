@@ -72,7 +72,7 @@ fn only_databases_are_imported() {
     let bed = Bed::new();
     let a = bed.device("a", "");
     let text = bed.path("text.db");
-    write(&text, &"this is no database, however long it is. ".repeat(99));
+    write(&text, "this is no database, however long it is. ".repeat(99));
     a.run(&["import", text.to_str().unwrap(), "s"]).fails(1, "not a SQLite database");
     a.run(&["import", "/no/such/file.db", "s"]).fails(1, "there is no file");
     assert!(!a.has_site("s"));

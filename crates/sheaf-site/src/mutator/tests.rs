@@ -80,7 +80,7 @@ fn arguments_and_parameters_must_match() {
     rejected("INSERT INTO t(v) VALUES(?)", &[], "without a name");
     let conn = open("");
     conn.execute("DELETE FROM __sheaf_mutators", []).unwrap();
-    let reason = "there is no mutator m".to_owned();
+    let reason = "there is no mutator `m` in this site: define it first".to_owned();
     assert_eq!(call(&conn, 0, &[]), Outcome::Rejected { reason });
 }
 

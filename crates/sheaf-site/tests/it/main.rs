@@ -3,8 +3,8 @@
 mod bucket;
 mod damage;
 mod differential;
-// mod lazy;
-// mod lockpage;
+mod lazy;
+mod lockpage;
 mod schemas;
 mod sqlite;
 mod support;

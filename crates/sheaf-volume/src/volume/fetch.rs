@@ -48,6 +48,10 @@ impl Volume {
             return Ok(());
         }
         let asked = self.plan(&mut in_flight, idx, at, count);
+        if asked.is_empty() {
+            // It arrived after the caller had looked.
+            return Ok(());
+        }
         in_flight.pages.extend(asked.iter().map(|(idx, _, mark)| (*idx, *mark)));
         drop(in_flight);
 

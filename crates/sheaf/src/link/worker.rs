@@ -376,9 +376,10 @@ impl Worker {
             }
             PushAnswer::Gap { next } => {
                 let text = format!(
-                    "the node misses mutations that this device no longer has seq=`{next}`"
+                    "the node lost mutations that it had acknowledged, perhaps because it was \
+                     restored from an older copy seq=`{next}`"
                 );
-                self.failed(name, Error::new(ErrorKind::Conflict, text));
+                self.failed(name, Error::corrupt(text));
             }
             PushAnswer::Fork { .. } => {
                 tracing::warn!(

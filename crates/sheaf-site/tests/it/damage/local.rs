@@ -124,6 +124,9 @@ fn a_damaged_base_file_is_fetched_again() {
     let world = World::new();
     let (a, rows) = device(&world);
     a.exchange();
+    let writer = a.site.volume().writer();
+    a.site.volume().checkpoint(&writer).unwrap();
+    drop(writer);
     let image = a.dir.fork();
     let file = image.open("main.db").unwrap();
     let len = file.len().unwrap();

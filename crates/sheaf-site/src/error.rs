@@ -57,7 +57,9 @@ pub fn explain(connection: &rusqlite::Connection, error: rusqlite::Error) -> Err
         connection.query_row("SELECT sheaf_failure()", [], |row| row.get(0)).ok().flatten();
     let plain = from_sqlite(error);
     match reason.filter(|_| may_be) {
-        Some(reason) => Error::new(kind.and_then(numbered_kind).unwrap_or(plain.kind()), reason),
+        Some(reason) => {
+            Error::new(kind.and_then(numbered_kind).unwrap_or_else(|| plain.kind()), reason)
+        }
         None => plain,
     }
 }

@@ -27,8 +27,9 @@ struct Stream {
 
 impl Stream {
     /// A scan asks next for the first page it did not get; pages it had already may lie between.
-    fn goes_on_at(&self, first: u32) -> bool {
-        self.window > 0 && first >= self.next && first - self.next <= self.window
+    fn goes_on_at(&self, first: u32, missing: &impl Fn(PageIdx) -> bool) -> bool {
+        let is_near = self.window > 0 && first >= self.next && first - self.next <= self.window;
+        is_near && !(self.next..first).filter_map(PageIdx::new).any(missing)
     }
 }
 
@@ -54,7 +55,7 @@ pub(crate) fn plan_fetch(
     missing: impl Fn(PageIdx) -> bool,
 ) -> (PageSet, History) {
     let first = wanted.get();
-    let continued = history.streams.iter().position(|stream| stream.goes_on_at(first));
+    let continued = history.streams.iter().position(|stream| stream.goes_on_at(first, &missing));
     let before = continued.and_then(|at| history.streams.get(at)).map_or(0, |s| s.window);
     let window = before.saturating_mul(2).clamp(1, limits::FETCH_PAGES_MAX);
     let end = first.saturating_add(window).min(count.0.saturating_add(1));
@@ -99,7 +100,7 @@ mod tests {
         let mut present = PageSet::new();
         let (mut history, mut requests) = (History::default(), 0);
         // Every few hundred leaves an interior page that lies elsewhere.
-        let jumps = |number: u32| (number % 300 == 0).then(|| 10_000 - number / 300);
+        let jumps = |number: u32| number.is_multiple_of(300).then(|| 10_000 - number / 300);
         for number in (1..=9_000).flat_map(|number| jumps(number).into_iter().chain([number])) {
             if !present.contains(page(number)) {
                 let (plan, next) =

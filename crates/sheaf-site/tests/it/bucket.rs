@@ -123,9 +123,9 @@ fn the_views_local_global_and_past() {
     assert_eq!(a.rows(View::Global, list), "1,2,3");
     b.exchange();
     let base = b.site.base().0;
-    assert_eq!(b.rows(View::At(sheaf_volume::Lsn(base.0 - 1)), list), "1,2");
-    assert_eq!(b.rows(View::At(sheaf_volume::Lsn(base.0 - 2)), list), "1");
-    assert!(b.site.connection(View::At(sheaf_volume::Lsn(base.0 + 9))).is_err());
+    assert_eq!(b.rows(View::At(Lsn(base.0 - 1)), list), "1,2");
+    assert_eq!(b.rows(View::At(Lsn(base.0 - 2)), list), "1");
+    assert!(b.site.connection(View::At(Lsn(base.0 + 9))).is_err());
     let attached = a.site.connection(View::Local).unwrap();
     attached.execute_batch("ATTACH sheaf_view('global') AS global").unwrap();
     let gap = "SELECT v FROM main.t EXCEPT SELECT v FROM global.t";
@@ -144,15 +144,14 @@ fn a_rebase_is_one_step_for_concurrent_readers() {
     a.exchange();
     b.exchange();
     let stop = std::sync::atomic::AtomicBool::new(false);
-    let sums = |device: &crate::support::Device| device.local("SELECT sum(v) FROM acc");
-    #[expect(clippy::disallowed_methods, reason = "readers beside the writer are the test")]
+    let sums = |device: &Device| device.local("SELECT sum(v) FROM acc");
     std::thread::scope(|scope| {
         let reader = b.site.clone();
         let stopping = &stop;
         let handle = scope.spawn(move || {
             let conn = reader.connection(View::Local).unwrap();
             let mut reads = 0;
-            while !stopping.load(std::sync::atomic::Ordering::Relaxed) || reads == 0 {
+            while !stopping.load(Ordering::Relaxed) || reads == 0 {
                 assert_eq!(crate::support::rows(&conn, "SELECT sum(v) FROM acc"), "100");
                 reads += 1;
             }
@@ -165,7 +164,7 @@ fn a_rebase_is_one_step_for_concurrent_readers() {
             b.exchange();
             assert_eq!(sums(&b), "100");
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         assert!(handle.join().unwrap() > 0);
     });
     a.exchange();
@@ -204,7 +203,6 @@ fn a_pull_during_an_open_write_transaction_waits_and_loses_nothing() {
     b.exchange();
     let conn = a.site.connection(View::Local).unwrap();
     conn.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES ('a')").unwrap();
-    #[expect(clippy::disallowed_methods, reason = "the pull runs beside the transaction")]
     std::thread::scope(|scope| {
         let pull = scope.spawn(|| a.exchange());
         conn.execute_batch("COMMIT").unwrap();

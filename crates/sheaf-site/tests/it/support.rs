@@ -81,18 +81,18 @@ impl Device {
     }
 }
 
-pub(crate) fn rows(conn: &sheaf_site::rusqlite::Connection, sql: &str) -> String {
+pub(crate) fn rows(conn: &rusqlite::Connection, sql: &str) -> String {
     let mut statement = conn.prepare(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
     let columns = statement.column_count();
     let mut rows = statement.query([]).unwrap();
     let mut lines = Vec::new();
     while let Some(row) = rows.next().unwrap() {
         let cells = (0..columns).map(|at| match row.get_ref(at).unwrap() {
-            sheaf_site::rusqlite::types::ValueRef::Null => "NULL".to_owned(),
-            sheaf_site::rusqlite::types::ValueRef::Integer(i) => i.to_string(),
-            sheaf_site::rusqlite::types::ValueRef::Real(r) => r.to_string(),
-            sheaf_site::rusqlite::types::ValueRef::Text(t) => String::from_utf8_lossy(t).into(),
-            sheaf_site::rusqlite::types::ValueRef::Blob(b) => format!("{b:02x?}"),
+            rusqlite::types::ValueRef::Null => "NULL".to_owned(),
+            rusqlite::types::ValueRef::Integer(i) => i.to_string(),
+            rusqlite::types::ValueRef::Real(r) => r.to_string(),
+            rusqlite::types::ValueRef::Text(t) => String::from_utf8_lossy(t).into(),
+            rusqlite::types::ValueRef::Blob(b) => format!("{b:02x?}"),
         });
         lines.push(cells.collect::<Vec<_>>().join("|"));
     }

@@ -121,6 +121,7 @@ fn work(seed: u64, rounds: usize, percent: usize) -> (World, Vec<Image>) {
     // Set up without images.
     let a = world.try_reopen(dir, DEVICE, Arc::clone(&camera) as Arc<dyn Env>).unwrap();
     a.exchange();
+    a.site.volume().flush().unwrap();
     camera.state.lock().unwrap().1.clear();
     let camera = &camera;
     let mut rng = Rng::new(seed + 7);
@@ -200,7 +201,7 @@ fn check(world: &World, image: Image, seed: u64) {
 
 #[test]
 fn kills_and_power_cuts_lose_nothing_acknowledged_and_apply_nothing_twice() {
-    let (seeds, wanted) = if is_long() { (0..12, 400) } else { (0..1, 25) };
+    let (seeds, wanted) = if is_long() { (0..12, 300) } else { (0..1, 25) };
     let (mut points, mut all) = (BTreeMap::<&str, usize>::new(), 0);
     for seed in seeds {
         let (world, images) = work(seed, 60, 10);

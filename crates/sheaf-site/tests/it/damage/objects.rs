@@ -77,7 +77,7 @@ fn damaged(
     others: &[Bytes],
 ) -> Vec<(String, Option<Bytes>)> {
     let mut forms = vec![("missing".to_owned(), None), ("empty".to_owned(), Some(Bytes::new()))];
-    for _ in 0..if is_long() { 40 } else { 6 } {
+    for _ in 0..if is_long() { 40 } else { 4 } {
         let mut bytes = whole.to_vec();
         let at = rng.below(bytes.len());
         bytes[at] ^= 1 << rng.below(8);

@@ -12,7 +12,6 @@ pub(super) struct Column {
 pub(super) struct Table {
     pub(super) name: String,
     pub(super) columns: Vec<Column>,
-    pub(super) is_view: bool,
     pub(super) has_rowid: bool,
     /// The column that is the row id.
     pub(super) id: Option<String>,
@@ -85,7 +84,7 @@ fn table(conn: &Connection, name: String, is_view: bool) -> Option<Table> {
         [(name, ty)] if has_rowid && ty == "INTEGER" => Some(name.clone()),
         _ => None,
     };
-    (!columns.is_empty()).then_some(Table { name, columns, is_view, has_rowid, id })
+    (!columns.is_empty()).then_some(Table { name, columns, has_rowid, id })
 }
 
 /// Every row of the database as sorted text. `exact` also compares what a replay may number

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{args::GlobalArgs, exit::Failure, view::ViewArg};
 use failure::refusal;
 
-pub(crate) use failure::{Refusal, node_failure};
+pub(crate) use failure::{Refusal, node_failure, says_what_to_do};
 pub(crate) use notices::Notices;
 #[cfg(test)]
 pub(crate) use types::Pending;

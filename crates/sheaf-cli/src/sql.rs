@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use rusqlite::{Batch, Connection, Statement, fallible_iterator::FallibleIterator};
 
-use crate::{exit::Failure, render::Format};
+use crate::{backend::says_what_to_do, exit::Failure, render::Format};
 
 /// Where rows go.
 pub(crate) trait RowSink: Write {
@@ -148,7 +148,13 @@ fn failure_on(db: &Connection, error: &rusqlite::Error) -> Failure {
     // On a connection that is not a site's there is no such function, and nothing more to say.
     let reason: Option<String> =
         db.query_row("SELECT sheaf_failure()", [], |row| row.get(0)).ok().flatten();
-    reason.map_or(plain, |reason| Failure::new("sql", reason))
+    let Some(reason) = reason else { return plain };
+    let advice = error.sqlite_error_code().and_then(|code| advice(code, &reason));
+    let failure = Failure::new("sql", reason);
+    match advice {
+        Some(advice) if !says_what_to_do(&failure.message) => failure.with_note(advice),
+        _ => failure,
+    }
 }
 
 /// A failure that says what to do, where that is not plain from SQLite's words.

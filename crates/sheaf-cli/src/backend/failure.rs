@@ -43,12 +43,15 @@ pub(crate) fn refusal(error: &Error) -> Refusal {
 /// The failure that an error of the library is.
 pub(crate) fn of(error: &Error) -> Failure {
     let failure = Failure::new(name(error.kind()), error.to_string());
-    // Many errors say themselves what to do; twice is once too often.
-    let is_said = ADVISING.iter().any(|words| failure.message.contains(words));
     match advice(error.kind()) {
-        Some(advice) if !is_said => failure.with_note(advice),
+        Some(advice) if !says_what_to_do(&failure.message) => failure.with_note(advice),
         _ => failure,
     }
+}
+
+/// Whether an error of the library says itself what to do; twice is once too often.
+pub(crate) fn says_what_to_do(message: &str) -> bool {
+    ADVISING.iter().any(|words| message.contains(words))
 }
 
 /// The failure of a node that could not start or go on; the node's words say what to do,

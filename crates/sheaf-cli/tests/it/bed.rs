@@ -218,11 +218,35 @@ fn rows(db: &rusqlite::Connection, sql: &str) -> String {
     let mut rows = statement.query([]).unwrap();
     let mut lines = Vec::new();
     while let Some(row) = rows.next().unwrap() {
-        let values = (0..columns).map(|column| format!("{:?}|", row.get_ref(column).unwrap()));
+        let values = (0..columns).map(|column| shown(row.get_ref(column).unwrap()));
         lines.push(values.collect::<String>() + "\n");
     }
     lines.sort();
     lines.concat()
+}
+
+/// A value on one line, its type included; a long one by its hash.
+fn shown(value: rusqlite::types::ValueRef<'_>) -> String {
+    use rusqlite::types::ValueRef;
+    let (kind, bytes) = match value {
+        ValueRef::Text(text) => ("text", text),
+        ValueRef::Blob(blob) => ("blob", blob),
+        number => return format!("{number:?}|"),
+    };
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.len() < 200 => format!("{kind} {text:?}|"),
+        _ => format!("{kind} of {} bytes, {}|", bytes.len(), blake3::hash(bytes)),
+    }
+}
+
+/// Asserts that two dumps are equal; shows the lines that are not.
+pub(crate) fn assert_equal(left: &str, right: &str, what: &str) {
+    let lacks = |some: &str, other: &str| -> Vec<String> {
+        let other: Vec<&str> = other.lines().collect();
+        some.lines().filter(|line| !other.contains(line)).map(str::to_owned).collect()
+    };
+    let (more, less) = (lacks(left, right), lacks(right, left));
+    assert!(left == right, "{what}: only in the first {more:#?}, only in the second {less:#?}");
 }
 
 /// Writes a file, making the directories above it.

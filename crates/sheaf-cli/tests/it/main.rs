@@ -4,10 +4,11 @@
 //! script could. What a merge or a rebase does is tested below, in the crates that do it.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bed;
 mod contract;
 mod kill;
 mod sharing;
+mod wrong;
 mod wrong_input;

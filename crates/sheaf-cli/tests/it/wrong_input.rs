@@ -88,7 +88,7 @@ fn a_damaged_or_newer_store_is_refused() {
     let entry = bucket.join("sites/s/site.json");
     let good = std::fs::read_to_string(&entry).unwrap();
     let b = bed.device("b", &url);
-    write(&entry, &good.replace("\"format\":1", "\"format\":99"));
+    write(&entry, good.replace("\"format\":1", "\"format\":99"));
     b.run(&["sql", "s", "SELECT 1"]).fails(1, "upgrade");
     write(&entry, &good[..good.len() / 2]);
     b.run(&["sql", "s", "SELECT 1"]).fails(1, "error: ");

@@ -16,7 +16,7 @@ fn history(seed: u64) -> (World, Vec<Vec<String>>) {
     let mut rows = vec![Vec::new()];
     a.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, a, b BLOB)");
     for lsn in 1..=7_u64 {
-        let count = if lsn.is_multiple_of(3) { 40 } else { 2 };
+        let count = if lsn.is_multiple_of(3) { 25 } else { 2 };
         a.sql(&format!(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
              INSERT INTO t(a, b) SELECT {seed} * 100 + i, randomblob(4000) FROM n;
@@ -77,7 +77,7 @@ fn damaged(
     others: &[Bytes],
 ) -> Vec<(String, Option<Bytes>)> {
     let mut forms = vec![("missing".to_owned(), None), ("empty".to_owned(), Some(Bytes::new()))];
-    for _ in 0..if is_long() { 40 } else { 4 } {
+    for _ in 0..if is_long() { 40 } else { 3 } {
         let mut bytes = whole.to_vec();
         let at = rng.below(bytes.len());
         bytes[at] ^= 1 << rng.below(8);

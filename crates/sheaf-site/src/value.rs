@@ -117,11 +117,6 @@ pub(crate) fn quote_key(key: &[Value]) -> String {
     key.iter().map(quote).collect::<Vec<_>>().join(",")
 }
 
-/// An identifier, quoted for SQL.
-pub(crate) fn ident(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 fn encode_hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
@@ -194,7 +189,7 @@ mod tests {
 
     #[test]
     fn names_are_quoted() {
-        assert_eq!(ident("a\"b"), "\"a\"\"b\"");
+        assert_eq!(crate::schema::quote_ident("a\"b"), "\"a\"\"b\"");
         assert_eq!(quote(&Value::Text("x".repeat(50))), format!("'{}...'", "x".repeat(40)));
     }
 }

@@ -239,17 +239,14 @@ impl<'f> Writer<'f> {
             || self.acknowledged.is_empty()
             || !self.field.node_is_done.load(Ordering::SeqCst)
         {
-            if self.draw.below(4) == 0 {
-                self.live_briefly()
-            } else {
-                self.live()
-            }
-            done += 1;
+            let was_killed =
+                if self.draw.below(4) == 0 { self.live_briefly() } else { self.live() };
+            done += usize::from(was_killed);
         }
     }
 
     /// A shell that is killed after some of its lines.
-    fn live(&mut self) {
+    fn live(&mut self) -> bool {
         let transactions = 1 + self.draw.below(LIFE_MAX);
         let mut script = String::new();
         let mut until_talk = 0;
@@ -280,11 +277,11 @@ impl<'f> Writer<'f> {
             }
         }
         self.draw.dally(if last == 0 { 60_000 } else { 4_000 });
-        self.bury(process);
+        self.bury(process)
     }
 
     /// One command that is killed some time after its start.
-    fn live_briefly(&mut self) {
+    fn live_briefly(&mut self) -> bool {
         let sql: Vec<String> = (0..=self.draw.below(3)).map(|_| self.transaction()).collect();
         let mut process = Process::spawn(&self.device, &["sql", "s", &sql.concat()]);
         if self.draw.below(2) == 0
@@ -293,21 +290,22 @@ impl<'f> Writer<'f> {
             self.take(&line);
         }
         self.draw.dally(60_000);
-        self.bury(process);
+        self.bury(process)
     }
 
-    /// Kills a process and reads what it had printed.
-    fn bury(&mut self, mut process: Process) {
+    /// Kills a process and reads what it had printed; whether it had not ended by itself before.
+    fn bury(&mut self, mut process: Process) -> bool {
         process.child.kill().unwrap();
         while let Some(line) = process.line() {
             self.take(&line);
         }
-        let said = process.end();
+        let (said, was_killed) = process.end();
         // The last line may have been cut short by the kill.
         for line in said.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
             let expected = line.contains("could not be reached");
             assert!(expected, "seed {}: {} said {line}", self.field.seed, self.name);
         }
+        was_killed
     }
 
     /// Whether a line acknowledges a transaction.
@@ -366,13 +364,13 @@ impl Process {
         }
     }
 
-    /// What it wrote to stderr.
-    fn end(mut self) -> String {
+    /// What it wrote to stderr, and whether a signal ended it.
+    fn end(mut self) -> (String, bool) {
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        self.child.wait().unwrap();
+        let status = self.child.wait().unwrap();
         self.reader.join().unwrap();
-        said
+        (said, status.code().is_none())
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod bed;
 mod contract;
+#[cfg(unix)]
 mod kill;
 mod sharing;
 mod wrong;

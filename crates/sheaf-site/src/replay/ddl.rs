@@ -9,7 +9,7 @@ use super::{
     failure::Failure,
     sqltext::{Token, normalise, tokens},
 };
-use crate::value::ident;
+use crate::schema::quote_ident;
 
 /// Runs one schema change. Returns whether it changed anything.
 pub(super) fn apply(conn: &Connection, sql: &str) -> Result<bool, Failure> {
@@ -148,5 +148,5 @@ fn stored_sql(conn: &Connection, name: &str) -> Result<Option<String>, Failure> 
         .query_row([name], |row| row.get::<_, Option<String>>(0))
         .optional()?;
     // An automatic index has a name but no text.
-    Ok(sql.map(|sql| sql.unwrap_or_else(|| format!("automatic {}", ident(name)))))
+    Ok(sql.map(|sql| sql.unwrap_or_else(|| format!("automatic {}", quote_ident(name)))))
 }

@@ -13,7 +13,8 @@ use super::{
     rows::{key_condition, read_row},
     table::{ForeignKey, Table, Tables, has as table_exists},
 };
-use crate::value::{Bind, ident, quote_key};
+use crate::schema::quote_ident;
+use crate::value::{Bind, quote_key};
 
 /// A row that a mutation wrote.
 #[derive(Clone, Debug)]
@@ -60,11 +61,12 @@ fn settle_row(
     if from.is_empty() || values.contains(&Value::Null) || has_parent(conn, foreign, &values)? {
         return Ok(false);
     }
-    let (name, condition) = (ident(&table.name), key_condition(table, 1));
+    let (name, condition) = (quote_ident(&table.name), key_condition(table, 1));
     let sql = match foreign.on_delete.as_str() {
         "CASCADE" => format!("DELETE FROM main.{name} WHERE {condition}"),
         "SET NULL" => {
-            let nulls: Vec<String> = from.iter().map(|c| format!("{} = NULL", ident(c))).collect();
+            let nulls: Vec<String> =
+                from.iter().map(|c| format!("{} = NULL", quote_ident(c))).collect();
             format!("UPDATE OR ABORT main.{name} SET {} WHERE {condition}", nulls.join(", "))
         }
         _ => {
@@ -82,9 +84,12 @@ fn has_parent(conn: &Connection, foreign: &ForeignKey, values: &[Value]) -> Resu
         return Ok(false);
     }
     let condition: Vec<String> =
-        foreign.to.iter().zip(1..).map(|(to, i)| format!("{} = ?{i}", ident(to))).collect();
-    let sql =
-        format!("SELECT 1 FROM main.{} WHERE {}", ident(&foreign.parent), condition.join(" AND "));
+        foreign.to.iter().zip(1..).map(|(to, i)| format!("{} = ?{i}", quote_ident(to))).collect();
+    let sql = format!(
+        "SELECT 1 FROM main.{} WHERE {}",
+        quote_ident(&foreign.parent),
+        condition.join(" AND ")
+    );
     let found = conn
         .prepare_cached(&sql)?
         .query_row(params_from_iter(values.iter().map(Bind)), |_| Ok(()))

@@ -13,7 +13,7 @@ use super::{
     sqltext::{Token, tokens},
     table::Tables,
 };
-use crate::value::ident;
+use crate::schema::quote_ident;
 
 /// Indexes by the lower-case name of their content table.
 pub(super) fn external_content(
@@ -55,7 +55,7 @@ pub(super) fn refresh(
         let is_content_touched = touched.iter().any(|table| table.eq_ignore_ascii_case(content));
         for index in names {
             if is_content_touched || touched.contains(index) {
-                let name = ident(index);
+                let name = quote_ident(index);
                 conn.execute_batch(&format!("INSERT INTO main.{name}({name}) VALUES('rebuild')"))?;
             }
         }

@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{
     mutation::{Change, Op},
-    value::{Bind, from_ref, ident, quote_key},
+    schema::quote_ident,
+    value::{Bind, from_ref, quote_key},
 };
 
 /// Times the operations that met a taken unique value are tried again. Chains of moved values
@@ -276,11 +277,14 @@ impl<'a> Rows<'a> {
         if writes.is_empty() {
             return Ok(());
         }
-        let sets: Vec<String> =
-            writes.iter().zip(1..).map(|((col, _), i)| format!("{} = ?{i}", ident(col))).collect();
+        let sets: Vec<String> = writes
+            .iter()
+            .zip(1..)
+            .map(|((col, _), i)| format!("{} = ?{i}", quote_ident(col)))
+            .collect();
         let sql = format!(
             "UPDATE OR ABORT main.{} SET {} WHERE {}",
-            ident(&table.name),
+            quote_ident(&table.name),
             sets.join(", "),
             key_condition(table, writes.len() + 1)
         );
@@ -314,8 +318,11 @@ impl<'a> Rows<'a> {
                 return Ok(());
             }
         }
-        let sql =
-            format!("DELETE FROM main.{} WHERE {}", ident(&table.name), key_condition(table, 1));
+        let sql = format!(
+            "DELETE FROM main.{} WHERE {}",
+            quote_ident(&table.name),
+            key_condition(table, 1)
+        );
         self.conn.prepare_cached(&sql)?.execute(params_from_iter(key.iter().map(Bind)))?;
         if table.is_virtual {
             let (table, old) = (table.name.clone(), old.to_vec());
@@ -326,8 +333,9 @@ impl<'a> Rows<'a> {
 
     /// A free id for a row whose own is taken, told to everything that comes later.
     fn renumber(&mut self, table: &Table, old: i64) -> Result<i64, Failure> {
-        let name = ident(&table.name);
-        let rowid = table.identity.columns().first().map(|col| ident(col)).unwrap_or_default();
+        let name = quote_ident(&table.name);
+        let rowid =
+            table.identity.columns().first().map(|col| quote_ident(col)).unwrap_or_default();
         let mut max: i64 = self
             .conn
             .prepare_cached(&format!("SELECT coalesce(max({rowid}), 0) FROM main.{name}"))?
@@ -386,13 +394,13 @@ fn set_rowid(table: &Table, key: &[Value], cols: &mut Vec<(String, Value)>) {
 }
 
 fn insert_row(conn: &Connection, table: &Table, cols: &[(String, Value)]) -> Result<(), Failure> {
-    let name = ident(&table.name);
+    let name = quote_ident(&table.name);
     if cols.is_empty() {
         conn.prepare_cached(&format!("INSERT OR ABORT INTO main.{name} DEFAULT VALUES"))?
             .execute([])?;
         return Ok(());
     }
-    let names: Vec<String> = cols.iter().map(|(col, _)| ident(col)).collect();
+    let names: Vec<String> = cols.iter().map(|(col, _)| quote_ident(col)).collect();
     let marks: Vec<String> = (1..=cols.len()).map(|i| format!("?{i}")).collect();
     let sql = format!(
         "INSERT OR ABORT INTO main.{name}({}) VALUES({})",
@@ -411,7 +419,7 @@ pub(super) fn key_condition(table: &Table, first: usize) -> String {
     let conditions: Vec<String> = columns
         .iter()
         .zip(first..)
-        .map(|(col, i)| format!("{} {operator} ?{i}", ident(col)))
+        .map(|(col, i)| format!("{} {operator} ?{i}", quote_ident(col)))
         .collect();
     conditions.join(" AND ")
 }
@@ -423,12 +431,12 @@ pub(super) fn read_row(
     key: &[Value],
     cols: &[&str],
 ) -> Result<Option<Vec<Value>>, Failure> {
-    let mut names: Vec<String> = cols.iter().map(|col| ident(col)).collect();
+    let mut names: Vec<String> = cols.iter().map(|col| quote_ident(col)).collect();
     names.push("1".to_owned());
     let sql = format!(
         "SELECT {} FROM main.{} WHERE {}",
         names.join(", "),
-        ident(&table.name),
+        quote_ident(&table.name),
         key_condition(table, 1)
     );
     let row = conn

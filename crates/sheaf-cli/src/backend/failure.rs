@@ -66,7 +66,7 @@ pub(crate) fn node_failure(error: &Error) -> Failure {
 /// What an error says that says what to do.
 const ADVISING: [&str; 12] = [
     "ask its operator",
-    "sheaf verify",
+    "restore it",
     "try again",
     "upgrade",
     "close the other",

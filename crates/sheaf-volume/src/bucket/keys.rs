@@ -29,7 +29,7 @@ pub(super) fn log_lsn(prefix: &str, key: &str) -> Option<Lsn> {
 /// An object operation failed; `doing` is verb and noun.
 pub(super) fn refused(doing: &str, cause: ObjectsError) -> Error {
     let (kind, advice) = match &cause {
-        ObjectsError::NotFound(_) => (ErrorKind::NotFound, "; run `sheaf verify`"),
+        ObjectsError::NotFound(_) => (ErrorKind::NotFound, "; restore it from a copy of the store"),
         ObjectsError::AlreadyExists(_) => (ErrorKind::Conflict, ""),
         ObjectsError::Ambiguous { .. } => (ErrorKind::Ambiguous, ""),
         ObjectsError::Unavailable(_) => (ErrorKind::Unavailable, ""),
@@ -42,7 +42,8 @@ pub(super) fn refused(doing: &str, cause: ObjectsError) -> Error {
 /// An object does not hold what it should.
 pub(super) fn damaged(key: &str, cause: Error) -> Error {
     let kind = cause.kind();
-    let advice = if kind == ErrorKind::Corrupt { "; run `sheaf verify`" } else { "" };
+    let advice =
+        if kind == ErrorKind::Corrupt { "; restore it from a copy of the store" } else { "" };
     Error::with_source(kind, format!("bad object key=`{key}`{advice}"), cause)
 }
 

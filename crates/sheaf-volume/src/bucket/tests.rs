@@ -139,7 +139,7 @@ fn check_error<T: fmt::Debug>(result: Result<T>, kind: ErrorKind, key: &str) {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(key), "{error} does not name {key}");
-    assert!(error.to_string().contains("sheaf verify"), "{error} gives no advice");
+    assert!(error.to_string().contains("restore it"), "{error} gives no advice");
 }
 
 #[test]

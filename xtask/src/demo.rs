@@ -172,7 +172,7 @@ fn serve_on(dir: &Path, node: Running, token: &str) -> Result<()> {
         format!("export SHEAF_SERVER={url} SHEAF_TOKEN={token}"),
         format!("export SHEAF_DIR={}", dir.join("you").display()),
         "cargo run -q -p sheaf-cli -- shell team/board".to_owned(),
-        "cargo run -q -p sheaf-cli -- sql team/board 'SELECT * FROM task'".to_owned(),
+        "cargo run -q -p sheaf-cli -- sql team/board 'SELECT name FROM sqlite_schema'".to_owned(),
         "cargo run -q -p sheaf-cli -- status team/board".to_owned(),
     ] {
         say(&format!("  {line}"));

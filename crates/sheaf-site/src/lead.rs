@@ -182,7 +182,7 @@ impl Site {
         let mut hash = decided.hash;
         let mut mutations: Vec<MutationRecord> = Vec::new();
         let mut bytes = 0;
-        for record in self.0.volume.timeline().into_iter().map(MutationRecord::from) {
+        for record in self.pending() {
             if record.seq <= after_seq {
                 hash = hash.after(&record);
                 continue;

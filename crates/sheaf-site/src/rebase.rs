@@ -147,8 +147,7 @@ impl Site {
     pub fn restart_timeline(&self) -> Result<()> {
         let writer = self.0.volume.writer();
         let draft = self.0.volume.rebase(writer, &[])?;
-        let pending = self.0.volume.timeline().into_iter().map(MutationRecord::from).collect();
-        self.publish_renumbered(draft, pending, Vec::new()).map(|_| ())
+        self.publish_renumbered(draft, self.pending(), Vec::new()).map(|_| ())
     }
 
     /// Redoes `pending` under new numbers on a new timeline.
@@ -183,8 +182,7 @@ impl Site {
     pub(crate) fn own_news(&self, commits: &[Commit]) -> OwnNews {
         let timeline = self.timeline();
         let mut news = OwnNews { decided: self.decided(), ..OwnNews::default() };
-        let pending: Vec<MutationRecord> =
-            self.0.volume.timeline().into_iter().map(MutationRecord::from).collect();
+        let pending = self.pending();
         for commit in commits {
             for applied in commit.applied.iter().filter(|a| a.timeline == timeline) {
                 let decided =
@@ -206,16 +204,9 @@ impl Site {
         news
     }
 
-    /// Attributes that record what the log decided about own mutations.
-    fn news_attrs(&self, news: &OwnNews) -> Vec<(String, Option<Bytes>)> {
-        let mut attrs = vec![(ATTR_DECIDED.to_owned(), Some(news.decided.encode()))];
-        let pending = self.0.volume.timeline();
-        for mutation in pending {
-            if let Some(reason) = news.rejected.get(&mutation.seq) {
-                attrs.push(rejected_attr(&MutationRecord::from(mutation), reason));
-            }
-        }
-        attrs
+    /// Own mutations that the log has not decided, oldest first.
+    pub(crate) fn pending(&self) -> Vec<MutationRecord> {
+        self.0.volume.timeline().into_iter().map(MutationRecord::from).collect()
     }
 
     pub(crate) fn publish_rebase(
@@ -224,16 +215,13 @@ impl Site {
         news: &OwnNews,
         extra: Vec<(String, Option<Bytes>)>,
     ) -> Result<Integrated> {
-        let mut attrs = self.news_attrs(news);
-        attrs.extend(extra);
-        let remaining: Vec<MutationRecord> = self
-            .0
-            .volume
-            .timeline()
-            .into_iter()
-            .map(MutationRecord::from)
-            .filter(|record| record.seq > news.decided.seq)
-            .collect();
+        let (decided, remaining): (Vec<_>, Vec<_>) =
+            self.pending().into_iter().partition(|record| record.seq <= news.decided.seq);
+        let mut attrs = vec![(ATTR_DECIDED.to_owned(), Some(news.decided.encode()))];
+        let reasons = decided
+            .iter()
+            .filter_map(|record| Some(rejected_attr(record, news.rejected.get(&record.seq)?)));
+        attrs.extend(reasons.chain(extra));
         let base = draft.base_lsn();
         let redone = if news.forked {
             self.publish_renumbered(draft, remaining, attrs)?

@@ -100,8 +100,7 @@ impl Site {
     pub fn status(&self) -> Status {
         let ids = self.ids();
         let volume = self.volume().status();
-        let pending = self.volume().timeline().into_iter().map(|pending| {
-            let record = MutationRecord::from(pending);
+        let pending = self.pending().into_iter().map(|record| {
             let (kind, summary) = match record.mutation() {
                 Ok(mutation) => (mutation.kind(), mutation.summary()),
                 Err(e) => ("rows", e.to_string()),

@@ -388,6 +388,17 @@ fn a_torn_tail_is_cut_and_damage_below_it_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
 }
 
+/// A commit of forty pages, each with its own content.
+fn append_forty(store: &Store) -> crate::Result<()> {
+    let body = StepBody::Commit {
+        page_count: PageCount(40),
+        pages: (1..=40).map(idx).collect(),
+        mutation: None,
+    };
+    let contents: Vec<Page> = (1..=40).map(page).collect();
+    store.append(&Step { body, attrs: Vec::new() }, &contents)
+}
+
 #[test]
 fn a_failed_flush_closes_the_store() {
     let dir = MemDir::new();
@@ -411,13 +422,7 @@ fn a_full_disk_loses_nothing_and_writing_goes_on_when_there_is_space() {
     let mut tag = 0;
     commit(&rng, &store, &mut model, &mut tag);
     dir.set_capacity(Some(dir.used()));
-    let body = StepBody::Commit {
-        page_count: PageCount(40),
-        pages: (1..=40).map(idx).collect(),
-        mutation: None,
-    };
-    let contents: Vec<Page> = (1..=40).map(page).collect();
-    let error = store.append(&Step { body, attrs: Vec::new() }, &contents).unwrap_err();
+    let error = append_forty(&store).unwrap_err();
     assert!(error.to_string().contains("disk is full"), "{error}");
     check(&store, &model, &[]);
     dir.set_capacity(None);
@@ -431,13 +436,7 @@ fn a_full_disk_loses_nothing_and_writing_goes_on_when_there_is_space() {
 fn a_damaged_page_in_the_log_is_found_when_it_is_read() {
     let dir = MemDir::new();
     let store = open(&dir);
-    let body = StepBody::Commit {
-        page_count: PageCount(40),
-        pages: (1..=40).map(idx).collect(),
-        mutation: None,
-    };
-    let contents: Vec<Page> = (1..=40).map(page).collect();
-    store.append(&Step { body, attrs: Vec::new() }, &contents).unwrap();
+    append_forty(&store).unwrap();
     let end = store.tail().end;
     flip(&dir, end - 512 * 20);
     let damaged = (1..=40)

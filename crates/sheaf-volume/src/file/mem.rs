@@ -73,6 +73,11 @@ impl MemDir {
         self.state().fail_flush = fail;
     }
 
+    /// Makes every later flush of the directory itself fail (or work again).
+    pub fn fail_names(&self, fail: bool) {
+        self.state().fail_names = fail;
+    }
+
     fn restarted(
         names: BTreeMap<String, u64>,
         files: BTreeMap<u64, MemData>,
@@ -128,6 +133,9 @@ impl Dir for MemDir {
     fn flush(&self) -> io::Result<()> {
         let mut state = self.state();
         state.check_flush()?;
+        if state.fail_names {
+            return Err(io::Error::other("flush failed (injected)"));
+        }
         state.flushed_names = state.names.clone();
         Ok(())
     }
@@ -209,6 +217,7 @@ struct State {
     inode_next: u64,
     capacity: Option<u64>,
     fail_flush: bool,
+    fail_names: bool,
     locked: bool,
 }
 

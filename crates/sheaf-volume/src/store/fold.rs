@@ -7,7 +7,7 @@
 //! Order: copy pages to the base file, flush it; write what is still needed to the other log,
 //! flush it; write the other meta file, flush it; only then switch.
 
-use super::local::{LOG_HEADER_LEN, Store, write_log_header};
+use super::local::{LOG_HEADER_LEN, Store, meta_file, write_log_header};
 use super::map::{Loc, Version};
 use super::meta;
 use super::state::State;
@@ -151,8 +151,7 @@ impl Store {
     }
 
     fn write_meta(&self, generation: u64, state: &State) -> Result<()> {
-        let [even, odd] = &self.metas;
-        let file = if generation.is_multiple_of(2) { even } else { odd };
+        let file = meta_file(&self.metas, generation);
         let bytes = meta::encode(generation, self.identity, state);
         let written = file
             .truncate(0)

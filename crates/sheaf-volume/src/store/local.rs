@@ -121,9 +121,19 @@ impl Store {
             log_bytes: AtomicU64::new(end - start),
             _lock: lock,
         };
-        // What recovery kept must not be lost by a later power cut, or a Seq could be reused.
-        store.flush()?;
+        store.make_durable(dir)?;
         Ok(store)
+    }
+
+    /// What recovery found must not be lost by a later power cut, or a Seq could be reused: a
+    /// process that was killed may have left a page map, names or records that are whole, but
+    /// were never flushed, and everything written from here on rests on them.
+    fn make_durable(&self, dir: &dyn Dir) -> Result<()> {
+        self.flush()?;
+        meta_file(&self.metas, self.tail().generation)
+            .flush()
+            .and_then(|()| dir.flush())
+            .map_err(|e| Error::io("flush replica", e))
     }
 
     pub(crate) fn volume(&self) -> VolumeId {
@@ -365,6 +375,12 @@ fn create(
         .and_then(|()| dir.flush())
         .map_err(|e| Error::io("create replica", e))?;
     Ok((0, identity, state))
+}
+
+/// The meta file of a generation.
+pub(super) fn meta_file(metas: &[Box<dyn File>; 2], generation: u64) -> &dyn File {
+    let [even, odd] = metas;
+    if generation.is_multiple_of(2) { &**even } else { &**odd }
 }
 
 pub(super) fn write_log_header(log: &dyn File, generation: u64, start: u64) -> Result<()> {

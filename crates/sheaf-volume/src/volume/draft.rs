@@ -106,9 +106,18 @@ impl Volume {
     /// every page pending.
     ///
     /// # Errors
-    /// `Invalid` when this replica already has a base in another history.
+    /// `Invalid` when this replica already has a base in another history, or pages of another
+    /// size.
     pub fn adopt(&self, writer: WriterGuard, id: VolumeId, head: RemoteHead) -> Result<Draft> {
-        if self.base().0 != Lsn::ZERO || head.page_size != self.page_size() {
+        if head.page_size != self.page_size() {
+            return Err(Error::invalid(format!(
+                "this replica was made with pages of {} bytes, the site has pages of {}; clone \
+                 the site into another directory",
+                self.page_size().get(),
+                head.page_size.get()
+            )));
+        }
+        if self.base().0 != Lsn::ZERO {
             return Err(Error::invalid(
                 "this replica already belongs to another site; \
                  open the site under another name or in another directory",

@@ -196,6 +196,17 @@ impl Op {
         }
     }
 
+    /// What names its row, for looking it up; `None` for a schema change.
+    pub(crate) fn row(&self) -> Option<(&str, Vec<u8>)> {
+        let (Self::Insert { table, key, .. }
+        | Self::Update { table, key, .. }
+        | Self::Delete { table, key, .. }) = self
+        else {
+            return None;
+        };
+        Some((table, encode_key(key)))
+    }
+
     /// One line for people.
     #[must_use]
     pub fn summary(&self) -> String {

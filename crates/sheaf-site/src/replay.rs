@@ -7,6 +7,8 @@
 //! the machine is an error and stops everything. The connection's switches (triggers, foreign
 //! keys) are as before when it returns. Leaves out ordering and duplicates: see the callers.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, config::DbConfig};
 use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, Result, TimelineId};
 
@@ -194,7 +196,7 @@ impl Step<'_> {
         let Remap { ids, tables, .. } = &mut *self.remap;
         let mut rows = Rows::new(self.conn, self.ctx, tables, ids);
         rows.apply(ops)?;
-        let Rows { written, mut touched, uncaptured, is_merged, .. } = rows;
+        let Rows { written, mut touched, uncaptured, kept, is_merged, .. } = rows;
         let is_settled = foreign::settle(self.conn, tables, &written, &touched, is_parent_lost)?;
         if touched.iter().any(|table| table.eq_ignore_ascii_case("__sheaf_rules")) {
             tables.forget();
@@ -213,7 +215,7 @@ impl Step<'_> {
         fts::refresh(self.conn, tables, &touched)?;
         Ok(Replayed {
             outcome: Outcome::Applied { merged: is_merged || is_settled },
-            recaptured: Some(recapture(mutation, schema, captured, uncaptured)),
+            recaptured: Some(recapture(mutation, schema, captured, uncaptured, kept)),
             tables: touched,
         })
     }
@@ -272,17 +274,22 @@ fn defer_foreign_keys(conn: &Connection, is_deferred: bool) -> Result<(), Failur
 }
 
 /// The mutation as it would be captured now: schema changes that were still to do, then the net
-/// row changes, then rows of virtual tables, which no capture sees.
+/// row changes, then rows of virtual tables, which no capture sees. What was kept stands as it
+/// was, in place of what it came to here.
 fn recapture(
     mutation: &Mutation,
     schema: Vec<Op>,
     captured: Option<Mutation>,
     uncaptured: Vec<Op>,
+    kept: Vec<Op>,
 ) -> Mutation {
     let mut ops = schema;
     if let Some(Mutation { body: Body::Rows(rows), .. }) = captured {
-        ops.extend(rows.into_iter().filter(|op| op.table().is_some()));
+        let kept: BTreeSet<_> = kept.iter().filter_map(Op::row).collect();
+        let stays = |op: &Op| op.row().is_some_and(|row| !kept.contains(&row));
+        ops.extend(rows.into_iter().filter(stays));
     }
+    ops.extend(kept);
     let seen = ops.len();
     for op in uncaptured {
         if !ops.iter().take(seen).any(|known| known.table() == op.table()) {

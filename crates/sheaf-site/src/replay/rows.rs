@@ -38,6 +38,9 @@ pub(super) struct Rows<'a> {
     pub(super) touched: Vec<String>,
     /// What was done to virtual tables, which no capture sees.
     pub(super) uncaptured: Vec<Op>,
+    /// What found nothing to do here, or another row in its place. The author meant it all the
+    /// same: this may be a prediction, and the log may come to a state in which it matters.
+    pub(super) kept: Vec<Op>,
     /// Whether anything differs from what the author saw happen.
     pub(super) is_merged: bool,
     /// The largest row id each table gets from this mutation.
@@ -59,6 +62,7 @@ impl<'a> Rows<'a> {
             written: Vec::new(),
             touched: Vec::new(),
             uncaptured: Vec::new(),
+            kept: Vec::new(),
             is_merged: false,
             floors: BTreeMap::new(),
         }
@@ -186,13 +190,18 @@ impl<'a> Rows<'a> {
                 // row that got its number by renumbering is never the author's row of that number.
                 let is_chosen = matches!(table.identity, Identity::Alias(_));
                 if is_same && is_chosen && !self.ids.is_new(self.ctx.timeline, &table.name, id) {
+                    self.kept.push(Op::Insert { table: table.name.clone(), key, cols });
                     return Ok(());
                 }
                 let new = self.renumber(table, id)?;
                 key = vec![Value::Int(new)];
                 set_rowid(table, &key, &mut cols);
             }
-            (RowOutcome::Collide, Some(right)) => return self.collide(table, key, &cols, &right),
+            (RowOutcome::Collide, Some(right)) => {
+                self.collide(table, key.clone(), &cols, &right)?;
+                self.kept.push(Op::Insert { table: table.name.clone(), key, cols });
+                return Ok(());
+            }
             _ => {}
         }
         insert_row(self.conn, table, &cols)?;
@@ -240,7 +249,7 @@ impl<'a> Rows<'a> {
         let Some(right) = read_row(self.conn, table, &key, &names)? else {
             // Only the changed columns are known, so update-wins cannot bring the row back.
             self.is_merged = true;
-            return Ok(());
+            return self.keep_update(table, key, changes);
         };
         let mut writes = Vec::new();
         let mut recaptured = Vec::new();
@@ -266,6 +275,24 @@ impl<'a> Rows<'a> {
             self.uncaptured.push(Op::Update { table, key, changes: recaptured });
         }
         self.write(table, key, &writes)
+    }
+
+    /// Keeps an update whose row is not there, with the references as the log has them.
+    fn keep_update(
+        &mut self,
+        table: &Table,
+        key: Vec<Value>,
+        changes: &[Change],
+    ) -> Result<(), Failure> {
+        let mapped = |change: &Change| {
+            let col = table.column(&change.col)?.name.clone();
+            let base = self.mapped(table, &col, &change.base)?;
+            let left = self.mapped(table, &col, &change.left)?;
+            Ok(Change { col, base, left })
+        };
+        let changes = changes.iter().map(mapped).collect::<Result<Vec<_>, Failure>>()?;
+        self.kept.push(Op::Update { table: table.name.clone(), key, changes });
+        Ok(())
     }
 
     fn write(
@@ -323,10 +350,13 @@ impl<'a> Rows<'a> {
             quote_ident(&table.name),
             key_condition(table, 1)
         );
-        self.conn.prepare_cached(&sql)?.execute(params_from_iter(key.iter().map(Bind)))?;
+        let gone =
+            self.conn.prepare_cached(&sql)?.execute(params_from_iter(key.iter().map(Bind)))?;
+        let (name, old) = (table.name.clone(), old.to_vec());
         if table.is_virtual {
-            let (table, old) = (table.name.clone(), old.to_vec());
-            self.uncaptured.push(Op::Delete { table, key, old });
+            self.uncaptured.push(Op::Delete { table: name, key, old });
+        } else if gone == 0 {
+            self.kept.push(Op::Delete { table: name, key, old });
         }
         Ok(())
     }

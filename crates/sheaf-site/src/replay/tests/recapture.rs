@@ -39,9 +39,11 @@ fn a_counter_is_added_once_over_many_rebases() {
 }
 
 #[test]
-fn what_is_done_already_leaves_nothing() {
+fn what_meets_no_row_is_kept_and_what_is_written_already_is_not() {
     let db = Db::new(TASKS);
-    assert_eq!(recaptured(&db, vec![delete("tasks", 9)]), []);
+    assert_eq!(recaptured(&db, vec![delete("tasks", 9)]), [delete("tasks", 9)]);
+    let late = update("tasks", 9, &[("title", text("x"), text("y"))]);
+    assert_eq!(recaptured(&db, vec![late.clone()]), [late]);
     let title = [("title", text("x"), text("one"))];
     assert_eq!(recaptured(&db, vec![update("tasks", 1, &title)]), []);
 }

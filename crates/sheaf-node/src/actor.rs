@@ -1,10 +1,10 @@
-//! The one thread that changes a site: it gathers batches into groups and leads each group to a
-//! durable append.
+//! The one who changes a site: it gathers batches into groups and leads each group to a durable
+//! append.
 //!
 //! Invariant: a batch is answered only after its group is in the log (or has failed), in queue
-//! order; notifications follow the answers. The thread never waits for a device: answers go to
-//! waiting tasks, notifications to bounded queues. Leaves out replaying the next group while one
-//! is in flight.
+//! order; notifications follow the answers. The actor never waits for a device: answers go to
+//! waiting tasks, notifications to bounded queues. It decides, step by step; waiting between the
+//! steps is its crew's. Leaves out replaying the next group while one is in flight.
 
 use std::{
     sync::{Arc, Mutex},
@@ -12,14 +12,14 @@ use std::{
 };
 
 use sheaf_site::{Answer, Batch, Led};
-use sheaf_volume::{Commit, Error, ErrorKind, Lsn, Remote as _, Result, Verdict};
+use sheaf_volume::{Commit, Error, ErrorKind, Lsn, Remote as _, Result, Verdict, VolumeId};
 use tokio::{
-    runtime::Handle,
     sync::{mpsc, oneshot},
-    time::{Instant, timeout},
+    time::timeout,
 };
 
 use crate::{
+    clock::Clock,
     error, limits,
     metrics::Metrics,
     open::{Job, OpenSite},
@@ -29,16 +29,20 @@ use crate::{
 /// Where the registry keeps an open site; the actor takes itself out of it.
 pub(crate) type Slot = Arc<Mutex<Option<Arc<OpenSite>>>>;
 
-/// The thread's state.
+/// What it knows between two steps.
 #[derive(Debug)]
 pub(crate) struct Actor {
-    pub(crate) open: Arc<OpenSite>,
-    pub(crate) slot: Slot,
-    pub(crate) jobs: mpsc::Receiver<Job>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) runtime: Handle,
+    open: Arc<OpenSite>,
+    slot: Slot,
+    jobs: mpsc::Receiver<Job>,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
     /// What the watchers have been told.
-    pub(crate) announced: Lsn,
+    announced: Lsn,
+    /// Between two looks at a watched log that brought nothing.
+    pause: Duration,
+    last_use: Duration,
+    wake_at: Duration,
 }
 
 impl Drop for Actor {
@@ -78,59 +82,98 @@ impl Group {
     }
 }
 
-/// What ended a wait.
-enum Woken {
+/// What there is to do.
+#[derive(Debug)]
+pub(crate) enum Woken {
+    /// Somebody asked for something.
     Job(Job),
+    /// It is [`Actor::wake_at`].
     Time,
+    /// Nobody can ask any more.
     Closed,
 }
 
 impl Actor {
-    /// Works until told to stop, until nobody needs the site, or until its replica fails.
-    pub(crate) fn run(mut self) {
-        let mut pause = limits::POLL_FIRST;
-        let mut last_use = Instant::now();
-        loop {
-            let wait = if self.open.is_watched() { pause } else { limits::SITE_IDLE };
-            match self.wait(wait) {
-                Woken::Closed => break,
-                Woken::Job(job) => {
-                    last_use = Instant::now();
-                    pause = limits::POLL_FIRST;
-                    let group = self.gather(job);
-                    let stop = group.stop;
-                    if group.batches.is_empty() {
-                        self.look();
-                    } else {
-                        self.lead(group);
-                    }
-                    if stop || self.open.is_dead() {
-                        break;
-                    }
-                }
-                Woken::Time if self.open.is_watched() => {
-                    let longer = (pause * 3 / 2).min(limits::POLL_MAX);
-                    pause = if self.look() { limits::POLL_FIRST } else { longer };
-                }
-                Woken::Time if last_use.elapsed() >= limits::SITE_IDLE => {
-                    match self.close_if_unused() {
-                        Some(actor) => self = actor,
-                        None => return,
-                    }
-                }
-                Woken::Time => {}
-            }
-        }
-        self.leave();
+    /// An actor of a site that was just opened.
+    pub(crate) fn new(
+        open: Arc<OpenSite>,
+        slot: Slot,
+        jobs: mpsc::Receiver<Job>,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        // It counts itself out when it is dropped, also when nobody can run it.
+        metrics.sites_active.rise();
+        let announced = open.known_head().lsn;
+        let now = clock.now();
+        let (pause, wake_at) = (limits::POLL_FIRST, now.saturating_add(limits::SITE_IDLE));
+        Self { open, slot, jobs, metrics, clock, announced, pause, last_use: now, wake_at }
     }
 
-    fn wait(&mut self, wait: Duration) -> Woken {
-        let next = async { timeout(wait, self.jobs.recv()).await };
-        match self.runtime.block_on(next) {
+    /// Which volume it is about.
+    pub(crate) fn volume(&self) -> VolumeId {
+        self.open.ids.volume
+    }
+
+    /// When it has something to do although nobody asks.
+    pub(crate) const fn wake_at(&self) -> Duration {
+        self.wake_at
+    }
+
+    /// Waits for something to do, with the timers of a runtime.
+    pub(crate) async fn woken(&mut self) -> Woken {
+        let wait = self.wake_at.saturating_sub(self.clock.now());
+        match timeout(wait, self.jobs.recv()).await {
             Ok(Some(job)) => Woken::Job(job),
             Ok(None) => Woken::Closed,
             Err(_) => Woken::Time,
         }
+    }
+
+    /// What there is to do now, if anything.
+    pub(crate) fn poll(&mut self) -> Option<Woken> {
+        match self.jobs.try_recv() {
+            Ok(job) => Some(Woken::Job(job)),
+            Err(mpsc::error::TryRecvError::Disconnected) => Some(Woken::Closed),
+            Err(mpsc::error::TryRecvError::Empty) => {
+                (self.clock.now() >= self.wake_at).then_some(Woken::Time)
+            }
+        }
+    }
+
+    /// Does it: a group, a look at the log, or closing. `None` when the actor has ended: it was
+    /// told to, nobody needs the site, or its replica failed.
+    pub(crate) fn step(mut self, woken: Woken) -> Option<Self> {
+        match woken {
+            Woken::Closed => return self.leave(),
+            Woken::Job(job) => {
+                self.last_use = self.clock.now();
+                self.pause = limits::POLL_FIRST;
+                let group = self.gather(job);
+                let stop = group.stop;
+                if group.batches.is_empty() {
+                    self.look();
+                } else {
+                    self.lead(group);
+                }
+                if stop || self.open.is_dead() {
+                    return self.leave();
+                }
+            }
+            Woken::Time if self.open.is_watched() => {
+                let longer = (self.pause * 3 / 2).min(limits::POLL_MAX);
+                self.pause = if self.look() { limits::POLL_FIRST } else { longer };
+            }
+            Woken::Time if self.idle() >= limits::SITE_IDLE => self = self.close_if_unused()?,
+            Woken::Time => {}
+        }
+        let wait = if self.open.is_watched() { self.pause } else { limits::SITE_IDLE };
+        self.wake_at = self.clock.now().saturating_add(wait);
+        Some(self)
+    }
+
+    fn idle(&self) -> Duration {
+        self.clock.now().saturating_sub(self.last_use)
     }
 
     fn gather(&mut self, first: Job) -> Group {
@@ -150,10 +193,10 @@ impl Actor {
         let span = tracing::info_span!("commit", volume = %self.open.ids.volume, batches = count);
         let _entered = span.enter();
         self.metrics.group_batches.add(count as u64);
-        let began = Instant::now();
+        let began = self.clock.now();
         let led =
             self.open.site.lead(&group.batches, self.open.log.as_ref(), limits::LEAD_ATTEMPTS);
-        self.metrics.commit_duration.observe(began.elapsed());
+        self.metrics.commit_duration.observe(self.clock.now().saturating_sub(began));
         match led {
             Ok(led) => self.succeeded(led, group.waiting),
             Err(error) => self.failed(&error, group.waiting),
@@ -268,7 +311,7 @@ impl Actor {
         None
     }
 
-    fn leave(self) {
+    fn leave(self) -> Option<Self> {
         self.open.bury();
         let slot = Arc::clone(&self.slot);
         let mut guard = locked(&slot);
@@ -277,6 +320,7 @@ impl Actor {
         }
         drop(self);
         drop(guard);
+        None
     }
 }
 

@@ -8,11 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sheaf_volume::{DeviceId, Dir as _, DirLock, Env, Error, ErrorKind, Result, StdDir};
+use sheaf_volume::{DeviceId, Dir, DirLock, Env, Error, ErrorKind, Result, StdDir};
 
 use crate::{
     limits::TOKEN_FILE_BYTES_MAX,
     options::NodeOptions,
+    sites::Dirs,
     token::{self, Access},
 };
 
@@ -51,6 +52,16 @@ impl DataDir {
     /// Its absolute path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the replicas of its sites lie: a directory each.
+    pub(crate) fn replicas(&self) -> Dirs {
+        let sites = self.path.join("sites");
+        Dirs(Box::new(move |volume| {
+            let dir = StdDir::open(sites.join(volume.to_string()));
+            dir.map(|dir| Box::new(dir) as Box<dyn Dir>)
+                .map_err(|e| Error::io("open replica directory", e))
+        }))
     }
 
     /// The node's own id, made at its first start.

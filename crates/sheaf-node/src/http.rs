@@ -15,17 +15,16 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::stream;
-use prost::Message as _;
-use sheaf_sync::{commits_message, limits as talk, message, pages, wire};
-use sheaf_volume::{Error, ErrorKind, Lsn, PageSet, Result, VolumeId, Want};
+use sheaf_sync::{limits as talk, message, pages, pull};
+use sheaf_volume::{Error, ErrorKind, Result, Want};
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout},
 };
 
-use crate::{error, gate, limits, node::Shared, open::OpenSite, socket};
+use crate::{answers, error, gate, limits, node::Shared, open::OpenSite, socket};
 
 /// Every route, behind the gate.
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
@@ -33,7 +32,7 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
         .route(message::SOCKET_PATH, get(connect))
-        .route(message::PULL_PATH, post(pull))
+        .route(message::PULL_PATH, post(commits))
         .route(message::PAGES_PATH, post(fetch))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -114,24 +113,17 @@ fn take_places(shared: &Shared, known: bool) -> Option<Places> {
     Some(Places { _socket: socket, greeting })
 }
 
-async fn pull(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+async fn commits(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     answered(&shared, &path, "answer a pull", try_pull(&shared, request).await)
 }
 
 async fn try_pull(shared: &Arc<Shared>, request: Request) -> Result<Response> {
     let body = read_body(shared, request, limits::PULL_BODY_MAX).await?;
-    let pull = message::Pull::decode(body)
-        .map_err(|e| Error::with_source(ErrorKind::Invalid, "body is not a pull", e))?;
-    let volume = wire::volume_from_wire(&pull.volume)?;
-    let (after, head_only) = (Lsn(pull.after_lsn), pull.head_only);
-    let open = find(shared, volume).await?;
-    let (commits, head) = shared.blocking(move || open.pull(after, head_only)).await?;
-    let last = Lsn(after.0.saturating_add(commits.len() as u64));
-    let more = !head_only && last < head.lsn;
-    let answer = commits_message(0, volume, &commits, &head, more)?;
-    shared.metrics.commits_served.add(answer.commits.len() as u64);
-    Ok(protobuf(Body::from(answer.encode_to_vec())))
+    let (volume, after, head_only) = pull::decode_request(body)?;
+    let sites = Arc::clone(&shared.sites);
+    let answer = shared.blocking(move || answers::pull(&sites, volume, after, head_only)).await?;
+    Ok(protobuf(Body::from(answer)))
 }
 
 async fn fetch(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -145,8 +137,10 @@ async fn fetch(State(shared): State<Arc<Shared>>, request: Request) -> Response 
 async fn try_fetch(shared: &Arc<Shared>, request: Request) -> Result<Response> {
     let body = read_body(shared, request, talk::REQUEST_BODY_MAX).await?;
     let (volume, wants) = pages::decode_request(body)?;
-    let open = find(shared, volume).await?;
-    let mut answer = PageAnswer { shared: Arc::clone(shared), open, chunks: chunks(&wants) };
+    let sites = Arc::clone(&shared.sites);
+    let open = shared.blocking(move || sites.by_volume(volume)).await?;
+    let chunks = answers::chunks(&wants);
+    let mut answer = PageAnswer { shared: Arc::clone(shared), open, chunks };
     // The first chunk decides the status; later failures can only break the answer off.
     let first = answer.next().await?;
     let state = (Some(first.unwrap_or_default()), answer);
@@ -173,48 +167,9 @@ struct PageAnswer {
 impl PageAnswer {
     async fn next(&mut self) -> Result<Option<Bytes>> {
         let Some(want) = self.chunks.pop_front() else { return Ok(None) };
-        let open = Arc::clone(&self.open);
-        let volume = open.ids.volume;
-        let count = want.pages.len();
-        let piece = self.shared.blocking(move || {
-            let pages = open.pages(&want)?;
-            if pages.len() as u64 != count {
-                return Err(Error::new(ErrorKind::NotFound, "the site has not all of these pages"));
-            }
-            let mut piece = BytesMut::new();
-            pages
-                .iter()
-                .for_each(|page| piece.extend_from_slice(&pages::encode_block(volume, page)));
-            Ok(piece.freeze())
-        });
-        let piece = piece.await?;
-        self.shared.metrics.pages_served.add(count);
-        self.shared.metrics.bytes.add("out", piece.len() as u64);
-        Ok(Some(piece))
+        let (open, metrics) = (Arc::clone(&self.open), Arc::clone(&self.shared.metrics));
+        self.shared.blocking(move || answers::chunk(&open, &want, &metrics)).await.map(Some)
     }
-}
-
-/// Cuts wants into pieces of at most [`limits::PAGES_CHUNK`] pages.
-fn chunks(wants: &[Want]) -> VecDeque<Want> {
-    let mut chunks = VecDeque::new();
-    for want in wants {
-        let mut pages = PageSet::new();
-        for idx in want.pages.iter() {
-            pages.insert(idx);
-            if pages.len() >= limits::PAGES_CHUNK {
-                chunks.push_back(Want { lsn: want.lsn, pages: std::mem::take(&mut pages) });
-            }
-        }
-        if !pages.is_empty() {
-            chunks.push_back(Want { lsn: want.lsn, pages });
-        }
-    }
-    chunks
-}
-
-async fn find(shared: &Arc<Shared>, volume: VolumeId) -> Result<Arc<OpenSite>> {
-    let sites = Arc::clone(&shared.sites);
-    shared.blocking(move || sites.by_volume(volume)).await
 }
 
 async fn read_body(shared: &Shared, request: Request, max: usize) -> Result<Bytes> {
@@ -257,27 +212,4 @@ fn answered(
 
 fn protobuf(body: Body) -> Response {
     ([(header::CONTENT_TYPE, message::MEDIA_TYPE)], body).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use sheaf_volume::PageIdx;
-
-    use super::*;
-
-    #[test]
-    fn wants_are_cut_into_chunks_without_loss() {
-        let page = |n| PageIdx::new(n).unwrap();
-        let wants = [
-            Want { lsn: Lsn(3), pages: PageSet::range(page(1), page(600)) },
-            Want { lsn: Lsn(4), pages: PageSet::range(page(7), page(7)) },
-            Want { lsn: Lsn(5), pages: PageSet::new() },
-        ];
-        let chunks = chunks(&wants);
-        let sizes: Vec<_> = chunks.iter().map(|chunk| (chunk.lsn.0, chunk.pages.len())).collect();
-        assert_eq!(sizes, [(3, 256), (3, 256), (3, 88), (4, 1)]);
-        let mut all = PageSet::new();
-        chunks.iter().filter(|chunk| chunk.lsn == Lsn(3)).for_each(|c| all.union_with(&c.pages));
-        assert_eq!(all, wants[0].pages);
-    }
 }

@@ -6,13 +6,22 @@
 //! its verdicts only when that append is durable. Everything is denied by default, every bound
 //! has a name ([`limits`]), and a device that misbehaves harms nobody but itself.
 //!
-//! Reading order: `options`, `node`, `server`, `gate`, `http`, `socket`, `sites`, `open`, `actor`.
+//! What is decided and what is waited for are kept apart: [`engine`] runs the same connections,
+//! sites and actors without threads, runtime and sockets.
+//!
+//! Reading order: `options`, `node`, `server`, `gate`, `http`, `socket`, `desk`, `sites`, `open`,
+//! `actor`.
 
 #![forbid(unsafe_code)]
 
 mod actor;
+mod answers;
 mod catalog;
+mod clock;
+mod crew;
 mod data;
+mod desk;
+pub mod engine;
 mod error;
 mod gate;
 mod http;

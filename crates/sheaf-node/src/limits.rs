@@ -24,6 +24,9 @@ pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Notifications that wait for one peer. A peer that reads slower than it is written to is
 /// disconnected: it resumes later from what it has, and nobody waits for it.
 pub const NOTICES_MAX: usize = 1_024;
+/// Bytes that a connection of an [`crate::engine::Engine`] keeps for a peer that does not take
+/// them before it stands still: about what a socket's buffers would hold.
+pub const ENGINE_UNSENT_BYTES: usize = 64 * 1024;
 /// Sites open at once; each costs a thread, files and a cache.
 pub const SITES_ACTIVE_MAX: usize = 512;
 /// Requests that wait for one site. Senders wait when it is full: back-pressure, not loss.

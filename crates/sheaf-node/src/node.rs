@@ -11,7 +11,7 @@ use std::{
 };
 
 use sheaf_volume::{
-    DeviceId, Env, Error, ErrorKind, Objects, ObjectsError, Result, SystemEnv, open_url, probe,
+    Env, Error, ErrorKind, Objects, ObjectsError, Result, SystemEnv, open_url, probe,
 };
 use tokio::{
     runtime::Runtime,
@@ -20,8 +20,8 @@ use tokio::{
 };
 
 use crate::{
-    data::DataDir, http, limits, metrics::Metrics, options::NodeOptions, server, sites::Sites,
-    token::Access,
+    clock::SteadyClock, crew::Threads, data::DataDir, http, limits, metrics::Metrics,
+    options::NodeOptions, server, sites::Sites, token::Access,
 };
 
 /// A key that no part of the layout uses: reading it tells whether the store answers.
@@ -30,10 +30,9 @@ const HEALTH_KEY: &str = "health";
 /// What all parts of a running node share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) access: Access,
+    pub(crate) access: Arc<Access>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sites: Arc<Sites>,
-    pub(crate) node: DeviceId,
     pub(crate) sockets: Arc<Semaphore>,
     pub(crate) greetings: Arc<Semaphore>,
     pub(crate) stop: watch::Sender<bool>,
@@ -116,15 +115,15 @@ impl Node {
             Arc::clone(&objects),
             env,
             node,
-            data.path().to_owned(),
+            Arc::new(SteadyClock::start()),
             Arc::clone(&metrics),
-            runtime.handle().clone(),
+            data.replicas(),
+            Arc::new(Threads::new(runtime.handle().clone())),
         );
         let shared = Arc::new(Shared {
-            access,
+            access: Arc::new(access),
             metrics,
             sites: Arc::new(sites),
-            node,
             sockets: Arc::new(Semaphore::new(limits::SOCKETS_MAX)),
             greetings: Arc::new(Semaphore::new(limits::GREETINGS_MAX)),
             stop: watch::Sender::new(false),

@@ -17,12 +17,9 @@ use sheaf_volume::{
     BucketRemote, Commit, Error, ErrorKind, FetchedPage, Lsn, Remote as _, RemoteHead, Result,
     VolumeId, Want,
 };
-use tokio::{
-    sync::{Notify, mpsc, oneshot},
-    time::Instant,
-};
+use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::{limits, recent::Recent, sites::locked};
+use crate::{clock::Clock, limits, recent::Recent, sites::locked};
 
 /// What the actor of a site is asked to do.
 #[derive(Debug)]
@@ -73,6 +70,7 @@ pub(crate) struct OpenSite {
     recent: Mutex<Recent>,
     watchers: Mutex<BTreeMap<u64, Watcher>>,
     dead: AtomicBool,
+    clock: Arc<dyn Clock>,
 }
 
 impl OpenSite {
@@ -83,32 +81,46 @@ impl OpenSite {
         log: Arc<BucketRemote>,
         head: RemoteHead,
         queue: mpsc::Sender<Job>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             ids,
             site,
             log,
             queue,
-            recent: Mutex::new(Recent::new(head, Instant::now())),
+            recent: Mutex::new(Recent::new(head, clock.now())),
             watchers: Mutex::default(),
             dead: AtomicBool::new(false),
+            clock,
         }
     }
 
-    /// Gives the actor a batch, waiting for room; what comes back arrives after the append.
+    /// Gives the actor a job, waiting for room.
     ///
     /// # Errors
     /// `Unavailable` when the site is being closed.
-    pub(crate) async fn push(&self, batch: Batch) -> Result<oneshot::Receiver<Result<Answer>>> {
-        let (reply, answer) = oneshot::channel();
-        let sent = self.queue.send(Job::Push { batch, reply }).await;
-        sent.map(|()| answer).map_err(|_| closing())
+    pub(crate) async fn hand(&self, job: Job) -> Result<()> {
+        self.queue.send(job).await.map_err(|_| closing())
     }
 
-    /// Asks the actor to end after what it was given before.
+    /// As [`Self::hand`], without waiting: `Some` gives the job back when there is no room.
+    ///
+    /// # Errors
+    /// `Unavailable` when the site is being closed.
+    pub(crate) fn try_hand(&self, job: Job) -> Result<Option<Job>> {
+        match self.queue.try_send(job) {
+            Ok(()) => Ok(None),
+            Err(mpsc::error::TrySendError::Full(job)) => Ok(Some(job)),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(closing()),
+        }
+    }
+
+    /// Asks the actor to end after what it was given before; blocks while its queue is full.
     pub(crate) fn ask_to_stop(&self) {
         // A closed queue means that it has ended already.
-        let _ = self.queue.blocking_send(Job::Stop).is_ok();
+        if let Ok(Some(job)) = self.try_hand(Job::Stop) {
+            let _ = self.queue.blocking_send(job).is_ok();
+        }
     }
 
     /// The site can take no more batches: it is to be opened anew.
@@ -184,7 +196,7 @@ impl OpenSite {
                 let _ = recent.record(commit);
             }
             if commits.is_empty() {
-                recent.mark_checked(Instant::now());
+                recent.mark_checked(self.clock.now());
                 return Ok(recent.head());
             }
         }
@@ -197,7 +209,7 @@ impl OpenSite {
     pub(crate) fn refresh(&self) -> Result<RemoteHead> {
         {
             let recent = locked(&self.recent);
-            if recent.is_fresh(Instant::now(), limits::POLL_FIRST) {
+            if recent.is_fresh(self.clock.now(), limits::POLL_FIRST) {
                 return Ok(recent.head());
             }
         }

@@ -7,7 +7,6 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use sheaf_volume::{Commit, Lsn, RemoteHead};
-use tokio::time::Instant;
 
 use crate::limits::{COMMIT_CACHE_BYTES, COMMIT_CACHE_MAX};
 
@@ -15,14 +14,14 @@ use crate::limits::{COMMIT_CACHE_BYTES, COMMIT_CACHE_MAX};
 #[derive(Debug)]
 pub(crate) struct Recent {
     head: RemoteHead,
-    checked: Instant,
+    checked: Duration,
     commits: VecDeque<Bytes>,
     bytes: usize,
 }
 
 impl Recent {
     /// Knows a head and no commit.
-    pub(crate) const fn new(head: RemoteHead, checked: Instant) -> Self {
+    pub(crate) const fn new(head: RemoteHead, checked: Duration) -> Self {
         Self { head, checked, commits: VecDeque::new(), bytes: 0 }
     }
 
@@ -32,12 +31,12 @@ impl Recent {
     }
 
     /// Whether the log was asked for anything newer within this time.
-    pub(crate) fn is_fresh(&self, now: Instant, within: Duration) -> bool {
-        now.saturating_duration_since(self.checked) < within
+    pub(crate) fn is_fresh(&self, now: Duration, within: Duration) -> bool {
+        now.saturating_sub(self.checked) < within
     }
 
     /// The log was just seen to end at the known head.
-    pub(crate) const fn mark_checked(&mut self, now: Instant) {
+    pub(crate) const fn mark_checked(&mut self, now: Duration) {
         self.checked = now;
     }
 
@@ -108,7 +107,7 @@ mod tests {
             page_size: PageSize::DEFAULT,
             time_ms: 0,
         };
-        Recent::new(head, Instant::now())
+        Recent::new(head, Duration::ZERO)
     }
 
     #[test]

@@ -6,20 +6,22 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    thread::JoinHandle,
+    time::Duration,
 };
 
 use sheaf_site::{Site, SiteIds, SiteOptions};
 use sheaf_sync::wire::{CreateIds, OpenedSite};
 use sheaf_volume::{
-    BucketRemote, DeviceId, Env, Error, ErrorKind, Lsn, Objects, Remote, Result, StdDir, VolumeId,
+    BucketRemote, DeviceId, Dir, Env, Error, ErrorKind, Lsn, Objects, Remote, Result, VolumeId,
 };
-use tokio::{runtime::Handle, sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 
 use crate::{
     actor::{Actor, Slot},
+    clock::Clock,
+    crew::Crew,
     limits,
     metrics::Metrics,
     open::OpenSite,
@@ -30,15 +32,29 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Opens the directory of a volume's replica, making it when there is none.
+pub type OpenDir = dyn Fn(VolumeId) -> Result<Box<dyn Dir>> + Send + Sync;
+
+/// Where replicas lie.
+pub(crate) struct Dirs(pub(crate) Box<OpenDir>);
+
+impl fmt::Debug for Dirs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dirs")
+    }
+}
+
 /// All sites of the bucket, as this node knows them.
 #[derive(Debug)]
 pub(crate) struct Sites {
     pub(crate) objects: Arc<dyn Objects>,
     pub(crate) env: Arc<dyn Env>,
+    /// The node's own id.
     pub(crate) device: DeviceId,
-    pub(crate) data: PathBuf,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) runtime: Handle,
+    dirs: Dirs,
+    crew: Arc<dyn Crew>,
     state: Mutex<State>,
 }
 
@@ -46,9 +62,8 @@ pub(crate) struct Sites {
 struct State {
     known: BTreeMap<VolumeId, Known>,
     slots: BTreeMap<VolumeId, Slot>,
-    threads: Vec<JoinHandle<()>>,
     stopping: bool,
-    listed: Option<Instant>,
+    listed: Option<Duration>,
 }
 
 /// A site found in the bucket. It never changes there.
@@ -64,12 +79,13 @@ impl Sites {
         objects: Arc<dyn Objects>,
         env: Arc<dyn Env>,
         device: DeviceId,
-        data: PathBuf,
+        clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
-        runtime: Handle,
+        dirs: Dirs,
+        crew: Arc<dyn Crew>,
     ) -> Self {
         let state = Mutex::default();
-        Self { objects, env, device, data, metrics, runtime, state }
+        Self { objects, env, device, clock, metrics, dirs, crew, state }
     }
 
     /// Finds a site by name, creating it when ids are given and there is none, and opens it.
@@ -117,20 +133,21 @@ impl Sites {
     /// Whether the whole catalogue may be read now. It may be long, and anybody with a token can
     /// ask for volumes that do not exist: hence at most once per [`limits::LIST_PAUSE`].
     pub(crate) fn may_list(&self) -> bool {
+        let now = self.clock.now();
         let mut state = locked(&self.state);
-        let may = state.listed.is_none_or(|when| when.elapsed() >= limits::LIST_PAUSE);
+        let may = state.listed.is_none_or(|when| now.saturating_sub(when) >= limits::LIST_PAUSE);
         if may {
-            state.listed = Some(Instant::now());
+            state.listed = Some(now);
         }
         may
     }
 
     /// Closes every site after the work it was given.
     pub(crate) fn stop(&self) {
-        let (slots, threads) = {
+        let slots = {
             let mut state = locked(&self.state);
             state.stopping = true;
-            (std::mem::take(&mut state.slots), std::mem::take(&mut state.threads))
+            std::mem::take(&mut state.slots)
         };
         for slot in slots.values() {
             let open = locked(slot).clone();
@@ -138,21 +155,26 @@ impl Sites {
                 open.ask_to_stop();
             }
         }
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a site's thread ended by a bug: please report it");
-            }
-        }
+        self.crew.finish();
     }
 
     fn open_known(&self, known: Known) -> Result<Arc<OpenSite>> {
         let slot = self.slot(known.ids.volume)?;
-        let mut guard = locked(&slot);
+        self.open_in(&slot, known)
+    }
+
+    fn open_in(&self, slot: &Slot, known: Known) -> Result<Arc<OpenSite>> {
+        let mut guard = locked(slot);
         if let Some(open) = guard.as_ref().filter(|open| !open.is_dead()) {
             return Ok(Arc::clone(open));
         }
+        // ORDER: asked under the slot's lock. Whoever stops the sites takes it after the mark was
+        // set, so an actor is either asked to end or never started.
+        if locked(&self.state).stopping {
+            return Err(stopping());
+        }
         *guard = None;
-        let open = self.start(known, &slot)?;
+        let open = self.start(known, slot)?;
         *guard = Some(Arc::clone(&open));
         Ok(open)
     }
@@ -160,7 +182,7 @@ impl Sites {
     fn slot(&self, volume: VolumeId) -> Result<Slot> {
         let mut state = locked(&self.state);
         if state.stopping {
-            return Err(Error::new(ErrorKind::Unavailable, "the node is stopping: try again"));
+            return Err(stopping());
         }
         if !state.slots.contains_key(&volume) && state.slots.len() >= limits::SITES_ACTIVE_MAX {
             // A count of one: nobody is about to open it.
@@ -168,7 +190,6 @@ impl Sites {
                 Arc::strong_count(slot) > 1 || slot.try_lock().map_or(true, |open| open.is_some())
             };
             state.slots.retain(|_, slot| used(slot));
-            state.threads.retain(|thread| !thread.is_finished());
             if state.slots.len() >= limits::SITES_ACTIVE_MAX {
                 self.metrics.limits_hit.one("sites");
                 let text = format!("{} sites are open on this node: try later", state.slots.len());
@@ -191,37 +212,63 @@ impl Sites {
             site.adopt(ids, head)?;
         }
         let (queue, jobs) = mpsc::channel(limits::SITE_QUEUE_MAX);
-        let open = Arc::new(OpenSite::new(ids, site, log, head, queue));
-        let actor = Actor {
-            open: Arc::clone(&open),
-            slot: Arc::clone(slot),
-            jobs,
-            metrics: Arc::clone(&self.metrics),
-            runtime: self.runtime.clone(),
-            announced: head.lsn,
-        };
-        // The actor counts itself out when it is dropped, also when its thread cannot start.
-        self.metrics.sites_active.rise();
-        let thread = std::thread::Builder::new().name("sheaf-site".to_owned());
-        let thread = thread
-            .spawn(move || actor.run())
-            .map_err(|e| Error::with_source(ErrorKind::Unavailable, "start a site's thread", e))?;
-        let mut state = locked(&self.state);
-        state.threads.retain(|thread| !thread.is_finished());
-        state.threads.push(thread);
+        let clock = Arc::clone(&self.clock);
+        let open = Arc::new(OpenSite::new(ids, site, log, head, queue, Arc::clone(&clock)));
+        let (metrics, slot) = (Arc::clone(&self.metrics), Arc::clone(slot));
+        self.crew.start(Actor::new(Arc::clone(&open), slot, jobs, metrics, clock))?;
         Ok(open)
     }
 
     fn replica(&self, name: &str, ids: SiteIds, log: &Arc<BucketRemote>) -> Result<Site> {
-        let path = self.data.join("sites").join(ids.volume.to_string());
-        let dir = StdDir::open(path).map_err(|e| Error::io("open replica directory", e))?;
+        let dir = (self.dirs.0)(ids.volume)?;
         let options = SiteOptions { create: Some(ids), ..SiteOptions::new(name, self.device) };
-        let site = Site::open(&dir, Arc::clone(&self.env), options)?;
+        let site = Site::open(dir.as_ref(), Arc::clone(&self.env), options)?;
         let remote: Arc<dyn Remote> = Arc::clone(log) as Arc<dyn Remote>;
         site.set_remote(Some(remote));
         Ok(site)
     }
 }
 
+fn stopping() -> Error {
+    Error::new(ErrorKind::Unavailable, "the node is stopping: try again")
+}
+
 /// A remembered way to an open site that does not keep it open.
 pub(crate) type Handhold = Weak<OpenSite>;
+
+#[cfg(test)]
+mod tests {
+    use sheaf_volume::{ManualEnv, MemDir, MemObjects, PageSize, SiteId};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Crew for Nobody {
+        fn start(&self, _actor: Actor) -> Result<()> {
+            panic!("an actor that nobody will ask to end")
+        }
+
+        fn finish(&self) {}
+    }
+
+    #[test]
+    fn a_site_is_not_opened_behind_the_back_of_a_stop() {
+        let env = Arc::new(ManualEnv::new(1));
+        let device = DeviceId::mint(env.as_ref());
+        let dirs = Dirs(Box::new(|_| Ok(Box::new(MemDir::new()))));
+        let metrics = Arc::new(Metrics::new());
+        let (clock, objects) = (Arc::clone(&env), Arc::new(MemObjects::new()));
+        let sites = Sites::new(objects, env, device, clock, metrics, dirs, Arc::new(Nobody));
+        let ids = SiteIds {
+            site: SiteId::from_bytes([1; 16]),
+            volume: VolumeId::from_bytes([2; 16]),
+            page_size: PageSize::DEFAULT,
+        };
+        let slot = sites.slot(ids.volume).unwrap();
+        sites.stop();
+        let error = sites.open_in(&slot, Known { name: "s".to_owned(), ids }).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+}

@@ -1,9 +1,7 @@
 //! Closing a site while others may hold it.
 
 use sheaf_site::{Site, SiteIds, SiteOptions};
-use sheaf_volume::{
-    BucketRemote, DeviceId, Env, ManualEnv, MemObjects, PageSize, SiteId, StdDir, VolumeId,
-};
+use sheaf_volume::{BucketRemote, DeviceId, Env, ManualEnv, MemObjects, PageSize, SiteId, StdDir};
 
 use super::*;
 use crate::open::Watcher;
@@ -21,24 +19,22 @@ fn open_site(dir: &StdDir) -> Result<Site> {
 }
 
 /// An actor whose thread has not been started, in its slot.
-fn actor(dir: &StdDir, runtime: &tokio::runtime::Runtime) -> Actor {
+fn actor(dir: &StdDir) -> Actor {
     let log = Arc::new(BucketRemote::new(Arc::new(MemObjects::new()), IDS.volume, IDS.page_size));
     let head = log.head().unwrap();
     let (queue, jobs) = mpsc::channel(1);
     let site = open_site(dir).unwrap();
-    let open = Arc::new(OpenSite::new(IDS, site, log, head, queue));
+    let clock: Arc<dyn Clock> = Arc::new(ManualEnv::new(2));
+    let open = Arc::new(OpenSite::new(IDS, site, log, head, queue, Arc::clone(&clock)));
     let slot: Slot = Arc::new(Mutex::new(Some(Arc::clone(&open))));
-    let metrics = Arc::new(Metrics::new());
-    let runtime = runtime.handle().clone();
-    Actor { open, slot, jobs, metrics, runtime, announced: head.lsn }
+    Actor::new(open, slot, jobs, Arc::new(Metrics::new()), clock)
 }
 
 #[test]
 fn an_idle_site_is_closed_only_when_nobody_holds_or_watches_it() {
     let root = tempfile::tempdir().unwrap();
     let dir = StdDir::open(root.path()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let actor = actor(&dir, &runtime);
+    let actor = actor(&dir);
     let slot = Arc::clone(&actor.slot);
 
     let held = Arc::clone(&actor.open);
@@ -64,14 +60,13 @@ fn an_idle_site_is_closed_only_when_nobody_holds_or_watches_it() {
 fn a_site_that_failed_leaves_its_slot_but_not_that_of_its_successor() {
     let root = tempfile::tempdir().unwrap();
     let dirs = [root.path().join("a"), root.path().join("b")].map(|p| StdDir::open(p).unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let failed = actor(&dirs[0], &runtime);
+    let failed = actor(&dirs[0]);
     let slot = Arc::clone(&failed.slot);
     failed.open.bury();
     assert!(failed.open.is_dead());
-    let successor = actor(&dirs[1], &runtime);
+    let successor = actor(&dirs[1]);
     *locked(&slot) = Some(Arc::clone(&successor.open));
-    failed.leave();
+    assert!(failed.leave().is_none());
     let kept = locked(&slot).clone().expect("the successor stays");
     assert!(Arc::ptr_eq(&kept, &successor.open) && !kept.is_dead());
 }
@@ -81,7 +76,7 @@ fn a_watcher_without_room_is_cut_off_and_others_are_told() {
     let root = tempfile::tempdir().unwrap();
     let dir = StdDir::open(root.path()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let actor = actor(&dir, &runtime);
+    let actor = actor(&dir);
     let (full, _full_incoming) = mpsc::channel(1);
     let (roomy, mut incoming) = mpsc::channel(8);
     let (cut, other) = (Arc::new(tokio::sync::Notify::new()), Arc::default());

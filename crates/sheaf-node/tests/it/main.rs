@@ -10,6 +10,7 @@
 
 mod devices;
 mod door;
+mod engine;
 mod harness;
 mod log;
 mod start;

@@ -1,0 +1,85 @@
+//! The bodies of pulls and pages: what `POST /v1/pull` and `POST /v1/pages` answer with.
+//!
+//! Invariant: pages are read a chunk at a time, and a chunk has all its pages or is an error.
+//! Everything here may block and runs where that is allowed. Leaves out the transport.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
+use sheaf_sync::{commits_message, pages};
+use sheaf_volume::{Error, ErrorKind, Lsn, PageSet, Result, VolumeId, Want};
+
+use crate::{limits, metrics::Metrics, open::OpenSite, sites::Sites};
+
+/// The encoded answer to a pull.
+///
+/// # Errors
+/// Those of [`Sites::by_volume`] and [`OpenSite::pull`].
+pub(crate) fn pull(sites: &Sites, volume: VolumeId, after: Lsn, head_only: bool) -> Result<Bytes> {
+    let (commits, head) = sites.by_volume(volume)?.pull(after, head_only)?;
+    let last = Lsn(after.0.saturating_add(commits.len() as u64));
+    let more = !head_only && last < head.lsn;
+    let answer = commits_message(0, volume, &commits, &head, more)?;
+    sites.metrics.commits_served.add(answer.commits.len() as u64);
+    Ok(answer.encode_to_vec().into())
+}
+
+/// Cuts wants into pieces of at most [`limits::PAGES_CHUNK`] pages.
+pub(crate) fn chunks(wants: &[Want]) -> VecDeque<Want> {
+    let mut chunks = VecDeque::new();
+    for want in wants {
+        let mut pages = PageSet::new();
+        for idx in want.pages.iter() {
+            pages.insert(idx);
+            if pages.len() >= limits::PAGES_CHUNK {
+                chunks.push_back(Want { lsn: want.lsn, pages: std::mem::take(&mut pages) });
+            }
+        }
+        if !pages.is_empty() {
+            chunks.push_back(Want { lsn: want.lsn, pages });
+        }
+    }
+    chunks
+}
+
+/// The encoded blocks of one chunk.
+///
+/// # Errors
+/// `NotFound` when not all of its pages are there, and those of [`OpenSite::pages`].
+pub(crate) fn chunk(open: &OpenSite, want: &Want, metrics: &Metrics) -> Result<Bytes> {
+    let pages = open.pages(want)?;
+    if pages.len() as u64 != want.pages.len() {
+        return Err(Error::new(ErrorKind::NotFound, "the site has not all of these pages"));
+    }
+    let mut blocks = BytesMut::new();
+    for page in &pages {
+        blocks.extend_from_slice(&pages::encode_block(open.ids.volume, page));
+    }
+    metrics.pages_served.add(want.pages.len());
+    metrics.bytes.add("out", blocks.len() as u64);
+    Ok(blocks.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_volume::PageIdx;
+
+    use super::*;
+
+    #[test]
+    fn wants_are_cut_into_chunks_without_loss() {
+        let page = |n| PageIdx::new(n).unwrap();
+        let wants = [
+            Want { lsn: Lsn(3), pages: PageSet::range(page(1), page(600)) },
+            Want { lsn: Lsn(4), pages: PageSet::range(page(7), page(7)) },
+            Want { lsn: Lsn(5), pages: PageSet::new() },
+        ];
+        let chunks = chunks(&wants);
+        let sizes: Vec<_> = chunks.iter().map(|chunk| (chunk.lsn.0, chunk.pages.len())).collect();
+        assert_eq!(sizes, [(3, 256), (3, 256), (3, 88), (4, 1)]);
+        let mut all = PageSet::new();
+        chunks.iter().filter(|chunk| chunk.lsn == Lsn(3)).for_each(|c| all.union_with(&c.pages));
+        assert_eq!(all, wants[0].pages);
+    }
+}

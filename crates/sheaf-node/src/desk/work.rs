@@ -1,0 +1,154 @@
+//! What a desk hands out, and what comes back.
+//!
+//! Invariant: everything handed out comes back as one [`Outcome`], also when it could not even be
+//! begun. Leaves out who does it and where.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use sheaf_site::{Answer, Batch, MutationRecord};
+use sheaf_sync::wire::{OpenedSite, PushAnswer, PushBatch};
+use sheaf_volume::{DeviceId, Error, Lsn, RemoteHead, Result, TimelineId, VolumeId};
+use tokio::sync::oneshot;
+
+use crate::{
+    open::{Job, Notice, OpenSite, closing},
+    sites::Handhold,
+};
+
+/// What a desk wants next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Nothing, until something else happens.
+    Idle,
+    /// Do this beside everything else.
+    Beside(Work),
+    /// Do this before asking again: what it is for must not be overtaken.
+    First(Work),
+    /// Give a site this push before asking again; its answer then comes beside everything else.
+    Queue(Handover),
+}
+
+/// Something that may block.
+pub(crate) struct Work {
+    /// What it is for when it fails.
+    pub(crate) bad: Bad,
+    /// The work itself.
+    pub(crate) read: Box<dyn FnOnce() -> Result<Good> + Send>,
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Work({:?})", self.bad)
+    }
+}
+
+impl Work {
+    pub(super) fn new(bad: Bad, read: impl FnOnce() -> Result<Good> + Send + 'static) -> Self {
+        Self { bad, read: Box::new(read) }
+    }
+
+    /// Does it, here and now.
+    pub(crate) fn run(self) -> Outcome {
+        (self.read)().map_err(|error| (self.bad, error))
+    }
+}
+
+/// A push on its way to the queue of its site.
+#[derive(Debug)]
+pub(crate) struct Handover {
+    pub(crate) open: Arc<OpenSite>,
+    pub(crate) job: Job,
+    pub(crate) answer: Awaited,
+}
+
+/// A push in the queue of its site.
+#[derive(Debug)]
+pub(crate) struct Awaited {
+    pub(super) request: u64,
+    pub(super) volume: VolumeId,
+    pub(super) timeline: TimelineId,
+    pub(super) answer: oneshot::Receiver<Result<Answer>>,
+}
+
+impl Awaited {
+    /// Waits for what became of it.
+    pub(crate) async fn wait(mut self) -> Outcome {
+        let answer = (&mut self.answer).await.unwrap_or_else(|_| Err(closing()));
+        self.outcome(answer)
+    }
+
+    /// What became of it, if that is known; not to be asked again then.
+    pub(crate) fn poll(&mut self) -> Option<Outcome> {
+        match self.answer.try_recv() {
+            Ok(answer) => Some(self.outcome(answer)),
+            Err(oneshot::error::TryRecvError::Closed) => Some(self.outcome(Err(closing()))),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+        }
+    }
+
+    /// The push did not get into the queue.
+    pub(crate) fn refused(self, error: Error) -> Outcome {
+        self.outcome(Err(error))
+    }
+
+    fn outcome(&self, answer: Result<Answer>) -> Outcome {
+        let Self { request, volume, timeline, .. } = *self;
+        match answer {
+            Ok(answer) => Ok(Good::Pushed { request, volume, timeline, answer }),
+            Err(error) => Err((Bad::Push { request }, error)),
+        }
+    }
+}
+
+/// What became of something that was handed out.
+pub(crate) type Outcome = std::result::Result<Good, (Bad, Error)>;
+
+/// What was found or done for the peer.
+#[derive(Debug)]
+pub(crate) enum Good {
+    Found(Arc<OpenSite>),
+    Opened { request: u64, hold: Handhold, site: OpenedSite },
+    Pulled { request: u64, volume: VolumeId, commits: Vec<Bytes>, head: RemoteHead, more: bool },
+    Pushed { request: u64, volume: VolumeId, timeline: TimelineId, answer: Answer },
+    Seen(Notice),
+}
+
+/// What could not be done.
+#[derive(Debug)]
+pub(crate) enum Bad {
+    Find,
+    Request { request: u64, doing: &'static str },
+    Push { request: u64 },
+    Watch,
+}
+
+/// A request to an open site.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    Watch { after: Lsn },
+    Pull { request: u64, after: Lsn, head_only: bool },
+    Push { request: u64, batch: PushBatch },
+}
+
+pub(super) fn to_site(batch: PushBatch, device: DeviceId) -> Batch {
+    let PushBatch { timeline, first_seq, prev_hash, mutations } = batch;
+    let mutations = mutations.into_iter().map(|m| MutationRecord {
+        seq: m.seq,
+        base: m.base,
+        time_ms: m.time_ms,
+        bytes: m.bytes,
+    });
+    Batch { timeline, first_seq, prev_hash, mutations: mutations.collect(), device }
+}
+
+pub(super) fn to_wire(answer: Answer) -> PushAnswer {
+    match answer {
+        Answer::Verdicts { first_seq, verdicts, lsn } => {
+            PushAnswer::Verdicts { first_seq, verdicts, lsn }
+        }
+        Answer::Gap { next } => PushAnswer::Gap { next },
+        Answer::Fork { next } => PushAnswer::Fork { next },
+        Answer::Malformed(why) => PushAnswer::Malformed(why),
+    }
+}

@@ -4,8 +4,8 @@
 //! the store until it is reopened, because the operating system may have dropped the bytes and
 //! would claim success the next time (Rebello et al., USENIX ATC 2020).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use quick_cache::sync::Cache;
 
@@ -13,6 +13,9 @@ use super::map::{FixedState, Loc};
 use super::meta::{self, Identity};
 use super::record::{self, HEADER_LEN, Header};
 use super::state::{State, Step};
+use crate::sync::{
+    AtomicBool, AtomicU64, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use crate::wire::{Reader, Writer};
 use crate::{
     Dir, DirLock, Env, Error, ErrorKind, File, LocalLsn, Lsn, Page, PageIdx, PageSize, Result,

@@ -7,7 +7,7 @@ use sheaf_volume::{
 };
 use shuttle::thread;
 
-use crate::support::{Fake, Fate, ID, append, fill_at, fill_of, idx, replica_of, size};
+use crate::support::{Fake, Fate, ID, append, fill_at, fill_of, idx, panics, replica_of, size};
 use crate::{Met, explore};
 
 /// Reads one page in each of several threads.
@@ -81,6 +81,25 @@ fn a_remote_that_stays_away_fails_every_reader() {
         read_each(&volume, &[1, 1, 2, 1], |head, n| {
             assert_eq!(head.page(idx(n)).unwrap_err().kind(), ErrorKind::Unavailable);
         });
+    });
+}
+
+#[test]
+fn a_request_that_panics_wakes_everybody_who_waits() {
+    explore(|| {
+        let fake = Fake::new(size(), &[Fate::Panic]);
+        let volume = fake.adopted(&MemDir::new(), 1);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let head = volume.head();
+                    if panics(|| assert_eq!(fill_at(&head, 1), 1)) {
+                        assert_eq!(fill_at(&head, 1), 1);
+                    }
+                });
+            }
+        });
+        assert_eq!(fake.asked().len(), 2, "one request panicked, one was answered");
     });
 }
 

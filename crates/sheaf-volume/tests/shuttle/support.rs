@@ -125,6 +125,7 @@ pub(crate) fn append_all(volume: &Volume, log: &dyn RemoteLog, count: u32, fill:
 pub(crate) enum Fate {
     Answer,
     Fail,
+    Panic,
 }
 
 /// A remote whose page `n` is full of `n`, and that sees to it that no page is under way twice.
@@ -199,6 +200,7 @@ impl Remote for Fake {
         match fate {
             Fate::Answer => {}
             Fate::Fail => return Err(Error::new(ErrorKind::Unavailable, "no way")),
+            Fate::Panic => panic_quietly(),
         }
         let answer = keys.into_iter().map(|(lsn, idx)| {
             let fill = u8::try_from(idx.get()).unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sheaf_volume::{
-    Durability, Lsn, MemDir, MemObjects, PageCount, PageSize, Remote, Snapshot, Volume,
+    Durability, Lsn, MemDir, MemObjects, PageCount, PageSet, PageSize, Remote, Snapshot, Volume,
 };
 use shuttle::thread;
 
@@ -180,6 +180,24 @@ fn a_rebase_is_seen_whole_or_not_at_all() {
         });
     });
     met.expect(&["after", "before"]);
+}
+
+#[test]
+fn a_position_means_the_same_state_while_the_base_moves() {
+    explore(|| {
+        let objects = Arc::new(MemObjects::new());
+        let (volume, log, _) = replica(&objects, 1);
+        append_all(&volume, &*log, PAGES, 1);
+        thread::scope(|scope| {
+            scope.spawn(|| append_all(&volume, &*log, PAGES, 2));
+            scope.spawn(|| assert_eq!(fill(&volume.at(Lsn(1)).unwrap()), 1));
+            scope.spawn(|| {
+                let pages: PageSet = (1..=PAGES).map(idx).collect();
+                let pages = volume.pages_at(Lsn(1), &pages).unwrap();
+                assert!(pages.iter().all(|(_, content)| *content == page(1)));
+            });
+        });
+    });
 }
 
 #[test]

@@ -7,7 +7,9 @@ use sheaf_volume::{
 };
 use shuttle::thread;
 
-use crate::support::{Fake, Fate, ID, append, fill_at, fill_of, idx, panics, replica_of, size};
+use crate::support::{
+    Fake, Fate, ID, append, env, fill_at, fill_of, idx, open, panics, replica_of, size,
+};
 use crate::{Met, explore};
 
 /// Reads one page in each of several threads.
@@ -100,6 +102,30 @@ fn a_request_that_panics_wakes_everybody_who_waits() {
             }
         });
         assert_eq!(fake.asked().len(), 2, "one request panicked, one was answered");
+    });
+}
+
+#[test]
+fn what_arrives_beside_a_fold_is_kept() {
+    explore(|| {
+        let fake = Fake::new(size(), &[]);
+        let dir = MemDir::new();
+        let volume = fake.adopted(&dir, 2);
+        thread::scope(|scope| {
+            // Neither of these is the writer, so a fold may begin at any moment of them.
+            scope.spawn(|| assert_eq!(fill_at(&volume.head(), 1), 1));
+            scope.spawn(|| volume.set_attrs(vec![("a".to_owned(), Some("b".into()))]).unwrap());
+            scope.spawn(|| {
+                let writer = volume.writer();
+                volume.checkpoint(&writer).unwrap();
+            });
+        });
+        // Once more from the files, with nobody to ask.
+        for volume in [volume, open(&dir.fork(), env(), size()).unwrap()] {
+            volume.set_remote(None);
+            assert_eq!(fill_at(&volume.head(), 1), 1);
+            assert_eq!(volume.attr("a").unwrap(), "b");
+        }
     });
 }
 

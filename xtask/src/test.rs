@@ -14,13 +14,21 @@ pub(crate) struct Args {
     rest: Vec<String>,
 }
 
-/// Runs `cargo test` over the workspace.
+/// Runs `cargo test` over the workspace, then the volume's threads under a scheduler, which needs
+/// a build of its own (`docs/testing.md`, Concurrency).
 ///
 /// # Errors
 /// When a test fails.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let workspace = cargo_test(args, &["--workspace", "--no-fail-fast"]);
+    let threads = ["-p", "sheaf-volume", "--features", "shuttle", "--test", "shuttle"];
+    let threads = cargo_test(args, &threads);
+    workspace.and(threads)
+}
+
+fn cargo_test(args: &Args, which: &[&str]) -> anyhow::Result<()> {
     let mut command = process::cargo()?;
-    command.args(["test", "--workspace", "--no-fail-fast"]).args(&args.rest);
+    command.arg("test").args(which).args(&args.rest);
     if args.long {
         // Tests that scale read this; see CONTRIBUTING.md.
         command.env("SHEAF_TEST_LONG", "1");

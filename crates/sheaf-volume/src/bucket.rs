@@ -5,11 +5,12 @@
 //! Layout in `docs/format.md`. Leaves out checkpoints, garbage and leases.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use quick_cache::sync::Cache;
 
+use crate::sync::{Mutex, MutexGuard};
 use crate::{
     Append, Commit, CommitHash, Error, ErrorKind, FetchedPage, Lsn, Objects, ObjectsError,
     PageCount, PageSize, Remote, RemoteHead, RemoteLog, Result, SegmentId, VolumeId, Want, limits,

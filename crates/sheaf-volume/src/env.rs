@@ -3,7 +3,10 @@
 //! Invariant: no safety decision rests on [`Env::now_ms`]. Leaves out spawning: the engine is
 //! synchronous, threads belong to the roles above it.
 
-use std::{fmt, io, sync::Mutex};
+use std::sync::PoisonError;
+use std::{fmt, io};
+
+use crate::sync::Mutex;
 
 /// Source of time, randomness and injected faults.
 pub trait Env: fmt::Debug + Send + Sync {
@@ -58,17 +61,17 @@ impl ManualEnv {
 
     /// Moves the clock forward.
     pub fn advance_ms(&self, ms: u64) {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0 += ms;
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0 += ms;
     }
 }
 
 impl Env for ManualEnv {
     fn now_ms(&self) -> u64 {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn fill_random(&self, bytes: &mut [u8]) {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         for byte in bytes {
             // SplitMix64 (Steele, Lea, Flood 2014): enough for ids that must differ.
             state.1 = state.1.wrapping_add(0x9e37_79b9_7f4a_7c15);

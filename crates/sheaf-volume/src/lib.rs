@@ -23,6 +23,7 @@ mod pageset;
 mod prefetch;
 mod remote;
 mod store;
+mod sync;
 mod types;
 mod volume;
 mod wire;

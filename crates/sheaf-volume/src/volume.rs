@@ -5,14 +5,15 @@
 //! instead. Leaves out what pages mean, and when to pull or push.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use quick_cache::sync::Cache;
 
 use crate::prefetch::History;
 use crate::store::{Step, StepBody, Store, StoreOptions};
+use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, RwLock};
 use crate::{
     Commit, CommitHash, Dir, Env, Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx,
     PageSize, Remote, Result, VolumeId, limits,

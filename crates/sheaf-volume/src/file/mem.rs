@@ -8,10 +8,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use super::{Dir, DirLock, File};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Bytes in one block: the unit of sparseness and of the capacity count.
 const BLOCK: u64 = 4_096;

@@ -5,12 +5,13 @@
 use std::{
     collections::BTreeMap,
     ops::{Bound, Range},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use bytes::Bytes;
 
 use super::{Objects, ObjectsError};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Objects in memory. A clone is another handle of the same objects.
 #[derive(Clone, Debug, Default)]

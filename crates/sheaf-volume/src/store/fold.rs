@@ -32,8 +32,9 @@ impl Store {
     /// precedes. The caller holds the volume's writer, so only fills can happen meanwhile, and
     /// they wait for the tail lock.
     pub(crate) fn fold(&self, pins: &[LocalLsn]) -> Result<()> {
-        self.check_poison()?;
+        let _turn = self.flushing();
         let mut tail = self.tail();
+        self.check_poison()?;
         let plan = self.read().plan_fold(pins);
         self.copy_to_base(&plan)?;
         let generation = tail.generation + 1;

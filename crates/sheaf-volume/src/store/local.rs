@@ -4,8 +4,8 @@
 //! the store until it is reopened, because the operating system may have dropped the bytes and
 //! would claim success the next time (Rebello et al., USENIX ATC 2020).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use quick_cache::sync::Cache;
 
@@ -13,6 +13,9 @@ use super::map::{FixedState, Loc};
 use super::meta::{self, Identity};
 use super::record::{self, HEADER_LEN, Header};
 use super::state::{State, Step};
+use crate::sync::{
+    AtomicBool, AtomicU64, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use crate::wire::{Reader, Writer};
 use crate::{
     Dir, DirLock, Env, Error, ErrorKind, File, LocalLsn, Lsn, Page, PageIdx, PageSize, Result,
@@ -71,6 +74,8 @@ pub(crate) struct Store {
     pub(super) identity: Identity,
     pub(super) state: RwLock<State>,
     pub(super) tail: Mutex<Tail>,
+    /// Taken before `tail` by whoever flushes the log or replaces it.
+    flushing: Mutex<()>,
     pub(super) cache: Cache<(u32, u64), Page, quick_cache::UnitWeighter, FixedState>,
     /// Set once, never cleared: see the module's invariant.
     poisoned: AtomicBool,
@@ -110,6 +115,7 @@ impl Store {
             identity,
             state: RwLock::new(state),
             tail: Mutex::new(tail),
+            flushing: Mutex::new(()),
             cache: Cache::with(
                 options.cache_pages,
                 options.cache_pages as u64,
@@ -154,6 +160,12 @@ impl Store {
 
     pub(super) fn tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn to flush. One at a time: of several flushes of one file that are under way, an
+    /// operating system may tell a single one that it dropped the bytes.
+    pub(super) fn flushing(&self) -> MutexGuard<'_, ()> {
+        self.flushing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_poisoned(&self) -> bool {
@@ -207,25 +219,28 @@ impl Store {
 
     /// Makes every step so far survive a power cut.
     pub(crate) fn flush(&self) -> Result<()> {
+        let (wanted_generation, wanted_end) = {
+            let tail = self.tail();
+            (tail.generation, tail.end)
+        };
+        let _turn = self.flushing();
         let (generation, end) = {
             let tail = self.tail();
             self.check_poison()?;
-            if tail.flushed >= tail.end {
+            // A fold, or whoever had the turn before, has made it durable.
+            if tail.generation != wanted_generation || tail.flushed >= wanted_end {
                 return Ok(());
             }
             (tail.generation, tail.end)
         };
-        // Outside the lock: commits go on while the disk works, and share the next flush.
+        // Outside the tail's lock: commits go on while the disk works, and share the next flush.
         let log = log_file(&self.logs, generation);
         let done = self.env.fault("store: before log flush").and_then(|()| log.flush());
         if let Err(e) = done {
             self.poison();
             return Err(Error::io("flush log", e));
         }
-        let mut tail = self.tail();
-        if tail.generation == generation {
-            tail.flushed = tail.flushed.max(end);
-        }
+        self.tail().flushed = end;
         Ok(())
     }
 

@@ -14,6 +14,24 @@ use crate::{
     Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, PageSet, Result, Want, limits,
 };
 
+/// Pages that one request has asked for. However the request ends, by a panic too, those who wait
+/// for it go on.
+struct UnderWay<'a> {
+    volume: &'a Volume,
+    asked: Vec<(PageIdx, Lsn, LocalLsn)>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut in_flight = lock(&self.volume.0.in_flight);
+        for (idx, _, mark) in &self.asked {
+            in_flight.pages.remove(&(*idx, *mark));
+        }
+        drop(in_flight);
+        self.volume.0.arrived.notify_all();
+    }
+}
+
 impl Volume {
     pub(super) fn load(&self, idx: PageIdx, at: LocalLsn, count: PageCount) -> Result<Page> {
         for _ in 0..limits::READ_ATTEMPTS_MAX {
@@ -54,9 +72,10 @@ impl Volume {
         }
         in_flight.pages.extend(asked.iter().map(|(idx, _, mark)| (*idx, *mark)));
         drop(in_flight);
+        let under_way = UnderWay { volume: self, asked };
 
         let mut wants: Vec<Want> = Vec::new();
-        for (idx, lsn, _) in &asked {
+        for (idx, lsn, _) in &under_way.asked {
             match wants.iter_mut().find(|want| want.lsn == *lsn) {
                 Some(want) => _ = want.pages.insert(*idx),
                 None => wants.push(Want { lsn: *lsn, pages: [*idx].into_iter().collect() }),
@@ -64,12 +83,7 @@ impl Volume {
         }
         self.0.counters.requests.fetch_add(1, Ordering::Relaxed);
         let filled = remote.fetch(&wants).and_then(|pages| self.fill(pages, at));
-        let mut in_flight = lock(&self.0.in_flight);
-        for (idx, _, mark) in &asked {
-            in_flight.pages.remove(&(*idx, *mark));
-        }
-        drop(in_flight);
-        self.0.arrived.notify_all();
+        drop(under_way);
         filled?;
         if matches!(self.0.store.page(idx, at), Ok(Locate::Pending { .. })) {
             return Err(Error::new(

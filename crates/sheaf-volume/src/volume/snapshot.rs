@@ -4,6 +4,7 @@
 //! version it sees. A snapshot of a past position reads through the remote and pins nothing.
 
 use super::{Volume, lock};
+use crate::store::State;
 use crate::{Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, Result, Want};
 
 /// A view of a volume that never changes.
@@ -99,19 +100,27 @@ impl Volume {
     /// The newest local state: what has been agreed plus this device's own drafts.
     #[must_use]
     pub fn head(&self) -> Snapshot {
-        self.pin(|state| (state.head, state.head_pages))
+        let state = self.0.store.read();
+        self.pin(&state, state.head, state.head_pages)
     }
 
     /// The newest local state that equals a global one.
     #[must_use]
     pub fn global(&self) -> Snapshot {
-        self.pin(|state| (state.base.local, state.base.page_count))
+        let state = self.0.store.read();
+        self.pin(&state, state.base.local, state.base.page_count)
     }
 
-    fn pin(&self, which: impl Fn(&crate::store::State) -> (LocalLsn, PageCount)) -> Snapshot {
-        // The pin is set while the state cannot move, so that no fold comes in between.
+    /// The newest global state that is here, if it is the one at this position.
+    fn global_at(&self, lsn: Lsn) -> Option<Snapshot> {
         let state = self.0.store.read();
-        let (local, page_count) = which(&state);
+        let base = state.base;
+        (base.lsn == lsn).then(|| self.pin(&state, base.local, base.page_count))
+    }
+
+    /// The pin is set while the caller keeps the state from moving, so that no fold comes in
+    /// between.
+    fn pin(&self, _held: &State, local: LocalLsn, page_count: PageCount) -> Snapshot {
         *lock(&self.0.pins).entry(local).or_default() += 1;
         Snapshot { volume: self.clone(), at: At::Local(local), page_count }
     }
@@ -121,8 +130,8 @@ impl Volume {
     /// # Errors
     /// `NotFound` for a position that does not exist yet, and as [`Snapshot::page`].
     pub fn at(&self, lsn: Lsn) -> Result<Snapshot> {
-        if lsn == self.base().0 {
-            return Ok(self.global());
+        if let Some(snapshot) = self.global_at(lsn) {
+            return Ok(snapshot);
         }
         if lsn == Lsn::ZERO {
             return Ok(Snapshot {
@@ -181,12 +190,8 @@ impl Volume {
     /// # Errors
     /// As [`Snapshot::page`].
     pub fn pages_at(&self, lsn: Lsn, pages: &crate::PageSet) -> Result<Vec<(PageIdx, Page)>> {
-        if lsn == self.base().0 {
-            let snapshot = self.global();
-            // The base may have moved between the two looks; the past path is right then too.
-            if self.base().0 == lsn {
-                return pages.iter().map(|idx| Ok((idx, snapshot.page(idx)?))).collect();
-            }
+        if let Some(snapshot) = self.global_at(lsn) {
+            return pages.iter().map(|idx| Ok((idx, snapshot.page(idx)?))).collect();
         }
         let fetched = self.remote()?.fetch(&[Want { lsn, pages: pages.clone() }])?;
         let wanted = fetched.into_iter().filter(|page| pages.contains(page.idx));

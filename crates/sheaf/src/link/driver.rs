@@ -126,6 +126,8 @@ impl<T: Transport> Driver<T> {
         self.handle_events();
         self.offer_all();
         self.send_all();
+        // What is sent may be too much for the session, which then asks to end the connection.
+        self.handle_events();
         self.deadline(active)
     }
 

@@ -484,3 +484,32 @@ fn a_site_that_was_taken_away_and_a_driver_that_is_gone_answer_closed() {
     drop(world.driver);
     assert_eq!(asked.outcome().unwrap().unwrap_err().kind(), ErrorKind::Closed);
 }
+
+#[test]
+fn pushes_too_large_to_wait_together_end_the_connection_at_once_and_arrive_after_it() {
+    // Two pushes of two of these are more than a session keeps for its transport.
+    let large = sheaf_sync::limits::OUT_BYTES_MAX / 4 + 1;
+    let mut world = world();
+    let other = SiteOptions::new("other", DEVICE);
+    let other = Site::open(&MemDir::new(), world.env.clone(), other).unwrap();
+    let wishes = Arc::clone(world.driver.wishes());
+    wishes.attach("other", other.clone());
+    wishes.set_online(NAME, true);
+    wishes.set_online("other", true);
+    world.run();
+    for (name, site) in [(NAME, &world.site), ("other", &other)] {
+        let insert = format!("INSERT INTO large VALUES (zeroblob({large}))");
+        for sql in ["CREATE TABLE large(bytes BLOB)", &insert, &insert] {
+            site.write(|tx| tx.execute_batch(sql).map_err(from_sqlite)).unwrap();
+        }
+        wishes.note_commit(name);
+    }
+    let deadline = world.step();
+    assert_eq!(world.driver.transport().hung_up, 1);
+    assert!(!wishes.is_connected());
+    // The node's end of the connection that was given up has nothing more to say.
+    world.session = None;
+    world.wait_ms(deadline);
+    world.run();
+    assert!(world.site.status().pending.is_empty() && other.status().pending.is_empty());
+}

@@ -4,6 +4,8 @@
 
 use std::{sync::OnceLock, time::Instant};
 
+use sheaf_volume::{Env, SystemEnv};
+
 /// Milliseconds since this process first asked.
 pub(crate) fn now_ms() -> u64 {
     u64::try_from(elapsed().as_millis()).unwrap_or(u64::MAX)
@@ -13,4 +15,19 @@ pub(crate) fn now_ms() -> u64 {
 fn elapsed() -> std::time::Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed()
+}
+
+/// The environment of a link: the clock above, which no setting of the wall clock moves, and the
+/// system's randomness.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Monotonic;
+
+impl Env for Monotonic {
+    fn now_ms(&self) -> u64 {
+        now_ms()
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) {
+        SystemEnv.fill_random(bytes);
+    }
 }

@@ -1,8 +1,11 @@
-//! What one exchange with a server did, for people and scripts.
+//! What one exchange with a server is to do, and what it did.
+//!
+//! Invariant: the numbers of a [`Tally`] only grow; what one exchange did is a difference of two.
 
-use sheaf_volume::Lsn;
+use sheaf_site::Integrated;
+use sheaf_volume::{Lsn, Verdict};
 
-use crate::{link::Tally, traffic::Meter};
+use crate::{limits, traffic::Meter};
 
 /// What one exchange with a server did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +45,74 @@ impl Exchange {
             bytes_down: meter.down,
             round_trips: meter.trips,
             ms,
+        }
+    }
+}
+
+/// What one exchange is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Take everything the server has by now.
+    pub pull: bool,
+    /// Give everything this replica has by now, and take the commits that contain it.
+    pub push: bool,
+    /// Whether the site may be created under its local ids when the server does not know its name.
+    pub create: bool,
+}
+
+impl Ask {
+    /// Pull and push, creating the site if need be.
+    pub const EVERYTHING: Self = Self { pull: true, push: true, create: true };
+}
+
+/// What was done for a site.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Commits integrated.
+    pub pulled: u64,
+    /// Own mutations decided by the authority.
+    pub pushed: u64,
+    /// Own mutations that integrated commits contain.
+    pub confirmed: u64,
+    /// Those of them that were merged with concurrent changes.
+    pub merged: u64,
+    /// The newest rejections, oldest first: sequence number and reason.
+    pub rejected: Vec<(u64, String)>,
+    /// How many rejections there were in all.
+    pub rejected_total: u64,
+}
+
+impl Tally {
+    pub(crate) fn reject(&mut self, seq: u64, reason: String) {
+        if self.rejected.len() >= limits::REJECTED_MAX {
+            self.rejected.remove(0);
+        }
+        self.rejected.push((seq, reason));
+        self.rejected_total += 1;
+    }
+
+    pub(crate) fn integrated(&mut self, commits: u64, outcome: &Integrated) {
+        self.pulled += commits;
+        self.confirmed += outcome.confirmed.len() as u64;
+        let merged = outcome.confirmed.iter().filter(|(_, _, v)| *v == Verdict::Merged);
+        self.merged += merged.count() as u64;
+        for (seq, reason) in &outcome.rejected {
+            self.reject(*seq, reason.clone());
+        }
+    }
+
+    /// What was added since an earlier moment.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let new = self.rejected_total.saturating_sub(earlier.rejected_total);
+        let new = usize::try_from(new).unwrap_or(usize::MAX).min(self.rejected.len());
+        let rejected = self.rejected.iter().skip(self.rejected.len() - new).cloned().collect();
+        Self {
+            pulled: self.pulled - earlier.pulled,
+            pushed: self.pushed - earlier.pushed,
+            confirmed: self.confirmed - earlier.confirmed,
+            merged: self.merged - earlier.merged,
+            rejected,
+            rejected_total: new as u64,
         }
     }
 }

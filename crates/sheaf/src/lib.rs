@@ -21,16 +21,19 @@
 //! A [`Client`] is a directory of replicas on this device; a [`Site`] is one of them, a real SQLite
 //! database that is read and written at once, with or without a network. Calls block; none needs
 //! an async runtime, and all work from within one. This crate owns the threads: a flusher per
-//! site, and a link per node or bucket once something is exchanged.
+//! site, and a link per node or bucket once something is exchanged. Hosts without threads find the
+//! parts in [`driver`].
 
 #![forbid(unsafe_code)]
 
 mod bucket;
 mod client;
 mod clock;
+pub mod driver;
 mod event;
 mod exchange;
 mod flush;
+mod http;
 pub mod limits;
 mod link;
 mod log;

@@ -15,6 +15,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(180);
 pub const REQUEST_ATTEMPTS: u32 = 3;
 /// Bytes of the answer to a pull over HTTP.
 pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Pieces of an HTTP answer that wait for their reader; more stop the reading of the socket.
+pub const PIECES_MAX: usize = 64;
 /// Bytes of an error body that are read.
 pub const ERROR_BYTES_MAX: usize = 16 * 1024;
 

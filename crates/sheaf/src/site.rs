@@ -17,11 +17,10 @@ use crate::{
     bucket::Bucket,
     client::{Departure, Shared},
     clock,
-    exchange::Exchange,
+    exchange::{Ask, Exchange},
     flush::Flusher,
-    link::{Ask, Link},
+    link::Link,
     log::{self, LogEntry},
-    node::NodeRemote,
     server::Server,
     traffic::Meter,
 };
@@ -280,7 +279,7 @@ impl Site {
     /// `Invalid` without a server; `Unavailable` when it cannot be reached or does not answer in
     /// time; `Denied` when it refuses the token; or what it says about the site.
     pub fn exchange(&self, timeout: Duration) -> Result<Exchange> {
-        let done = self.run(Ask { pull: true, push: true, create: true }, timeout)?;
+        let done = self.run(Ask::EVERYTHING, timeout)?;
         self.0.site.volume().tidy()?;
         Ok(done)
     }
@@ -405,10 +404,7 @@ impl Inner {
     fn remote(&self, way: &Way) -> Arc<dyn Remote> {
         let ids = self.site.ids();
         match way {
-            Way::Node { link, .. } => {
-                let http = Arc::clone(link.http());
-                Arc::new(NodeRemote::new(http, ids.volume, ids.page_size))
-            }
+            Way::Node { link, .. } => link.remote(ids.volume, ids.page_size),
             Way::Bucket { bucket, .. } => bucket.remote(),
         }
     }

@@ -1,22 +1,30 @@
-//! One WebSocket as a task: frames to and from the worker, both ways through bounded queues.
+//! The transport of a link: one WebSocket as a task, frames both ways through bounded queues.
 //!
-//! Invariant: ends when the worker drops its sender, when the socket ends, or when a frame is over
+//! Invariant: a task ends when its sender is dropped, when the socket ends, or when a frame is over
 //! the limit; its last word is always [`Input::Closed`]. A worker that is busy stops the reading.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use sheaf_site::{Error, ErrorKind};
 use sheaf_sync::limits::FRAME_BYTES_MAX;
-use tokio::{sync::mpsc, time::timeout};
+use sheaf_volume::{PageSize, Remote, VolumeId};
+use tokio::{
+    runtime::Handle,
+    sync::{
+        Notify,
+        mpsc::{self, error::TrySendError},
+    },
+    time::timeout,
+};
 use tokio_tungstenite::{
     connect_async_with_config,
     tungstenite::{self, Message, protocol::WebSocketConfig},
 };
 
-use super::Shared;
-use crate::{limits, server};
+use super::Transport;
+use crate::{http::Http, limits, node::NodeRemote, server};
 
 /// What the socket tells the worker. The number is the connection's.
 #[derive(Debug)]
@@ -26,34 +34,89 @@ pub(super) enum Input {
     Closed(u64, Error),
 }
 
+/// The sockets of one link, of which at most one is in use.
+pub(super) struct Sockets {
+    http: Arc<Http>,
+    inputs: mpsc::Sender<Input>,
+    runtime: Handle,
+    /// Wakes the worker when a frame has left.
+    room: Arc<Notify>,
+    frames: Option<mpsc::Sender<Bytes>>,
+}
+
+impl fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sockets").field("http", &self.http).finish_non_exhaustive()
+    }
+}
+
+impl Sockets {
+    pub(super) fn new(
+        http: Arc<Http>,
+        inputs: mpsc::Sender<Input>,
+        runtime: Handle,
+        room: Arc<Notify>,
+    ) -> Self {
+        Self { http, inputs, runtime, room, frames: None }
+    }
+}
+
+impl Transport for Sockets {
+    fn dial(&mut self, number: u64) {
+        let (frames, queue) = mpsc::channel(limits::FRAMES_MAX);
+        self.frames = Some(frames);
+        let server = self.http.server().to_owned();
+        let (inputs, room) = (self.inputs.clone(), Arc::clone(&self.room));
+        drop(self.runtime.spawn(run(number, server, queue, inputs, room)));
+    }
+
+    fn send(&mut self, _: u64, frame: Bytes) -> Result<(), Bytes> {
+        let Some(frames) = &self.frames else { return Ok(()) };
+        match frames.try_send(frame) {
+            Err(TrySendError::Full(frame)) => Err(frame),
+            Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+        }
+    }
+
+    fn hang_up(&mut self) {
+        self.frames = None;
+    }
+
+    fn remote(&self, volume: VolumeId, size: PageSize) -> Arc<dyn Remote> {
+        Arc::new(NodeRemote::new(self.http.clone(), volume, size))
+    }
+}
+
 /// Dials and moves frames until the end.
-pub(super) async fn run(
+async fn run(
     number: u64,
-    shared: Arc<Shared>,
+    server: String,
     frames: mpsc::Receiver<Bytes>,
     inputs: mpsc::Sender<Input>,
+    room: Arc<Notify>,
 ) {
-    let error = talk(number, &shared, frames, &inputs).await;
+    let error = talk(number, &server, frames, &inputs, &room).await;
     // Nobody listens any more only when the worker has ended.
     let _ = inputs.send(Input::Closed(number, error)).await.is_ok();
 }
 
 async fn talk(
     number: u64,
-    shared: &Shared,
+    server: &str,
     mut frames: mpsc::Receiver<Bytes>,
     inputs: &mpsc::Sender<Input>,
+    room: &Notify,
 ) -> Error {
     let config = WebSocketConfig::default()
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));
-    let url = server::socket_url(&shared.server);
+    let url = server::socket_url(server);
     let dial = connect_async_with_config(url, Some(config), true);
     let mut socket = match timeout(limits::CONNECT_TIMEOUT, dial).await {
         Ok(Ok((socket, _))) => socket,
-        Ok(Err(error)) => return refused(&shared.server, error),
+        Ok(Err(error)) => return refused(server, error),
         Err(_) => {
-            let text = format!("cannot reach the node at {}: no answer", shared.server);
+            let text = format!("cannot reach the node at {server}: no answer");
             return Error::new(ErrorKind::Unavailable, text);
         }
     };
@@ -70,7 +133,7 @@ async fn talk(
                 };
                 let sending = timeout(limits::READ_TIMEOUT, socket.send(Message::Binary(frame)));
                 match sending.await {
-                    Ok(Ok(())) => shared.wake.notify_one(),
+                    Ok(Ok(())) => room.notify_one(),
                     Ok(Err(error)) => return broken(&error.to_string()),
                     Err(_) => return broken("the node takes no frames"),
                 }

@@ -1,0 +1,184 @@
+//! The driver of bucket mode: what one site does with its bucket at each turn.
+//!
+//! Invariant: single-threaded and without a thread or a clock of its own; blocks only where the
+//! bucket does. Nothing is appended before the site in the bucket was adopted.
+
+use std::{sync::Arc, time::Duration};
+
+use sheaf_site::{Error, ErrorKind, Result, Site, SiteIds};
+use sheaf_volume::{BucketRemote, Env, Objects, Remote as _, SiteRecord, create_site, find_site};
+
+use crate::{
+    event::{Event, Events},
+    exchange::{Ask, Tally},
+    limits,
+};
+
+/// One site and its bucket, without a node between them.
+#[derive(Debug)]
+pub struct BucketDriver {
+    url: String,
+    site: Site,
+    objects: Arc<dyn Objects>,
+    env: Arc<dyn Env>,
+    events: Events,
+    /// The log, once the site was adopted.
+    log: Option<Arc<BucketRemote>>,
+    tally: Tally,
+    pause: Duration,
+    reachable: bool,
+}
+
+impl BucketDriver {
+    /// Lets the site read missing pages from the bucket; reaches for it no further yet. `url`
+    /// names the bucket in events and errors, `env` gives the time that a new site is stamped with.
+    #[must_use]
+    pub fn new(
+        url: &str,
+        site: Site,
+        objects: Arc<dyn Objects>,
+        env: Arc<dyn Env>,
+        events: Events,
+    ) -> Self {
+        // What this replica knows already is enough to read from; whether the bucket agrees is
+        // found out at the first exchange.
+        let ids = site.ids();
+        let log = Arc::new(BucketRemote::new(Arc::clone(&objects), ids.volume, ids.page_size));
+        site.set_remote(Some(log));
+        Self {
+            url: url.to_owned(),
+            site,
+            objects,
+            env,
+            events,
+            log: None,
+            tally: Tally::default(),
+            pause: limits::POLL_MIN,
+            reachable: false,
+        }
+    }
+
+    /// Does what is asked and returns what it brought about.
+    ///
+    /// # Errors
+    /// `NotFound` when the bucket does not know the site and it may not be created, `Unavailable`
+    /// or `Ambiguous` when the bucket does not answer, `Conflict` when others were faster every
+    /// time. The next exchange goes on from wherever this one ended.
+    pub fn exchange(&mut self, ask: Ask) -> Result<Tally> {
+        let earlier = self.tally.clone();
+        let outcome = self.exchange_with(ask);
+        self.reachable = outcome.is_ok();
+        outcome.map(|()| self.tally.since(&earlier))
+    }
+
+    /// One turn of the background: exchanges everything and tells what came of it as events.
+    /// Returns how long to wait for the next turn unless there is a local commit before: longer
+    /// each time while nothing happens.
+    pub fn turn(&mut self) -> Duration {
+        let base = self.site.base().0;
+        let exchanged = self.exchange(Ask::EVERYTHING);
+        let moved = exchanged.is_ok() && self.site.base().0 > base;
+        self.pause = if moved { limits::POLL_MIN } else { longer(self.pause) };
+        match exchanged {
+            Ok(tally) if moved => self.tell(&tally),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(%error, "exchange failed");
+                let server = self.url.clone();
+                self.events.push(Event::Offline { server, reason: error });
+            }
+        }
+        self.pause
+    }
+
+    /// Whether the last exchange succeeded.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.reachable
+    }
+
+    fn exchange_with(&mut self, ask: Ask) -> Result<()> {
+        let log = match &self.log {
+            Some(log) => Arc::clone(log),
+            None => {
+                let log = self.open(ask.create)?;
+                self.log = Some(Arc::clone(&log));
+                log
+            }
+        };
+        if ask.push {
+            let done = self.site.exchange_with_log(log.as_ref())?;
+            self.tally.pulled += done.pulled as u64;
+            self.tally.pushed += done.pushed as u64;
+            self.tally.merged += done.merged as u64;
+            self.tally.confirmed += done.pushed as u64;
+            for (seq, reason) in done.rejected {
+                self.tally.reject(seq, reason);
+            }
+            return Ok(());
+        }
+        loop {
+            let commits = log.pull(self.site.base().0)?;
+            if commits.is_empty() {
+                return Ok(());
+            }
+            let count = commits.len() as u64;
+            let outcome = self.site.integrate(commits)?;
+            self.tally.integrated(count, &outcome);
+        }
+    }
+
+    /// Finds the site in the bucket, or creates it there, and adopts it.
+    fn open(&self, create: bool) -> Result<Arc<BucketRemote>> {
+        let name = self.site.name();
+        let objects = self.objects.as_ref();
+        let record = match find_site(objects, &name)? {
+            Some(record) => record,
+            None if create => {
+                let SiteIds { site, volume, page_size } = self.site.ids();
+                let created_ms = self.env.now_ms();
+                create_site(objects, &name, &SiteRecord { site, volume, page_size, created_ms })?
+            }
+            None => {
+                let text = format!("no site `{name}` in {}", self.url);
+                return Err(Error::new(ErrorKind::NotFound, text));
+            }
+        };
+        let objects = Arc::clone(&self.objects);
+        let log = Arc::new(BucketRemote::new(objects, record.volume, record.page_size));
+        let before = self.site.ids();
+        // ORDER: adopting replays the timeline, which may need pages of the new base.
+        self.site.set_remote(Some(log.clone()));
+        let SiteRecord { site, volume, page_size, .. } = record;
+        let adopted = log.head().and_then(|head| {
+            if volume == before.volume {
+                self.site.check_log(&head)?;
+            }
+            self.site.adopt(SiteIds { site, volume, page_size }, head)
+        });
+        if let Err(error) = adopted {
+            let objects = Arc::clone(&self.objects);
+            let back = BucketRemote::new(objects, before.volume, before.page_size);
+            self.site.set_remote(Some(Arc::new(back)));
+            return Err(error);
+        }
+        Ok(log)
+    }
+
+    fn tell(&self, tally: &Tally) {
+        let site = self.site.name();
+        for (seq, reason) in &tally.rejected {
+            let (seq, reason) = (*seq, reason.clone());
+            self.events.push(Event::Rejected { site: site.clone(), seq, reason });
+        }
+        let (commits, confirmed) = (tally.pulled, tally.confirmed);
+        self.events.push(Event::Changed { site, lsn: self.site.base().0, commits, confirmed });
+    }
+}
+
+fn longer(pause: Duration) -> Duration {
+    (pause * 3 / 2).min(limits::POLL_MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! Two devices and a bucket in memory, in one thread.
+
+use sheaf_site::{SiteOptions, View, from_sqlite};
+use sheaf_volume::{DeviceId, ManualEnv, MemDir, MemObjects};
+
+use super::*;
+
+struct Device {
+    site: Site,
+    env: Arc<ManualEnv>,
+    events: Events,
+    driver: BucketDriver,
+}
+
+fn device(n: u8, objects: &Arc<MemObjects>) -> Device {
+    let env = Arc::new(ManualEnv::new(n.into()));
+    let options = SiteOptions::new("todo", DeviceId::from_bytes([n; 16]));
+    let site = Site::open(&MemDir::new(), env.clone(), options).unwrap();
+    let events = Events::default();
+    let objects = Arc::clone(objects);
+    let driver = BucketDriver::new("memory:", site.clone(), objects, env.clone(), events.clone());
+    Device { site, env, events, driver }
+}
+
+impl Device {
+    fn exec(&self, sql: &str) {
+        self.site.write(|tx| tx.execute_batch(sql).map_err(from_sqlite)).unwrap();
+    }
+
+    fn count(&self) -> i64 {
+        let count = "SELECT count(*) FROM todo";
+        let read = |conn: &rusqlite::Connection| {
+            conn.query_row(count, [], |row| row.get(0)).map_err(from_sqlite)
+        };
+        self.site.read(View::Global, read).unwrap()
+    }
+}
+
+#[test]
+fn turns_of_two_devices_converge_and_tell_what_came() {
+    let objects = Arc::new(MemObjects::new());
+    let (mut a, mut b) = (device(1, &objects), device(2, &objects));
+    a.env.advance_ms(5);
+    a.exec("CREATE TABLE todo(id INTEGER PRIMARY KEY, what TEXT)");
+    a.exec("INSERT INTO todo(id, what) VALUES (1, 'milk')");
+    assert_eq!(a.driver.turn(), limits::POLL_MIN);
+    let record = find_site(objects.as_ref(), "todo").unwrap().unwrap();
+    assert_eq!(record.created_ms, a.env.now_ms(), "the time is the environment's");
+    b.driver.turn();
+    b.exec("INSERT INTO todo(id, what) VALUES (2, 'bread')");
+    b.driver.turn();
+    a.driver.turn();
+    assert_eq!((a.count(), b.count(), a.site.base()), (2, 2, b.site.base()));
+    let told = |device: &Device| {
+        std::iter::from_fn(|| device.events.try_next())
+            .map(|event| match event {
+                Event::Changed { commits, confirmed, .. } => (commits, confirmed),
+                other => panic!("{other:?}"),
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(&a), [(0, 2), (1, 0)]);
+    assert!(told(&b).contains(&(0, 1)));
+}
+
+#[test]
+fn the_pause_grows_while_nothing_happens_and_falls_back_when_something_does() {
+    let objects = Arc::new(MemObjects::new());
+    let mut a = device(1, &objects);
+    a.exec("CREATE TABLE todo(id INTEGER PRIMARY KEY)");
+    assert_eq!(a.driver.turn(), limits::POLL_MIN);
+    let pauses: Vec<Duration> = (0..12).map(|_| a.driver.turn()).collect();
+    assert_eq!(pauses[0], limits::POLL_MIN * 3 / 2);
+    assert!(pauses.is_sorted() && pauses[11] == limits::POLL_MAX, "{pauses:?}");
+    a.exec("INSERT INTO todo(id) VALUES (1)");
+    assert_eq!(a.driver.turn(), limits::POLL_MIN);
+}
+
+#[test]
+fn a_site_that_may_not_be_created_is_not_found() {
+    let objects = Arc::new(MemObjects::new());
+    let mut a = device(1, &objects);
+    let pull = Ask { pull: true, push: false, create: false };
+    assert_eq!(a.driver.exchange(pull).unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(!a.driver.is_reachable());
+    a.exec("CREATE TABLE todo(id INTEGER PRIMARY KEY)");
+    let tally = a.driver.exchange(Ask::EVERYTHING).unwrap();
+    assert_eq!((tally.pushed, tally.confirmed), (1, 1));
+    assert!(a.driver.is_reachable());
+    assert_eq!(a.driver.exchange(pull).unwrap(), Tally::default());
+}

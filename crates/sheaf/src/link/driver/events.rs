@@ -1,0 +1,136 @@
+//! What the driver does with the events of one site.
+//!
+//! Invariant: a site is adopted before anything is integrated or offered; what the replica cannot
+//! take is tried again from wherever the replica is then, and told to whoever waits.
+
+use sheaf_site::{Error, ErrorKind, SiteIds};
+use sheaf_sync::wire::{OpenedSite, PushAnswer, PushBatch};
+use sheaf_volume::Commit;
+
+use super::{Driver, Transport, millis};
+use crate::{event::Event, limits};
+
+impl<T: Transport> Driver<T> {
+    pub(super) fn opened(&mut self, opened: &OpenedSite) {
+        let adopted = self.wishes.with_site(&opened.name, |site| {
+            let before = site.ids();
+            let size = opened.head.page_size;
+            // ORDER: adopting replays the timeline, which may need pages of the new base.
+            site.set_remote(Some(self.transport.remote(opened.volume, size)));
+            let ids = SiteIds { site: opened.site, volume: opened.volume, page_size: size };
+            let adopted = site.adopt(ids, opened.head);
+            if adopted.is_err() {
+                let remote = self.transport.remote(before.volume, before.page_size);
+                site.set_remote(Some(remote));
+            }
+            adopted.map(|()| site.base().0)
+        });
+        match adopted {
+            Some(Ok(base)) => {
+                self.wishes.entry(&opened.name, |entry| {
+                    entry.base = base;
+                    entry.dirty = true;
+                });
+                self.session.watch_from(&opened.name, base);
+            }
+            Some(Err(error)) => self.stuck(&opened.name, error),
+            None => {}
+        }
+    }
+
+    pub(super) fn integrate(&mut self, name: &str, commits: Vec<Commit>) {
+        let count = commits.len() as u64;
+        let integrated = self.wishes.with_site(name, |site| site.integrate(commits));
+        let outcome = match integrated {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(error)) => return self.stuck(name, error),
+            None => return,
+        };
+        self.wishes.entry(name, |entry| {
+            entry.base = outcome.base;
+            entry.tally.integrated(count, &outcome);
+        });
+        let site = name.to_owned();
+        for (seq, reason) in outcome.rejected {
+            self.wishes.tell(Event::Rejected { site: site.clone(), seq, reason });
+        }
+        let (lsn, confirmed) = (outcome.base, outcome.confirmed.len() as u64);
+        self.wishes.tell(Event::Changed { site, lsn, commits: count, confirmed });
+    }
+
+    pub(super) fn caught_up(&mut self, name: &str, serial: u64) {
+        let Some(progress) = self.progress.get_mut(name) else { return };
+        let reached = progress.passed.iter().filter(|(session, _)| *session <= serial);
+        let reached = reached.map(|(_, ours)| *ours).max();
+        progress.passed.retain(|(session, _)| *session > serial);
+        if let Some(reached) = reached {
+            self.wishes.entry(name, |entry| entry.pull_done = entry.pull_done.max(reached));
+        }
+    }
+
+    pub(super) fn verdicts(&mut self, name: &str, batch: &PushBatch, answer: PushAnswer) {
+        let Some(progress) = self.progress.get_mut(name) else { return };
+        match answer {
+            PushAnswer::Verdicts { first_seq, verdicts, lsn } => {
+                let count = verdicts.len() as u64;
+                let last = (first_seq + count).saturating_sub(1);
+                progress.acknowledged = progress.acknowledged.max(last);
+                progress.gap = None;
+                self.wishes.entry(name, |entry| {
+                    entry.tally.pushed += count;
+                    entry.confirm_at = entry.confirm_at.max(lsn);
+                    entry.dirty = true;
+                });
+            }
+            PushAnswer::Gap { next } if progress.gap != Some(next) && next > 0 => {
+                progress.gap = Some(next);
+                progress.acknowledged = next - 1;
+                self.wishes.entry(name, |entry| entry.dirty = true);
+            }
+            PushAnswer::Gap { next } => {
+                let text = format!(
+                    "the node lost mutations that it had acknowledged, perhaps because it was \
+                     restored from an older copy seq=`{next}`"
+                );
+                self.failed(name, Error::corrupt(text));
+            }
+            PushAnswer::Fork { .. } => {
+                tracing::warn!(
+                    site = name,
+                    timeline = %batch.timeline,
+                    "timeline forked (was this device restored from a backup?), starting a new one"
+                );
+                (progress.acknowledged, progress.gap) = (0, None);
+                let restarted = self.wishes.with_site(name, |site| site.restart_timeline());
+                match restarted {
+                    Some(Err(error)) => self.failed(name, error),
+                    _ => self.wishes.entry(name, |entry| entry.dirty = true),
+                }
+            }
+            PushAnswer::Malformed(reason) => {
+                let text = format!("the node cannot read this device's mutations: {reason}");
+                self.failed(name, Error::new(ErrorKind::Invalid, text));
+            }
+        }
+    }
+
+    /// The replica could not take what came. Later it may.
+    fn stuck(&mut self, name: &str, error: Error) {
+        let passing = matches!(
+            error.kind(),
+            ErrorKind::Unavailable | ErrorKind::Busy | ErrorKind::Ambiguous | ErrorKind::Conflict
+        );
+        let pause = if passing { limits::REOPEN_SOON } else { limits::REOPEN_LATE };
+        self.session.reopen_later(name, millis(pause));
+        self.failed(name, error);
+    }
+
+    pub(super) fn failed(&self, name: &str, error: Error) {
+        tracing::debug!(site = name, %error, "site failed");
+        self.wishes.entry(name, |entry| {
+            entry.fail(error.clone());
+            entry.dirty = true;
+        });
+        self.wishes.tell(Event::Failed { site: name.to_owned(), error });
+    }
+}

@@ -1,0 +1,56 @@
+//! What the driver offers to push.
+//!
+//! Invariant: a site is asked for its outbox only when the session can take a batch, and counts as
+//! pushed up to a wish only when its outbox was empty after that wish.
+
+use sheaf_site::{MutationRecord, Result};
+use sheaf_sync::wire::{PushBatch, PushMutation};
+
+use super::{Driver, Transport};
+
+impl<T: Transport> Driver<T> {
+    /// Offers what the sites have to push.
+    pub(super) fn offer_all(&mut self) {
+        let wishing: Vec<(String, u64)> = {
+            let state = self.wishes.lock();
+            let wishing = state.sites.iter().filter(|(_, e)| e.may_push() && e.dirty);
+            wishing.map(|(name, entry)| (name.clone(), entry.push_wanted)).collect()
+        };
+        for (name, wanted) in wishing {
+            if !self.session.can_offer(&name) {
+                continue;
+            }
+            // Whatever is committed from here on makes it dirty again.
+            self.wishes.entry(&name, |entry| entry.dirty = false);
+            match self.offer(&name) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.wishes.entry(&name, |entry| entry.push_done = entry.push_done.max(wanted));
+                }
+                Err(error) => self.failed(&name, error),
+            }
+        }
+    }
+
+    /// Whether there was anything to offer.
+    fn offer(&mut self, name: &str) -> Result<bool> {
+        let after = self.progress.get(name).map_or(0, |progress| progress.acknowledged);
+        let max = self.session.push_bytes_max();
+        let batch = self.wishes.with_site(name, |site| site.outbox(after, max));
+        let Some(batch) = batch.transpose()?.flatten() else { return Ok(false) };
+        let mutation = |record: MutationRecord| PushMutation {
+            seq: record.seq,
+            base: record.base,
+            time_ms: record.time_ms,
+            bytes: record.bytes,
+        };
+        let batch = PushBatch {
+            timeline: batch.timeline,
+            first_seq: batch.first_seq,
+            prev_hash: batch.prev_hash,
+            mutations: batch.mutations.into_iter().map(mutation).collect(),
+        };
+        self.session.offer(name, batch)?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,108 @@
+//! A node behind a script: whole answers, answers that break off, refusals.
+
+use std::sync::Mutex;
+
+use sheaf_volume::{Page, PageIdx, PageSet};
+
+use super::*;
+
+const VOLUME: VolumeId = VolumeId::from_bytes([2; 16]);
+
+/// What happens to one request.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Whole,
+    /// Ends early without an error, as a node does that fails half-way.
+    Short,
+    Broken,
+    Denied,
+}
+
+/// Answers every page request with pages full of their own number, a few bytes at a time.
+#[derive(Debug)]
+struct Script(Mutex<Vec<Fate>>);
+
+impl Post for Script {
+    fn post(
+        &self,
+        path: &str,
+        body: Bytes,
+        take: &mut dyn FnMut(Bytes) -> Result<()>,
+    ) -> Result<(), Fault> {
+        assert_eq!(path, message::PAGES_PATH);
+        let fate = self.0.lock().unwrap().remove(0);
+        let (volume, wants) = pages::decode_request(body)?;
+        let mut answer = Vec::new();
+        for want in &wants {
+            for idx in want.pages.iter() {
+                answer.extend_from_slice(&pages::encode_block(volume, &page(idx, want.lsn)));
+            }
+        }
+        let cut = Error::new(ErrorKind::Unavailable, "cut");
+        match fate {
+            Fate::Denied => return Err(Error::new(ErrorKind::Denied, "no").into()),
+            Fate::Short | Fate::Broken => answer.truncate(answer.len() / 2),
+            Fate::Whole => {}
+        }
+        for piece in answer.chunks(3) {
+            take(Bytes::copy_from_slice(piece))?;
+        }
+        if matches!(fate, Fate::Broken) { Err(Fault::BrokeOff(cut)) } else { Ok(()) }
+    }
+}
+
+fn page(idx: PageIdx, lsn: Lsn) -> FetchedPage {
+    let byte = u8::try_from(idx.get()).unwrap();
+    FetchedPage { idx, lsn, page: Page::from(vec![byte; PageSize::DEFAULT.bytes()]) }
+}
+
+fn fetch(script: &[Fate]) -> (Result<Vec<FetchedPage>>, usize) {
+    let script = Arc::new(Script(Mutex::new(script.to_vec())));
+    let remote = NodeRemote::new(script.clone(), VOLUME, PageSize::DEFAULT);
+    let pages = PageSet::range(PageIdx::FIRST, PageIdx::new(5).unwrap());
+    let found = remote.fetch(&[Want { lsn: Lsn(3), pages }]);
+    let left = script.0.lock().unwrap().len();
+    (found, left)
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_asked_for_again_and_pages_come_once() {
+    let expected: Vec<_> = (1..=5).map(|n| page(PageIdx::new(n).unwrap(), Lsn(3))).collect();
+    for script in [&[Fate::Whole][..], &[Fate::Short, Fate::Broken, Fate::Whole]] {
+        let (found, left) = fetch(script);
+        assert_eq!((found.unwrap(), left), (expected.clone(), 0));
+    }
+}
+
+#[test]
+fn attempts_are_bounded_and_a_refusal_is_not_tried_again() {
+    let (found, left) = fetch(&[Fate::Broken; limits::REQUEST_ATTEMPTS as usize + 1]);
+    assert_eq!((found.unwrap_err().kind(), left), (ErrorKind::Unavailable, 1));
+    let (found, left) = fetch(&[Fate::Denied, Fate::Whole]);
+    assert_eq!((found.unwrap_err().kind(), left), (ErrorKind::Denied, 1));
+}
+
+/// Answers anything with zeros without end.
+#[derive(Debug)]
+struct Flood;
+
+impl Post for Flood {
+    fn post(
+        &self,
+        _: &str,
+        _: Bytes,
+        take: &mut dyn FnMut(Bytes) -> Result<()>,
+    ) -> Result<(), Fault> {
+        loop {
+            take(Bytes::from_static(&[0; 65_536]))?;
+        }
+    }
+}
+
+#[test]
+fn an_answer_without_end_is_refused() {
+    let remote = NodeRemote::new(Arc::new(Flood), VOLUME, PageSize::DEFAULT);
+    assert_eq!(remote.pull(Lsn(1)).unwrap_err().kind(), ErrorKind::Limit);
+    let want = Want { lsn: Lsn(3), pages: PageSet::range(PageIdx::FIRST, PageIdx::FIRST) };
+    assert_eq!(remote.fetch(&[want]).unwrap_err().kind(), ErrorKind::Corrupt);
+}

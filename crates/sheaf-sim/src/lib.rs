@@ -4,4 +4,28 @@
 //! Invariant: everything a run does follows from its seed. Leaves out what a simulator cannot
 //! see: see `docs/testing.md`.
 
+mod bucket;
+mod campaign;
+mod check;
+mod device;
+pub mod disk;
+mod env;
+mod fiber;
+mod link;
+mod net;
+mod node;
+pub mod options;
+mod oracle;
+pub mod regression;
 pub mod rng;
+mod run;
+mod shrink;
+mod trace;
+mod workload;
+mod world;
+
+pub use campaign::{Campaign, FAULT_POINTS, SOMETIMES};
+pub use check::Violation;
+pub use run::run;
+pub use shrink::shrink;
+pub use world::Outcome;

@@ -12,6 +12,8 @@ use sheaf_volume::{
     Verdict, VerdictRun,
 };
 
+use sheaf_volume::teeth::{Tooth, bites};
+
 use crate::error::from_sqlite;
 use crate::limits;
 use crate::rebase::Pass;
@@ -141,7 +143,13 @@ impl Site {
         let mut merged = BTreeSet::new();
         done.pulled += self.pull_from(log, &mut merged)?.len();
         while let Some(batch) = self.outbox(0, limits::LEAD_BYTES_MAX)? {
-            let led = self.lead(&[batch], log, limits::LEAD_ATTEMPTS_MAX)?;
+            let led = self.lead(&[batch], log, limits::LEAD_ATTEMPTS_MAX);
+            if bites(Tooth::ReportAmbiguousAsDone)
+                && led.as_ref().is_err_and(|error| error.kind() == ErrorKind::Ambiguous)
+            {
+                break;
+            }
+            let led = led?;
             done.pulled += led.found.len();
             merged.extend(led.merged);
             for answer in led.answers {
@@ -233,6 +241,15 @@ impl Pass<'_> {
         let mut rejects = Vec::new();
         for record in fresh {
             hash = hash.after(record);
+            if bites(Tooth::ApplyTwice) {
+                self.replay(batch.timeline, record)?;
+            }
+            if bites(Tooth::RefuseEarlier) && record.time_ms < self.site.status().base_time_ms {
+                let reason = "made before the newest commit".to_owned();
+                rejects.push(Reject { seq: record.seq, reason: reason.clone() });
+                verdicts.push((Verdict::Rejected, reason));
+                continue;
+            }
             let replayed = self.replay(batch.timeline, record)?;
             gathered.tables.extend(replayed.tables);
             verdicts.push(match replayed.outcome {
@@ -263,6 +280,9 @@ impl Pass<'_> {
     }
 
     fn record_progress(&self, timeline: TimelineId, seq: u64, hash: RunningHash) -> Result<()> {
+        if bites(Tooth::SkipProgress) {
+            return Ok(());
+        }
         let seq = i64::try_from(seq).map_err(|_| Error::invalid("sequence number too large"))?;
         self.conn
             .prepare_cached(

@@ -15,6 +15,8 @@ use sheaf_volume::{
     Commit, Draft, Error, ErrorKind, Lsn, PageIdx, RemoteHead, Result, TimelineId, Verdict,
 };
 
+use sheaf_volume::teeth::{Tooth, bites};
+
 use crate::capture::Capture;
 use crate::clock;
 use crate::error::from_sqlite;
@@ -184,7 +186,10 @@ impl Site {
         let mut news = OwnNews { decided: self.decided(), ..OwnNews::default() };
         let pending = self.pending();
         for commit in commits {
-            for applied in commit.applied.iter().filter(|a| a.timeline == timeline) {
+            let own = |applied: &&sheaf_volume::Applied| {
+                applied.timeline == timeline && !bites(Tooth::ForgetDecided)
+            };
+            for applied in commit.applied.iter().filter(own) {
                 let decided =
                     Decided { seq: applied.end_seq() - 1, hash: RunningHash(applied.running_hash) };
                 if decided.seq <= news.decided.seq {
@@ -279,6 +284,9 @@ impl Site {
             Ok(redone)
         })?;
         redone.replayed = pending.len();
+        if bites(Tooth::PublishHalf) {
+            pending.clear();
+        }
         drop(draft.publish(pending.into_iter().map(Into::into).collect(), attrs)?);
         self.after_publish(before);
         Ok(redone)
@@ -315,6 +323,7 @@ impl Site {
         let target = draft.base_lsn().next();
         let cookie = read_u32(&draft.page(PageIdx::FIRST)?, SCHEMA_COOKIE);
         let schema = (cookie, self.0.schema_bias.load(Ordering::Acquire));
+        let lost = bites(Tooth::KeepLostSchema);
         let mut rebase = match kept.take() {
             Some(rebase) => {
                 *rebase.slot.lock() = Some(draft);
@@ -343,7 +352,7 @@ impl Site {
                 // A draft that changed the schema may never become the log's: the connection has
                 // the schema cached under a number that the log can give to another one.
                 let after = read_u32(&draft.page(PageIdx::FIRST)?, SCHEMA_COOKIE);
-                if after == schema.0 {
+                if after == schema.0 || lost {
                     rebase.noted = Some(schema);
                     *kept = Some(rebase);
                 }

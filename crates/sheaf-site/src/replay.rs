@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 
 use rusqlite::{Connection, config::DbConfig};
+use sheaf_volume::teeth::{Tooth, bites};
 use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, Result, TimelineId};
 
 use crate::{
@@ -197,7 +198,12 @@ impl Step<'_> {
         let mut rows = Rows::new(self.conn, self.ctx, tables, ids);
         rows.apply(ops)?;
         let Rows { written, mut touched, uncaptured, kept, is_merged, .. } = rows;
-        let is_settled = foreign::settle(self.conn, tables, &written, &touched, is_parent_lost)?;
+        if bites(Tooth::SkipReferences) {
+            defer_foreign_keys(self.conn, false)?;
+            Switches { triggers: false, foreign_keys: false }.set(self.conn)?;
+        }
+        let is_settled = !bites(Tooth::SkipReferences)
+            && foreign::settle(self.conn, tables, &written, &touched, is_parent_lost)?;
         if touched.iter().any(|table| table.eq_ignore_ascii_case("__sheaf_rules")) {
             tables.forget();
         }
@@ -289,7 +295,9 @@ fn recapture(
         let stays = |op: &Op| op.row().is_some_and(|row| !kept.contains(&row));
         ops.extend(rows.into_iter().filter(stays));
     }
-    ops.extend(kept);
+    if !bites(Tooth::ForgetIdle) {
+        ops.extend(kept);
+    }
     let seen = ops.len();
     for op in uncaptured {
         if !ops.iter().take(seen).any(|known| known.table() == op.table()) {

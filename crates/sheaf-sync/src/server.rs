@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use sheaf_volume::teeth::{Tooth, bites};
 use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, RemoteHead, Result, TimelineId, VolumeId};
 
 use crate::{
@@ -218,7 +219,7 @@ impl ServerSession {
         let Some(Some(announced)) = self.open.get_mut(&volume) else {
             return;
         };
-        if lsn <= announced.lsn {
+        if lsn <= announced.lsn || bites(Tooth::ForgetNews) {
             return;
         }
         if crowded {

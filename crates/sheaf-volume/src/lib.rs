@@ -24,6 +24,8 @@ mod prefetch;
 mod remote;
 mod store;
 mod sync;
+#[doc(hidden)]
+pub mod teeth;
 mod types;
 mod volume;
 mod wire;

@@ -16,6 +16,8 @@ use super::{
     remap::{Ids, publish},
     table::{Identity, Table, Tables},
 };
+use sheaf_volume::teeth::{Tooth, bites};
+
 use crate::{
     mutation::{Change, Op},
     schema::quote_ident,
@@ -193,6 +195,9 @@ impl<'a> Rows<'a> {
                     self.kept.push(Op::Insert { table: table.name.clone(), key, cols });
                     return Ok(());
                 }
+                if bites(Tooth::KeepTakenNumber) {
+                    return self.collide(table, key, &cols, &right);
+                }
                 let new = self.renumber(table, id)?;
                 key = vec![Value::Int(new)];
                 set_rowid(table, &key, &mut cols);
@@ -256,7 +261,9 @@ impl<'a> Rows<'a> {
         for ((change, name), right) in changes.iter().zip(names).zip(&right) {
             let base = self.mapped(table, name, &change.base)?;
             let left = self.mapped(table, name, &change.left)?;
-            let merged = merge_cell(table.column(name)?.rule, Some(&base), &left, right);
+            let rule = table.column(name)?.rule;
+            let rule = if bites(Tooth::OverwriteCounters) { sheaf_merge::Rule::Lww } else { rule };
+            let merged = merge_cell(rule, Some(&base), &left, right);
             if merged.is_refused() {
                 return Err(refused(name));
             }

@@ -3,6 +3,7 @@
 //! Invariant: `delivered` is the last position handed to the role on this connection, and never
 //! runs ahead of `known`. A push in flight outlives the connection, nothing else does.
 
+use sheaf_volume::teeth::{Tooth, bites};
 use sheaf_volume::{Lsn, VolumeId};
 
 use crate::wire::{CreateIds, PushBatch};
@@ -77,7 +78,9 @@ impl SiteState {
         self.pulling = false;
         self.refresh_sent = self.refresh_done;
         self.hold_until = 0;
-        if let Some(push) = &mut self.push {
+        if let Some(push) = &mut self.push
+            && !bites(Tooth::ForgetPush)
+        {
             push.sent = false;
         }
     }

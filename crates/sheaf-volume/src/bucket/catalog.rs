@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::keys::{damaged, refused};
 use crate::limits::SITE_NAME_BYTES_MAX;
+use crate::teeth::{Tooth, bites};
 use crate::{Error, ErrorKind, Objects, ObjectsError, PageSize, Result, SiteId, VolumeId};
 
 const FORMAT: u64 = 1;
@@ -103,6 +104,7 @@ pub fn list_sites(objects: &dyn Objects) -> Result<Vec<(String, SiteRecord)>> {
 
 fn site_key(name: &str) -> Result<String> {
     check_site_name(name)?;
+    let name = if bites(Tooth::ShareNames) { "shared" } else { name };
     // The slash is the only allowed byte that means something in a key.
     Ok(format!("{PREFIX}{}{SUFFIX}", name.replace('/', "%2F")))
 }

@@ -3,9 +3,13 @@
 //! Invariant: log keys sort like positions, so a listing after a key is a listing after a commit.
 
 use crate::limits::LSN_MAX;
+use crate::teeth::{Tooth, bites};
 use crate::{Error, ErrorKind, Lsn, ObjectsError, SegmentId, VolumeId};
 
 pub(super) fn log_prefix(volume: VolumeId) -> String {
+    if bites(Tooth::ShareLogKeys) {
+        return "volumes/shared/log/".to_owned();
+    }
     format!("volumes/{volume}/log/")
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::{ATTR_VOLUME, Snapshot, Volume, WriterGuard};
 use crate::store::{Incoming, PendingMutation, Step, StepBody};
+use crate::teeth::{Tooth, bites};
 use crate::{
     Commit, CommitHash, Error, LocalLsn, Lsn, Page, PageCount, PageIdx, RemoteHead, Result,
     VolumeId, Want,
@@ -151,6 +152,12 @@ impl Rebase {
             self.over.extend(PageIdx::new(number).map(|idx| (idx, Over::Zero)));
         }
         for idx in commit.pages.iter() {
+            if bites(Tooth::MissOnePage)
+                && commit.pages.len() > 1
+                && Some(idx) == commit.pages.last()
+            {
+                continue;
+            }
             self.over.insert(idx, Over::Pending(commit.lsn));
         }
         self.lsn = commit.lsn;
@@ -252,6 +259,11 @@ impl Draft {
 
     /// Writes a page, growing the draft when needed.
     pub fn write(&mut self, idx: PageIdx, page: Page) {
+        if bites(Tooth::LoseWrites)
+            && page.iter().map(|byte| u64::from(*byte)).sum::<u64>() % 50 == 7
+        {
+            return;
+        }
         self.page_count = self.page_count.max(PageCount(idx.get()));
         self.dirty.insert(idx, page);
     }

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use super::{Volume, lock};
 use crate::prefetch::plan_fetch;
 use crate::store::{Locate, Step, StepBody};
+use crate::teeth::{Tooth, bites};
 use crate::{
     Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, PageSet, Result, Want, limits,
 };
@@ -37,7 +38,14 @@ impl Volume {
         for _ in 0..limits::READ_ATTEMPTS_MAX {
             match self.0.store.page(idx, at) {
                 Ok(Locate::Page(page)) => return Ok(page),
-                Ok(Locate::Pending { lsn, mark }) => self.fetch(idx, at, count, (lsn, mark))?,
+                Ok(Locate::Pending { lsn, mark }) => {
+                    match self.fetch(idx, at, count, (lsn, mark)) {
+                        Err(_) if bites(Tooth::ZerosForMissing) => {
+                            return Ok(Page::zeros(self.page_size()));
+                        }
+                        fetched => fetched?,
+                    }
+                }
                 Err(e) if e.kind() == ErrorKind::Corrupt => {
                     if self.remote().is_err() || !self.0.store.forget(idx, at) {
                         return Err(e);
@@ -82,7 +90,16 @@ impl Volume {
             }
         }
         self.0.counters.requests.fetch_add(1, Ordering::Relaxed);
-        let filled = remote.fetch(&wants).and_then(|pages| self.fill(pages, at));
+        if bites(Tooth::FetchOlder) {
+            wants.iter_mut().for_each(|want| want.lsn = Lsn(want.lsn.0.saturating_sub(1).max(1)));
+        }
+        let fetched = remote.fetch(&wants).map(|mut pages| {
+            if bites(Tooth::FetchOlder) {
+                pages.iter_mut().for_each(|page| page.lsn = lsn);
+            }
+            pages
+        });
+        let filled = fetched.and_then(|pages| self.fill(pages, at));
         drop(under_way);
         filled?;
         if matches!(self.0.store.page(idx, at), Ok(Locate::Pending { .. })) {

@@ -5,6 +5,7 @@
 
 use super::{Volume, lock};
 use crate::store::State;
+use crate::teeth::{Tooth, bites};
 use crate::{Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, Result, Want};
 
 /// A view of a volume that never changes.
@@ -75,6 +76,9 @@ impl Snapshot {
             return Ok(Page::zeros(self.volume.page_size()));
         }
         match self.at {
+            At::Local(_) if bites(Tooth::ReadNewest) => {
+                self.volume.load(idx, self.volume.0.store.read().head, self.page_count)
+            }
             At::Local(local) => self.volume.load(idx, local, self.page_count),
             At::Past(lsn) => self.volume.load_past(idx, lsn),
         }

@@ -1,0 +1,140 @@
+//! A device: people who write and read on its replicas, and the exchange with the rest.
+//!
+//! Invariant: what the replica answers goes to the checkers as it is; the program itself decides
+//! nothing by it but when to try again. Leaves out threads: on a real device people, flushes and
+//! exchanges run at once, here they take turns (how they share a store is examined by
+//! `sheaf-volume/tests/shuttle.rs`).
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use sheaf_volume::TimelineId;
+
+use crate::{
+    rng::Rng,
+    workload::{Author, Transaction},
+    world::Host,
+};
+
+mod look;
+mod replica;
+
+use replica::Replica;
+
+/// Mean pause between two looks at what a replica shows.
+const LOOK_PAUSE_MS: u64 = 2_000;
+/// A commit is flushed this long after it, as the client library does.
+const FLUSH_AFTER_MS: u64 = 20;
+
+/// What the simulator knows of a device across its restarts.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// Who writes, by site.
+    pub(crate) authors: BTreeMap<usize, Author>,
+    /// The commit that was under way when the process ended, by site.
+    pub(crate) in_flight: BTreeMap<usize, (TimelineId, u64, Transaction)>,
+    /// Whether the site's first transactions are made, by site: how many of them.
+    pub(crate) founded: BTreeMap<usize, usize>,
+}
+
+/// Lives until it dies, or until its disk fails.
+pub(crate) fn run(host: &Arc<Host>) {
+    let mut replicas = Vec::new();
+    for site in 0..host.world.options.sites {
+        match Replica::open(host, site) {
+            Some(replica) => replicas.push(replica),
+            None => return,
+        }
+    }
+    let mut life = Life { host, rng: host.rng("device"), replicas, plan: BTreeMap::new() };
+    life.live();
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Next {
+    Write,
+    Flush,
+    Exchange,
+    Look,
+}
+
+struct Life<'a> {
+    host: &'a Arc<Host>,
+    rng: Rng,
+    replicas: Vec<Replica>,
+    /// When what happens to which replica.
+    plan: BTreeMap<(u64, usize, Next), ()>,
+}
+
+impl Life<'_> {
+    fn live(&mut self) {
+        for site in 0..self.replicas.len() {
+            for next in [Next::Write, Next::Exchange, Next::Look] {
+                let at = self.host.now() + self.rng.between(0, 1_000);
+                self.plan.insert((at, site, next), ());
+            }
+        }
+        while !self.host.is_dead() {
+            let Some((&key, ())) = self.plan.first_key_value() else { return };
+            let (at, site, next) = key;
+            let wake = self.replicas.iter().filter_map(Replica::deadline).fold(at, u64::min);
+            self.host.listen_until(wake);
+            if self.host.is_dead() {
+                return;
+            }
+            self.take_packets();
+            if at <= self.host.now() {
+                self.plan.remove(&key);
+                self.act(site, next);
+            }
+            if self.replicas.iter().any(Replica::is_broken) {
+                self.host.trace(format_args!("a replica is closed by its disk; starts anew"));
+                return;
+            }
+            let rests = self.replicas.iter_mut().all(|replica| replica.rests(self.host));
+            self.host.rest(rests);
+        }
+    }
+
+    fn take_packets(&mut self) {
+        while let Some(packet) = self.host.take_packet() {
+            let mut packet = Some(packet);
+            for replica in &mut self.replicas {
+                packet = packet.and_then(|packet| replica.take_packet(packet));
+            }
+        }
+        for replica in &mut self.replicas {
+            replica.step(self.host);
+        }
+    }
+
+    fn act(&mut self, site: usize, next: Next) {
+        let options = self.host.world.options.clone();
+        let now = self.host.now();
+        let Some(replica) = self.replicas.get_mut(site) else { return };
+        let again = match next {
+            Next::Write => {
+                if self.host.world.is_faulty() {
+                    replica.write(self.host, &mut self.rng);
+                    self.plan.entry((now + FLUSH_AFTER_MS, site, Next::Flush)).or_default();
+                }
+                2 * options.write_pause_ms
+            }
+            Next::Flush => {
+                replica.flush(self.host);
+                return;
+            }
+            Next::Exchange => {
+                replica.exchange(self.host);
+                // After the faults everybody is in a hurry.
+                if self.host.world.is_faulty() { 2 * options.exchange_pause_ms } else { 1_000 }
+            }
+            Next::Look => {
+                replica.look(self.host, &mut self.rng);
+                2 * LOOK_PAUSE_MS
+            }
+        };
+        let at = self.host.now() + self.rng.between(1, again);
+        self.plan.insert((at, site, next), ());
+    }
+}

@@ -1,0 +1,161 @@
+//! What people see on a device, for the checkers.
+//!
+//! Invariant: a read that fails because something is not here shows nothing and proves nothing; a
+//! read that succeeds must be right. Leaves out writing.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use sheaf_site::{Error, ErrorKind, View};
+use sheaf_volume::Lsn;
+
+use super::replica::Replica;
+use crate::{
+    check::{convergence, integrity, isolation, lazy, snapshots},
+    oracle::model::dump,
+    rng::Rng,
+    world::Host,
+};
+
+/// Readers that stay open on one replica, at most.
+const READERS_MAX: usize = 3;
+
+/// Somebody who has begun to read and not ended.
+pub(super) struct Reader {
+    conn: Connection,
+    saw: String,
+}
+
+impl Replica {
+    /// One look, of a drawn kind.
+    pub(super) fn look(&mut self, host: &Arc<Host>, rng: &mut Rng) {
+        let who = format!("{} s{}", host.name, self.number);
+        match rng.below(6) {
+            0 => self.look_at_agreed(host, &who),
+            1 | 2 => self.look_at_local(host, &who),
+            3 => {
+                let lsn = rng.between(0, self.site.base().0.0);
+                self.look_at_past(host, &who, lsn);
+            }
+            4 => self.begin_to_read(host),
+            _ => self.end_reading(host, &who, rng),
+        }
+    }
+
+    fn read(&self, host: &Host, view: View) -> Option<String> {
+        let read = |conn: &Connection| dump(conn).map_err(|error| sheaf_site::explain(conn, error));
+        match self.site.read(view, read) {
+            Ok(_) if host.is_dead() => None,
+            Ok(seen) => {
+                host.count("looked");
+                Some(seen)
+            }
+            Err(error) => {
+                self.unread(host, view, &error);
+                None
+            }
+        }
+    }
+
+    /// A read that failed. Only what is away, damaged or closed may fail.
+    fn unread(&self, host: &Host, view: View, error: &Error) {
+        host.trace(format_args!("s{} {view:?} cannot be read: {error}", self.number));
+        host.count("could not look");
+        let expected = matches!(
+            error.kind(),
+            ErrorKind::Unavailable
+                | ErrorKind::Corrupt
+                | ErrorKind::Io
+                | ErrorKind::Closed
+                | ErrorKind::NotFound
+                | ErrorKind::Expired
+        );
+        // What SQLite itself finds malformed was given to it as good.
+        if !expected || error.to_string().contains("malformed") {
+            host.violated(lazy::violated(format!("{} {view:?}: {error}", host.name)));
+        }
+    }
+
+    fn look_at_agreed(&self, host: &Host, who: &str) {
+        let base = self.site.base().0.0;
+        let Some(seen) = self.read(host, View::Global) else { return };
+        self.oracle(host, |oracle| host.expect(convergence::agreed(who, oracle, base, &seen)));
+        host.expect(isolation::only_own(who, &format!("s{}", self.number), &seen));
+    }
+
+    fn look_at_local(&self, host: &Host, who: &str) {
+        let (base, timeline) = (self.site.base().0.0, self.site.timeline());
+        let pending: Vec<u64> = self.site.status().pending.iter().map(|info| info.seq).collect();
+        let Some(seen) = self.read(host, View::Local) else { return };
+        self.oracle(host, |oracle| match oracle.predicts(base, timeline, &pending) {
+            Ok(model) => host.expect(snapshots::local(who, &model, &seen)),
+            Err(violation) => host.violated(violation),
+        });
+    }
+
+    fn look_at_past(&self, host: &Host, who: &str, lsn: u64) {
+        if lsn == 0 {
+            return;
+        }
+        let Some(seen) = self.read(host, View::At(Lsn(lsn))) else { return };
+        self.oracle(host, |oracle| host.expect(lazy::past(who, oracle, lsn, &seen)));
+    }
+
+    fn begin_to_read(&mut self, host: &Host) {
+        if self.readers.len() >= READERS_MAX {
+            return;
+        }
+        let begin = || -> Result<Reader, Error> {
+            let conn = self.site.connection(View::Local)?;
+            let explain = |error| sheaf_site::explain(&conn, error);
+            conn.execute_batch("BEGIN").map_err(explain)?;
+            let saw = dump(&conn).map_err(explain)?;
+            Ok(Reader { conn, saw })
+        };
+        match begin() {
+            Ok(reader) => self.readers.push(reader),
+            Err(error) => self.unread(host, View::Local, &error),
+        }
+    }
+
+    fn end_reading(&mut self, host: &Host, who: &str, rng: &mut Rng) {
+        if self.readers.is_empty() {
+            return;
+        }
+        let reader = self.readers.swap_remove(rng.index(self.readers.len()));
+        match dump(&reader.conn).map_err(|error| sheaf_site::explain(&reader.conn, error)) {
+            Ok(_) if host.is_dead() => {}
+            Ok(later) => host.expect(snapshots::stands_still(who, &reader.saw, &later)),
+            Err(error) => self.unread(host, View::Local, &error),
+        }
+    }
+
+    /// The last checks of a run, when the replica has come to rest; whether they could be made.
+    pub(super) fn last_look(&mut self, host: &Arc<Host>) -> bool {
+        self.readers.clear();
+        let who = format!("{} s{}", host.name, self.number);
+        let base = self.site.base().0.0;
+        if let Err(error) = self.site.volume().hydrate(&mut |_, _| ()) {
+            host.trace(format_args!("s{} cannot be hydrated: {error}", self.number));
+            return false;
+        }
+        let content = match self.site.volume().global().content_hash() {
+            Ok(content) => content,
+            Err(error) => {
+                host.violated(lazy::violated(format!("{who} after hydrating: {error}")));
+                return true;
+            }
+        };
+        if base > 0 {
+            self.oracle(host, |oracle| {
+                host.expect(convergence::same_bytes(&who, oracle, base, content));
+            });
+        }
+        self.look_at_agreed(host, &who);
+        self.look_at_local(host, &who);
+        for view in [View::Global, View::Local] {
+            host.expect(integrity::of(&who, &self.site, view));
+        }
+        true
+    }
+}

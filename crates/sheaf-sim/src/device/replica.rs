@@ -1,0 +1,334 @@
+//! One replica of one site on a device: opening it, writing to it, exchanging it.
+//!
+//! Invariant: the ledger hears of every commit that returned, and of one that was cut short when
+//! the restarted replica shows it. Leaves out what is read: see [`super::look`].
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use sheaf_site::{Error, ErrorKind, Site, SiteIds, SiteOptions, View};
+use sheaf_volume::{DeviceId, PageSize, SiteId, TimelineId, VolumeId};
+
+use super::look::Reader;
+use crate::{
+    check::{ambiguity, bounds, durability, recovery},
+    env::HostEnv,
+    link::{Exchanged, Link},
+    net::Packet,
+    oracle::SiteOracle,
+    rng::Rng,
+    workload::{Author, MUTATORS, Runs, Step, Transaction},
+    world::{Host, locked},
+};
+
+/// A replica that is open.
+pub(super) struct Replica {
+    /// Which site of the world.
+    pub(super) number: usize,
+    pub(super) site: Site,
+    link: Link,
+    /// What the timeline was when the exchange under way was asked for.
+    asked: Option<(TimelineId, u64)>,
+    /// The connection through which its people look before they write.
+    eyes: Option<Connection>,
+    pub(super) readers: Vec<Reader>,
+    /// The position at which the last checks of the run were made.
+    pub(super) checked_at: Option<u64>,
+}
+
+impl Replica {
+    /// Opens what the disk holds; `None` when that cannot be now.
+    pub(super) fn open(host: &Arc<Host>, number: usize) -> Option<Self> {
+        let name = format!("s{number}");
+        let disk = host.disk(&name);
+        let env = Arc::new(HostEnv::new(Arc::clone(host), host.rng("env")));
+        // Everybody begins alone; at first contact the site that is there is adopted.
+        let create = Some(SiteIds {
+            site: SiteId::mint(&*env),
+            volume: VolumeId::mint(&*env),
+            page_size: PageSize::new(host.world.options.page_size).unwrap_or(PageSize::DEFAULT),
+        });
+        let mut device = [0; 16];
+        device.iter_mut().zip(host.name.bytes()).for_each(|(to, from)| *to = from);
+        let options = SiteOptions {
+            create,
+            cache_pages: host.world.options.cache_pages,
+            ..SiteOptions::new(&*name, DeviceId::from_bytes(device))
+        };
+        let site = match Site::open(&disk, env.clone(), options) {
+            Ok(site) => site,
+            Err(error) => {
+                host.trace(format_args!("{name} does not open: {error}"));
+                if !host.disk_failed() {
+                    host.violated(recovery::opens(&format!("{} {name}", host.name), &error));
+                }
+                return None;
+            }
+        };
+        let link = Link::new(host, number, &site, env);
+        let replica = Self {
+            number,
+            site,
+            link,
+            asked: None,
+            eyes: None,
+            readers: Vec::new(),
+            checked_at: None,
+        };
+        replica.reconcile(host);
+        Some(replica)
+    }
+
+    /// The oracle of this site, up to date.
+    pub(super) fn oracle<T>(&self, host: &Host, f: impl FnOnce(&mut SiteOracle) -> T) -> Option<T> {
+        let oracle = host.world.oracles.get(self.number)?;
+        let mut oracle = locked(oracle);
+        host.expect(oracle.observe());
+        Some(f(&mut oracle))
+    }
+
+    /// Compares a replica that was just opened with what it had when its process ended.
+    fn reconcile(&self, host: &Host) {
+        let status = self.site.status();
+        let pending: Vec<u64> = status.pending.iter().map(|info| info.seq).collect();
+        let (timeline, last) = (self.site.timeline(), self.site.last_seq());
+        let who = format!("{} s{}", host.name, self.number);
+        host.trace(format_args!(
+            "s{} opens at @{}, {} pending, last {last}",
+            self.number,
+            status.base,
+            pending.len()
+        ));
+        host.expect(recovery::is_prefix(&who, &pending));
+        let in_flight = host.memory(|memory| memory.in_flight.remove(&self.number));
+        let name = format!("s{}", self.number);
+        let cut = host.world.with_machine(host.id, |machine| machine.power_cut.remove(&name));
+        self.oracle(host, |oracle| {
+            let ledger = &mut oracle.ledger;
+            if let Some((of, seq, transaction)) = in_flight
+                && of == timeline
+                && seq == last
+                && ledger.last(timeline) < last
+            {
+                host.count("a commit that was cut short is there");
+                ledger.commit(timeline, seq, transaction);
+            }
+            if last > ledger.last(timeline) {
+                let what = format!("{who} has mutation {last}, which it never committed");
+                host.violated(durability::violated(what));
+            }
+            let lost = ledger.cut(timeline, last);
+            if !lost.is_empty() {
+                host.count("a power cut took unflushed commits");
+                host.trace(format_args!("{} unflushed commits are lost", lost.len()));
+            }
+            host.expect(durability::may_lose(&who, &lost, cut.flatten() == Some(true)));
+        });
+    }
+
+    /// Whether the replica must be opened anew.
+    pub(super) fn is_broken(&self) -> bool {
+        self.site.status().poisoned
+    }
+
+    /// Makes one transaction, if there is anything to write to.
+    pub(super) fn write(&mut self, host: &Host, rng: &mut Rng) {
+        let Some(transaction) = self.think(host) else { return };
+        let (timeline, expected) = (self.site.timeline(), self.site.last_seq() + 1);
+        host.memory(|memory| {
+            memory.in_flight.insert(self.number, (timeline, expected, transaction.clone()))
+        });
+        let done = self.commit(&transaction);
+        if host.is_dead() {
+            // Whether it is there shows when the replica is opened again.
+            return;
+        }
+        host.memory(|memory| memory.in_flight.remove(&self.number));
+        match done {
+            Ok(Some(seq)) => {
+                host.trace(format_args!("s{} commits {seq}: {:?}", self.number, transaction.steps));
+                host.count("committed");
+                self.oracle(host, |oracle| oracle.ledger.commit(timeline, seq, transaction));
+                self.link.note_commit();
+                if rng.chance(host.world.options.flushed) {
+                    self.flush(host);
+                }
+            }
+            Ok(None) => host.count("committed nothing"),
+            Err(error) => {
+                host.trace(format_args!(
+                    "s{} refuses {:?}: {error}",
+                    self.number, transaction.steps
+                ));
+                host.count("refused at home");
+                if self.site.last_seq() >= expected && !self.is_broken() {
+                    let what = format!("{}: a failed commit left a mutation: {error}", host.name);
+                    host.violated(durability::violated(what));
+                }
+                self.eyes = None;
+            }
+        }
+    }
+
+    /// What to write next. The first device makes the tables, the others wait for them.
+    fn think(&mut self, host: &Host) -> Option<Transaction> {
+        let founded = host.memory(|memory| memory.founded.get(&self.number).copied()).unwrap_or(0);
+        if host.id == 0 && founded <= MUTATORS.len() {
+            // Again after a power cut that took it.
+            let step = match (self.site.last_seq(), founded) {
+                (0, _) => Step::Found,
+                (seq, _) => Step::Define(usize::try_from(seq).unwrap_or(1) - 1),
+            };
+            let done = usize::try_from(self.site.last_seq()).unwrap_or(0) + 1;
+            host.memory(|memory| memory.founded.insert(self.number, done));
+            return match &step {
+                Step::Define(k) if *k >= MUTATORS.len() => None,
+                _ => Some(Transaction { steps: vec![step] }),
+            };
+        }
+        if self.eyes.is_none() {
+            let open = || -> Result<Connection, Error> {
+                let conn = self.site.connection(View::Local)?;
+                conn.execute_batch("ATTACH sheaf_view('global') AS global")
+                    .map_err(|error| sheaf_site::explain(&conn, error))?;
+                Ok(conn)
+            };
+            self.eyes = open().ok();
+        }
+        let eyes = self.eyes.as_ref()?;
+        // The mutators come after the tables: a device without them is not ready.
+        let ready = "SELECT count(*) FROM global.sqlite_schema WHERE name = '__sheaf_mutators'";
+        let ready: Result<i64, _> = eyes.query_row(ready, [], |row| row.get(0));
+        if !matches!(ready, Ok(1..)) {
+            self.eyes = None;
+            return None;
+        }
+        let workload = &host.world.options.workload;
+        let settled = self.site.volume().is_timeline_empty();
+        let name = format!("{}.s{}", host.name, self.number);
+        Some(host.memory(|memory| {
+            let author = memory.authors.entry(self.number).or_insert_with(|| {
+                let seed = host.world.options.seed;
+                Author::new(Rng::new(seed).fork(&format!("author {name}")), &name)
+            });
+            author.next(workload, eyes, settled)
+        }))
+    }
+
+    fn commit(&self, transaction: &Transaction) -> Result<Option<u64>, Error> {
+        if let Some((name, args)) = transaction.call() {
+            return self.site.mutate(name, &args).map(Some);
+        }
+        if let [Step::Define(k)] = transaction.steps.as_slice() {
+            let before = self.site.last_seq();
+            if let Some((name, script)) = MUTATORS.get(*k) {
+                self.site.define_mutator(name, script)?;
+            }
+            let after = self.site.last_seq();
+            return Ok((after > before).then_some(after));
+        }
+        let run = |tx: &rusqlite::Transaction<'_>| {
+            transaction.run(tx, Runs::Author).map_err(|error| sheaf_site::explain(tx, error))
+        };
+        self.site.write(run).map(|((), seq)| seq)
+    }
+
+    /// Flushes, and tells the ledger what that promises.
+    pub(super) fn flush(&self, host: &Host) {
+        let (timeline, last) = (self.site.timeline(), self.site.last_seq());
+        match self.site.volume().flush() {
+            Ok(()) if !host.is_dead() => {
+                self.oracle(host, |oracle| oracle.ledger.flushed(timeline, last));
+            }
+            Ok(()) => {}
+            Err(error) => host.trace(format_args!("s{} does not flush: {error}", self.number)),
+        }
+    }
+
+    /// Exchanges with a bucket, or reminds the link to a node.
+    pub(super) fn exchange(&mut self, host: &Arc<Host>) {
+        if self.asked.is_none() {
+            self.asked = Some((self.site.timeline(), self.site.last_seq()));
+        }
+        match self.link.exchange(host) {
+            Ok(Exchanged::Yes) => self.ended(host, Ok(())),
+            Ok(Exchanged::Later) => {}
+            Err(error) => self.ended(host, Err(error)),
+        }
+    }
+
+    fn ended(&mut self, host: &Host, outcome: Result<(), Error>) {
+        let asked = self.asked.take();
+        self.eyes = None;
+        match outcome {
+            _ if host.is_dead() => {}
+            Ok(()) => {
+                host.count("exchanged");
+                if let Some((timeline, last)) = asked {
+                    self.told(host, timeline, last);
+                }
+            }
+            Err(error) => self.failed(host, &error),
+        }
+    }
+
+    /// The device was told that all of this is in the log.
+    fn told(&self, host: &Host, timeline: TimelineId, last: u64) {
+        self.oracle(host, |oracle| {
+            if last > 0 {
+                host.expect(ambiguity::told(oracle, timeline, last));
+            }
+        });
+    }
+
+    fn failed(&self, host: &Host, error: &Error) {
+        host.trace(format_args!("s{} does not exchange: {error}", self.number));
+        host.count(match error.kind() {
+            ErrorKind::Conflict => "exchange: others were faster",
+            ErrorKind::Ambiguous => "exchange: ambiguous",
+            ErrorKind::Unavailable => "exchange: unavailable",
+            ErrorKind::Corrupt => "exchange: damage found",
+            ErrorKind::NotFound => "exchange: not found",
+            _ => "exchange: failed otherwise",
+        });
+    }
+
+    /// When the link wants its turn.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.link.deadline()
+    }
+
+    /// Takes a packet that is this replica's; gives back one that is not.
+    pub(super) fn take_packet(&mut self, packet: Packet) -> Option<Packet> {
+        self.link.take(packet)
+    }
+
+    /// Lets the link do what is due.
+    pub(super) fn step(&mut self, host: &Arc<Host>) {
+        if let Some(outcome) = self.link.step(host) {
+            self.ended(host, outcome);
+        }
+    }
+
+    /// Whether nothing is left to do: everything sent, everything taken, everything checked.
+    pub(super) fn rests(&mut self, host: &Arc<Host>) -> bool {
+        if host.world.is_faulty() {
+            return false;
+        }
+        let pending = self.site.status().pending.len();
+        let base = self.site.base().0.0;
+        let head = self.oracle(host, |oracle| oracle.head()).unwrap_or(0);
+        let timeline = self.site.timeline();
+        let made = self.oracle(host, |oracle| oracle.ledger.made(timeline)).unwrap_or(0);
+        let who = format!("{} s{}", host.name, self.number);
+        host.expect(bounds::timeline(&who, pending, made));
+        if pending > 0 || base < head {
+            host.trace(format_args!("{who}: {pending} pending, @{base} of @{head}"));
+            return false;
+        }
+        if self.checked_at != Some(base) && self.last_look(host) {
+            self.checked_at = Some(base);
+        }
+        self.checked_at == Some(base)
+    }
+}

@@ -1,0 +1,218 @@
+//! What must be true: the log's order replayed in plain SQLite, and a ledger of every transaction
+//! that any device ever committed.
+//!
+//! Invariant: the oracle reads the stored objects themselves, past every fault, and what the
+//! simulator itself was told; it never asks the replica under test what is right. Leaves out the
+//! claims themselves: each has a module of its own in [`crate::check`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sheaf_site::{Site, SiteIds, SiteOptions, View};
+use sheaf_volume::{
+    BucketRemote, Commit, CommitHash, DeviceId, ManualEnv, MemDir, Objects, Remote as _,
+    SiteRecord, TimelineId, find_site,
+};
+
+use crate::{
+    bucket::Bucket,
+    check::{self, Checked, Violation},
+    workload::Runs,
+};
+
+pub(crate) mod ledger;
+pub(crate) mod model;
+
+use ledger::Ledger;
+use model::{Image, Model};
+
+/// Positions whose objects are compared with what they were, at every look.
+const LOOKED_BACK: usize = 4;
+
+/// One position of a log.
+#[derive(Clone, Debug)]
+pub(crate) struct Position {
+    pub(crate) hash: CommitHash,
+    pub(crate) bytes: Bytes,
+    pub(crate) time_ms: u64,
+    /// The model's state there.
+    pub(crate) image: Image,
+    /// What that state says.
+    pub(crate) says: Arc<str>,
+    /// Hash of every page of the state there, as the observer has it.
+    pub(crate) content: [u8; 32],
+}
+
+/// Everything that must be true of one site.
+#[derive(Debug)]
+pub(crate) struct SiteOracle {
+    pub(crate) name: String,
+    bucket: Arc<Bucket>,
+    found: Option<Found>,
+    /// Positions 1, 2, 3, ... of the log.
+    pub(crate) log: Vec<Position>,
+    pub(crate) ledger: Ledger,
+    model: Model,
+}
+
+/// The site in the bucket, and a replica of it that no fault touches.
+#[derive(Debug)]
+struct Found {
+    record: SiteRecord,
+    log: Arc<BucketRemote>,
+    observer: Site,
+}
+
+impl SiteOracle {
+    pub(crate) fn new(name: &str, bucket: Arc<Bucket>) -> Self {
+        Self {
+            name: name.to_owned(),
+            bucket,
+            found: None,
+            log: Vec::new(),
+            ledger: Ledger::default(),
+            model: Model::new(),
+        }
+    }
+
+    /// The newest position.
+    pub(crate) fn head(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    /// What the site's bucket says of it, once it is there.
+    pub(crate) fn record(&self) -> Option<&SiteRecord> {
+        self.found.as_ref().map(|found| &found.record)
+    }
+
+    /// The model's state at a position, if there is one; zero is the empty site.
+    pub(crate) fn position(&self, lsn: u64) -> Option<&Position> {
+        self.log.get(usize::try_from(lsn.checked_sub(1)?).ok()?)
+    }
+
+    /// What the model says of a position.
+    pub(crate) fn says(&self, lsn: u64) -> Option<Arc<str>> {
+        if lsn == 0 {
+            return Some(Arc::from(""));
+        }
+        self.position(lsn).map(|position| Arc::clone(&position.says))
+    }
+
+    /// What a device must see at a position with these of its transactions pending on top.
+    pub(crate) fn predicts(
+        &self,
+        lsn: u64,
+        timeline: TimelineId,
+        pending: &[u64],
+    ) -> Result<String, Violation> {
+        let empty = Image::from([]);
+        let image = if lsn == 0 { Some(&empty) } else { self.position(lsn).map(|p| &p.image) };
+        let image = image.ok_or_else(|| {
+            check::log::violated(format!(
+                "a replica is at @{lsn}, the log ends at @{}",
+                self.head()
+            ))
+        })?;
+        let model = Model::at(image);
+        for seq in pending {
+            let transaction = self.ledger.transaction(timeline, *seq)?;
+            // One that fails on this base is skipped until the log decides.
+            let _ = model.apply(&transaction, Runs::Prediction).is_ok();
+        }
+        Ok(model.dump())
+    }
+
+    /// Takes what the log has beyond what was seen, and checks it.
+    pub(crate) fn observe(&mut self) -> Checked {
+        if self.found.is_none() && !self.find() {
+            return Ok(());
+        }
+        self.look_back()?;
+        while let Some(bytes) = self.next_object() {
+            let commit = Commit::decode(bytes.clone()).map_err(|error| {
+                check::log::violated(format!("@{} cannot be read: {error}", self.head() + 1))
+            })?;
+            check::log::continues(self.log.last(), self.head(), &commit, &self.bucket, &self.name)?;
+            self.take(&commit, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// The newest positions are as they were written.
+    fn look_back(&self) -> Checked {
+        let newest = (1..=self.head()).rev().zip(self.log.iter().rev());
+        for (lsn, position) in newest.take(LOOKED_BACK) {
+            let now = self.object(lsn);
+            check::log::unchanged(&self.name, lsn, &position.bytes, now.as_deref())?;
+        }
+        Ok(())
+    }
+
+    fn find(&mut self) -> bool {
+        let objects: Arc<dyn Objects> = self.bucket.truth();
+        let Ok(Some(record)) = find_site(&*objects, &self.name) else { return false };
+        let ids = SiteIds { site: record.site, volume: record.volume, page_size: record.page_size };
+        let log = Arc::new(BucketRemote::new(objects, ids.volume, ids.page_size));
+        let options = SiteOptions {
+            create: Some(ids),
+            ..SiteOptions::new(&*self.name, DeviceId::from_bytes([255; 16]))
+        };
+        let observer = Site::open(&MemDir::new(), Arc::new(ManualEnv::new(1)), options);
+        let observer = observer.expect("BUG: an observer opens on an empty directory");
+        observer.set_remote(Some(log.clone()));
+        self.found = Some(Found { record, log, observer });
+        true
+    }
+
+    fn next_object(&self) -> Option<Bytes> {
+        self.object(self.head() + 1)
+    }
+
+    fn object(&self, lsn: u64) -> Option<Bytes> {
+        let volume = self.found.as_ref()?.record.volume;
+        self.bucket.stored(&format!("volumes/{volume}/log/{lsn:020}"))
+    }
+
+    fn take(&mut self, commit: &Commit, bytes: Bytes) -> Checked {
+        let lsn = commit.lsn.0;
+        for applied in &commit.applied {
+            check::exactly_once::in_order(&self.ledger, &self.name, lsn, applied)?;
+            for (seq, verdict) in applied.verdicts() {
+                let transaction = self.ledger.transaction(applied.timeline, seq)?;
+                let said = self.model.apply(&transaction, Runs::Log);
+                let reason = applied.rejects.iter().find(|reject| reject.seq == seq);
+                check::merge::verdict(lsn, seq, &transaction, verdict, reason, &said)?;
+                self.ledger.decide(applied.timeline, seq, lsn, verdict);
+            }
+        }
+        let says: Arc<str> = self.model.dump().into();
+        let content = self.witness(lsn, &says)?;
+        let (hash, time_ms, image) = (commit.hash(), commit.time_ms, self.model.image());
+        self.log.push(Position { hash, bytes, time_ms, image, says, content });
+        Ok(())
+    }
+
+    /// Reads the position as a replica that nothing troubles reads it.
+    fn witness(&self, lsn: u64, says: &str) -> Result<[u8; 32], Violation> {
+        let Some(found) = &self.found else { return Ok([0; 32]) };
+        let failed = |what: &str, error: sheaf_volume::Error| {
+            check::log::violated(format!("an observer cannot {what} @{lsn}: {error}"))
+        };
+        let commits = found.log.pull(found.observer.base().0).map_err(|e| failed("pull", e))?;
+        let newest: Vec<Commit> = commits.into_iter().filter(|c| c.lsn.0 <= lsn).collect();
+        found.observer.integrate(newest).map_err(|e| failed("take", e))?;
+        let read = |conn: &rusqlite::Connection| {
+            model::dump(conn).map_err(|error| sheaf_site::explain(conn, error))
+        };
+        let seen = found.observer.read(View::Global, read).map_err(|e| failed("read", e))?;
+        check::merge::equals_model(&format!("@{lsn}"), says, &seen)?;
+        let content = found.observer.volume().global().content_hash();
+        content.map_err(|e| failed("hash", e))
+    }
+
+    /// Reads the newest state with SQLite's own checks.
+    pub(crate) fn audit(&self) -> Checked {
+        let Some(found) = &self.found else { return Ok(()) };
+        check::integrity::of(&format!("observer of {}", self.name), &found.observer, View::Global)
+    }
+}

@@ -11,6 +11,7 @@ mod bench;
 mod check;
 mod demo;
 mod process;
+mod sim;
 mod test;
 
 #[derive(Debug, Parser)]
@@ -28,6 +29,8 @@ enum Command {
     Check(check::Args),
     /// Shows two devices that edit one database apart, reconnect and converge; then keeps serving
     Demo(demo::Args),
+    /// Runs whole systems under one seeded scheduler, with faults
+    Sim(sim::Args),
     /// Runs every test of the workspace, doc tests included
     Test(test::Args),
 }
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Test(args) => test::run(&args),
     };
     // One line: a backtrace of this tool helps nobody who broke a test.

@@ -138,9 +138,13 @@ impl Replica {
         host.memory(|memory| {
             memory.in_flight.insert(self.number, (timeline, expected, transaction.clone()))
         });
-        let done = self.commit(&transaction);
-        if host.is_dead() {
-            // Whether it is there shows when the replica is opened again.
+        let plain =
+            transaction.call().is_none() && !matches!(*transaction.steps, [Step::Define(_)]);
+        let full = plain && rng.chance(host.world.options.flushed);
+        let done = if full { self.commit_flushed(&transaction) } else { self.commit(&transaction) };
+        if host.is_dead() || self.is_broken() {
+            // Whether it is there shows when the replica is opened again: also when a flush
+            // failed, which closes the replica.
             return;
         }
         host.memory(|memory| memory.in_flight.remove(&self.number));
@@ -150,7 +154,9 @@ impl Replica {
                 host.count("committed");
                 self.oracle(host, |oracle| oracle.ledger.commit(timeline, seq, transaction));
                 self.link.note_commit();
-                if rng.chance(host.world.options.flushed) {
+                if full {
+                    self.oracle(host, |oracle| oracle.ledger.flushed(timeline, seq));
+                } else if rng.chance(host.world.options.flushed) {
                     self.flush(host);
                 }
             }
@@ -161,7 +167,7 @@ impl Replica {
                     self.number, transaction.steps
                 ));
                 host.count("refused at home");
-                if self.site.last_seq() >= expected && !self.is_broken() {
+                if self.site.last_seq() >= expected {
                     let what = format!("{}: a failed commit left a mutation: {error}", host.name);
                     host.violated(durability::violated(what));
                 }
@@ -231,6 +237,20 @@ impl Replica {
             transaction.run(tx, Runs::Author).map_err(|error| sheaf_site::explain(tx, error))
         };
         self.site.write(run).map(|((), seq)| seq)
+    }
+
+    /// As an application does that sets `PRAGMA synchronous = FULL`: a commit that returns has
+    /// been flushed.
+    fn commit_flushed(&self, transaction: &Transaction) -> Result<Option<u64>, Error> {
+        let conn = self.site.connection(View::Local)?;
+        let explain = |error| sheaf_site::explain(&conn, error);
+        conn.pragma_update(None, "synchronous", "full").map_err(explain)?;
+        let before = self.site.last_seq();
+        conn.execute_batch("BEGIN IMMEDIATE").map_err(explain)?;
+        transaction.run(&conn, Runs::Author).map_err(explain)?;
+        conn.execute_batch("COMMIT").map_err(explain)?;
+        let after = self.site.last_seq();
+        Ok((after > before).then_some(after))
     }
 
     /// Flushes, and tells the ledger what that promises.

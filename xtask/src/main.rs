@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod check;
 mod demo;
+mod fuzz;
 mod process;
 mod test;
 
@@ -28,6 +29,8 @@ enum Command {
     Check(check::Args),
     /// Shows two devices that edit one database apart, reconnect and converge; then keeps serving
     Demo(demo::Args),
+    /// Fuzzes every decoder in turn; needs cargo-fuzz and a nightly toolchain
+    Fuzz(fuzz::Args),
     /// Runs every test of the workspace, doc tests included
     Test(test::Args),
 }
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Test(args) => test::run(&args),
     };
     // One line: a backtrace of this tool helps nobody who broke a test.

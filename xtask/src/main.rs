@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod check;
 mod demo;
+mod fuzz;
 mod process;
 mod sim;
 mod test;
@@ -31,6 +32,8 @@ enum Command {
     Demo(demo::Args),
     /// Runs whole systems under one seeded scheduler, with faults
     Sim(sim::Args),
+    /// Fuzzes every decoder in turn; needs cargo-fuzz and a nightly toolchain
+    Fuzz(fuzz::Args),
     /// Runs every test of the workspace, doc tests included
     Test(test::Args),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Test(args) => test::run(&args),
     };
     // One line: a backtrace of this tool helps nobody who broke a test.

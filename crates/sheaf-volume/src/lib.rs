@@ -45,5 +45,7 @@ pub use objects::{MemObjects, Objects, ObjectsError, objects_conformance, probe}
 pub use objects::{StoreObjects, open_url};
 pub use pageset::PageSet;
 pub use remote::{Append, FetchedPage, Remote, RemoteHead, RemoteLog, Want};
+#[doc(hidden)]
+pub use store::fuzz;
 pub use types::{LocalLsn, Lsn, Page, PageCount, PageIdx, PageSize};
 pub use volume::*;

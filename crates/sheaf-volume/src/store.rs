@@ -8,6 +8,10 @@
 //! Leaves out: whether a step is allowed (the volume decides) and where missing pages come from.
 
 mod fold;
+#[cfg(test)]
+mod foreign;
+#[doc(hidden)]
+pub mod fuzz;
 mod local;
 mod map;
 mod meta;

@@ -16,6 +16,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("sheaf", &["sheaf-merge", "sheaf-site", "sheaf-sync", "sheaf-volume"]),
     ("sheaf-node", &["sheaf-merge", "sheaf-site", "sheaf-sync", "sheaf-volume"]),
     ("sheaf-cli", ALL),
+    ("sheaf-fuzz", ALL),
     ("sheaf-sim", ALL),
     ("xtask", ALL),
 ];

@@ -433,6 +433,10 @@ fn read_log_header(log: &dyn File, generation: u64) -> Result<u64> {
     if !whole || found != generation {
         return Err(reader.fail("header does not belong to the page map"));
     }
+    // What is carried over lies before the first record and was flushed before the page map.
+    if start > log.len().map_err(|e| Error::io("read log", e))? {
+        return Err(reader.fail("begins behind its end"));
+    }
     Ok(start)
 }
 
@@ -445,13 +449,13 @@ fn recover(
     state: &mut State,
 ) -> Result<u64> {
     let mut at = start;
-    let mut last_flushed = start;
     while let Some((header, step, locs)) = read_record(log, generation, at, size)? {
+        if header.flushed > at {
+            return Err(damaged(Error::corrupt("log record: durable before it was written")));
+        }
         state.apply(&step, &locs);
-        last_flushed = header.flushed;
         at += header.record_len(size);
     }
-    debug_assert!(last_flushed <= at, "a record cannot be durable before it is written");
     let len = log.len().map_err(|e| Error::io("read log", e))?;
     if len > at {
         if durable_beyond(log, generation, at, len)? {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::{LocalLsn, Lsn, PageIdx};
+use crate::{LocalLsn, Lsn, PageCount, PageIdx};
 
 /// Where the content of a page version is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +147,19 @@ impl PageMap {
             .filter_map(|(&number, _)| PageIdx::new(number))
             .collect();
         pages.sort_unstable();
+        pages
+    }
+
+    /// Pages after `above` and up to `through` that have a slot or a version, ascending. All others
+    /// there were never written.
+    pub(crate) fn known(&self, above: PageCount, through: PageCount) -> Vec<PageIdx> {
+        let numbers = (1..=through.0).zip(self.slots()).skip(above.0 as usize);
+        let slots = numbers.filter_map(|(number, slot)| slot.and_then(|_| PageIdx::new(number)));
+        let versions = self.versions.keys().filter_map(|&number| PageIdx::new(number));
+        let versions = versions.filter(|idx| !above.contains(*idx) && through.contains(*idx));
+        let mut pages: Vec<PageIdx> = slots.chain(versions).collect();
+        pages.sort_unstable();
+        pages.dedup();
         pages
     }
 

@@ -9,13 +9,12 @@ use bytes::Bytes;
 
 use super::map::{Loc, Version};
 use super::record::{
-    put_attrs, put_intent, put_mutations, take_attrs, take_intent, take_mutations,
+    put_attrs, put_intent, put_mutations, take_attrs, take_intent, take_local, take_lsn,
+    take_mutations,
 };
 use super::state::{BaseState, State};
 use crate::wire::{Reader, Writer};
-use crate::{
-    CommitHash, Error, ErrorKind, LocalLsn, Lsn, PageCount, PageIdx, PageSize, Result, VolumeId,
-};
+use crate::{CommitHash, Error, ErrorKind, PageCount, PageIdx, PageSize, Result, VolumeId};
 
 const MAGIC: &[u8; 4] = b"SHFM";
 const VERSION: u8 = 1;
@@ -66,6 +65,11 @@ pub(super) fn encode(generation: u64, identity: Identity, state: &State) -> Byte
 
 /// Decodes a meta file; the generation, identity and state it holds.
 pub(super) fn decode(bytes: &[u8]) -> Result<(u64, Identity, State)> {
+    decode_within(bytes, u32::MAX)
+}
+
+/// [`decode`], refusing pages above `pages_max`.
+pub(super) fn decode_within(bytes: &[u8], pages_max: u32) -> Result<(u64, Identity, State)> {
     let split =
         bytes.len().checked_sub(32).ok_or_else(|| Error::corrupt("meta file: too short"))?;
     let (body, hash) = bytes.split_at(split);
@@ -86,11 +90,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(u64, Identity, State)> {
     let volume = VolumeId::from_bytes(reader.array()?);
     let page_size = PageSize::new(reader.varint_u32()?).ok_or_else(|| reader.fail("page size"))?;
     let mut state = State {
-        head: LocalLsn(reader.varint()?),
+        head: take_local(&mut reader)?,
         head_pages: PageCount(reader.varint_u32()?),
         base: BaseState {
-            local: LocalLsn(reader.varint()?),
-            lsn: Lsn(reader.varint()?),
+            local: take_local(&mut reader)?,
+            lsn: take_lsn(&mut reader)?,
             hash: CommitHash(reader.array()?),
             page_count: PageCount(reader.varint_u32()?),
             time_ms: reader.varint()?,
@@ -98,7 +102,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(u64, Identity, State)> {
         ..State::default()
     };
     for _ in 0..reader.count(2)? {
-        state.bases.insert(LocalLsn(reader.varint()?), Lsn(reader.varint()?));
+        state.bases.insert(take_local(&mut reader)?, take_lsn(&mut reader)?);
     }
     if reader.u8()? == 1 {
         state.intent = Some(take_intent(&mut reader)?);
@@ -107,8 +111,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(u64, Identity, State)> {
         state.attrs.extend(value.map(|value| (name, value)));
     }
     state.timeline = take_mutations(&mut reader)?;
-    take_slots(&mut reader, &mut state)?;
-    take_versions(&mut reader, &mut state)?;
+    take_slots(&mut reader, &mut state, pages_max)?;
+    take_versions(&mut reader, &mut state, pages_max)?;
     reader.end()?;
     Ok((generation, Identity { volume, page_size }, state))
 }
@@ -136,7 +140,7 @@ fn put_loc(out: &mut Writer, loc: Loc) {
 fn take_loc(reader: &mut Reader<'_>) -> Result<Loc> {
     Ok(match reader.u8()? {
         0 => Loc::Zero,
-        1 => Loc::Pending(Lsn(reader.varint()?)),
+        1 => Loc::Pending(take_lsn(reader)?),
         2 => Loc::Base { sum: reader.u32()? },
         3 => Loc::Log { file: reader.u8()?, offset: reader.varint()?, sum: reader.u32()? },
         _ => return Err(reader.fail("unknown page place")),
@@ -174,13 +178,15 @@ fn put_slots(out: &mut Writer, state: &State) {
     }
 }
 
-fn take_slots(reader: &mut Reader<'_>, state: &mut State) -> Result<()> {
+fn take_slots(reader: &mut Reader<'_>, state: &mut State, pages_max: u32) -> Result<()> {
     let mut next = 1u32;
     for _ in 0..reader.count(2)? {
         let len = reader.varint_u32()?;
-        let end = next.checked_add(len).ok_or_else(|| reader.fail("too many pages"))?;
+        // `next` is the first page after the run, so one more than the last.
+        let end = next.checked_add(len).filter(|end| end - 1 <= pages_max);
+        let end = end.ok_or_else(|| reader.fail("too many pages"))?;
         if reader.u8()? == 1 {
-            let mark = LocalLsn(reader.varint()?);
+            let mark = take_local(reader)?;
             let mut loc = take_loc(reader)?;
             for number in next..end {
                 if number > next && matches!(loc, Loc::Base { .. }) {
@@ -208,11 +214,12 @@ fn put_versions(out: &mut Writer, state: &State) {
     }
 }
 
-fn take_versions(reader: &mut Reader<'_>, state: &mut State) -> Result<()> {
+fn take_versions(reader: &mut Reader<'_>, state: &mut State, pages_max: u32) -> Result<()> {
     for _ in 0..reader.count(3)? {
-        let idx = PageIdx::new(reader.varint_u32()?).ok_or_else(|| reader.fail("page zero"))?;
+        let idx = PageIdx::new(reader.varint_u32()?).filter(|idx| idx.get() <= pages_max);
+        let idx = idx.ok_or_else(|| reader.fail("no such page"))?;
         for _ in 0..reader.count(2)? {
-            let mark = LocalLsn(reader.varint()?);
+            let mark = take_local(reader)?;
             let loc = take_loc(reader)?;
             state.map.push(idx, Version { mark, loc });
         }

@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::map::Loc;
 use super::state::{Incoming, Intent, PendingMutation, Step, StepBody};
+use crate::limits::LSN_MAX;
 use crate::wire::{Reader, Writer};
 use crate::{CommitHash, LocalLsn, Lsn, Page, PageCount, PageIdx, PageSet, PageSize, Result};
 
@@ -77,12 +78,7 @@ pub(super) fn encode(
 ) -> Vec<Loc> {
     out.clear();
     let sums: Vec<u32> = pages.iter().map(|page| page_sum(page)).collect();
-    let mut meta = Writer::with_capacity(64 + sums.len() * 8);
-    put_step(&mut meta, step);
-    for sum in &sums {
-        meta.u32(*sum);
-    }
-    let meta = meta.finish();
+    let meta = encode_metadata(step, &sums);
     let bytes_of_pages: usize = pages.iter().map(|page| page.len()).sum();
     out.reserve(HEADER_LEN + meta.len() + bytes_of_pages);
     out.extend_from_slice(MAGIC);
@@ -105,6 +101,14 @@ pub(super) fn encode(
     locs
 }
 
+/// What [`decode`] reads.
+pub(super) fn encode_metadata(step: &Step, sums: &[u32]) -> Bytes {
+    let mut meta = Writer::with_capacity(64 + sums.len() * 8);
+    put_step(&mut meta, step);
+    sums.iter().for_each(|sum| meta.u32(*sum));
+    meta.finish()
+}
+
 /// The step in a record's metadata and the checksums of its pages.
 pub(super) fn decode(meta: &[u8], page_count: u32) -> Result<(Step, Vec<u32>)> {
     let mut reader = Reader::new(meta, "log record");
@@ -112,6 +116,20 @@ pub(super) fn decode(meta: &[u8], page_count: u32) -> Result<(Step, Vec<u32>)> {
     let sums = (0..page_count).map(|_| reader.u32()).collect::<Result<_>>()?;
     reader.end()?;
     Ok((step, sums))
+}
+
+/// A number that others are counted on from: far from every overflow.
+fn take_number(reader: &mut Reader<'_>) -> Result<u64> {
+    let number = reader.varint()?;
+    if number > LSN_MAX { Err(reader.fail("position out of range")) } else { Ok(number) }
+}
+
+pub(super) fn take_lsn(reader: &mut Reader<'_>) -> Result<Lsn> {
+    take_number(reader).map(Lsn)
+}
+
+pub(super) fn take_local(reader: &mut Reader<'_>) -> Result<LocalLsn> {
+    take_number(reader).map(LocalLsn)
 }
 
 pub(super) fn put_mutations(out: &mut Writer, list: &[PendingMutation]) {
@@ -129,8 +147,8 @@ pub(super) fn take_mutations(reader: &mut Reader<'_>) -> Result<Vec<PendingMutat
     (0..count)
         .map(|_| {
             Ok(PendingMutation {
-                seq: reader.varint()?,
-                base: Lsn(reader.varint()?),
+                seq: take_number(reader)?,
+                base: take_lsn(reader)?,
                 time_ms: reader.varint()?,
                 bytes: Bytes::copy_from_slice(reader.bytes()?),
             })
@@ -165,7 +183,7 @@ pub(super) fn put_intent(out: &mut Writer, intent: &Intent) {
 }
 
 pub(super) fn take_intent(reader: &mut Reader<'_>) -> Result<Intent> {
-    Ok(Intent { lsn: Lsn(reader.varint()?), nonce: reader.array()? })
+    Ok(Intent { lsn: take_lsn(reader)?, nonce: reader.array()? })
 }
 
 pub(super) fn put_attrs(out: &mut Writer, attrs: &[(String, Option<Bytes>)]) {
@@ -263,7 +281,7 @@ fn take_step(reader: &mut Reader<'_>) -> Result<Step> {
             let numbers = take_pages(reader)?;
             let pages = numbers
                 .into_iter()
-                .map(|idx| Ok((idx, LocalLsn(reader.varint()?))))
+                .map(|idx| Ok((idx, take_local(reader)?)))
                 .collect::<Result<_>>()?;
             StepBody::Fill { pages }
         }
@@ -275,7 +293,7 @@ fn take_step(reader: &mut Reader<'_>) -> Result<Step> {
 
 fn take_advance(reader: &mut Reader<'_>) -> Result<StepBody> {
     let adopt = reader.u8()? == 1;
-    let lsn = Lsn(reader.varint()?);
+    let lsn = take_lsn(reader)?;
     let hash = CommitHash(reader.array()?);
     let time_ms = reader.varint()?;
     let page_count = PageCount(reader.varint_u32()?);
@@ -283,7 +301,7 @@ fn take_advance(reader: &mut Reader<'_>) -> Result<StepBody> {
     let incoming = (0..count)
         .map(|_| {
             Ok(Incoming {
-                lsn: Lsn(reader.varint()?),
+                lsn: take_lsn(reader)?,
                 page_count: PageCount(reader.varint_u32()?),
                 pages: PageSet::from_bytes(reader.bytes()?)?,
             })

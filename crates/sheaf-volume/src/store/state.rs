@@ -165,7 +165,11 @@ impl State {
     }
 
     fn cut(&mut self, mark: LocalLsn, from: PageCount, to: PageCount) {
-        for idx in (to.0.saturating_add(1)..=from.0).filter_map(PageIdx::new) {
+        if to >= from {
+            return;
+        }
+        // Only what is there: a page count says nothing about how many pages were ever written.
+        for idx in self.map.known(to, from) {
             self.map.push(idx, Version { mark, loc: Loc::Zero });
         }
     }

@@ -57,6 +57,8 @@ struct Rebase {
     hash: CommitHash,
     time_ms: u64,
     page_count: PageCount,
+    /// Pages after this were cut off on the way: zeros, unless `over` says otherwise.
+    cut_to: u32,
     incoming: Vec<Incoming>,
     /// What the new base says about a page that it changed.
     over: HashMap<PageIdx, Over>,
@@ -64,7 +66,6 @@ struct Rebase {
 
 #[derive(Clone, Debug)]
 enum Over {
-    Zero,
     Pending(Lsn),
     Here(Page),
 }
@@ -93,6 +94,7 @@ impl Volume {
             hash: base.hash,
             time_ms: base.time_ms,
             page_count: base.page_count,
+            cut_to: u32::MAX,
             incoming: Vec::with_capacity(commits.len()),
             over: HashMap::new(),
         };
@@ -130,6 +132,7 @@ impl Volume {
             hash: head.hash,
             time_ms: head.time_ms,
             page_count: head.page_count,
+            cut_to: u32::MAX,
             incoming: Vec::new(),
             over: HashMap::new(),
         };
@@ -148,8 +151,10 @@ impl Rebase {
 
     /// The new base is the state at this commit, its pages pending.
     fn note(&mut self, commit: &Commit) {
-        for number in commit.page_count.0.saturating_add(1)..=self.page_count.0 {
-            self.over.extend(PageIdx::new(number).map(|idx| (idx, Over::Zero)));
+        // Not page by page: a commit may name any page count.
+        if commit.page_count < self.page_count {
+            self.over.retain(|idx, _| commit.page_count.contains(*idx));
+            self.cut_to = self.cut_to.min(commit.page_count.0);
         }
         for idx in commit.pages.iter() {
             if bites(Tooth::MissOnePage)
@@ -227,11 +232,13 @@ impl Draft {
         let Some(rebase) = &mut self.rebase else { return self.below.page(idx) };
         let over = match rebase.over.get(&idx) {
             Some(over) => over.clone(),
+            None if idx.get() > rebase.cut_to => {
+                return Ok(Page::zeros(self.writer.volume().page_size()));
+            }
             None if rebase.adopt.is_some() => Over::Pending(rebase.lsn),
             None => return self.below.page(idx),
         };
         match over {
-            Over::Zero => Ok(Page::zeros(self.writer.volume().page_size())),
             Over::Here(page) => Ok(page),
             Over::Pending(lsn) => {
                 let want = Want { lsn, pages: [idx].into_iter().collect() };
@@ -239,6 +246,7 @@ impl Draft {
                 for page in fetched {
                     let wanted = match rebase.over.get(&page.idx) {
                         Some(Over::Pending(at)) => *at == page.lsn,
+                        None if page.idx.get() > rebase.cut_to => false,
                         None => rebase.adopt.is_some() && rebase.lsn == page.lsn,
                         Some(_) => false,
                     };
@@ -370,7 +378,7 @@ impl Draft {
             .into_iter()
             .filter_map(|(idx, over)| match over {
                 Over::Here(page) => Some((idx, page)),
-                Over::Zero | Over::Pending(_) => None,
+                Over::Pending(_) => None,
             })
             .collect();
         filled.sort_unstable_by_key(|(idx, _)| *idx);

@@ -79,6 +79,26 @@ fn pages_cut_off_and_grown_over_again_are_zeros_here_and_elsewhere() {
 }
 
 #[test]
+fn commits_may_claim_any_page_count() {
+    let objects = Arc::new(MemObjects::new());
+    let (a, log, _) = replica(&objects, 1);
+    let (b, _, _) = replica(&objects, 2);
+    let vast = |draft: &mut Draft| {
+        draft.write(idx(1), page(1));
+        draft.write(idx(u32::MAX), page(2));
+    };
+    assert!(append(&a, &log, vast).unwrap());
+    assert!(append(&a, &log, |draft| draft.truncate(PageCount(1))).unwrap());
+    assert!(append(&a, &log, |draft| draft.write(idx(3), page(3))).unwrap());
+    let commits = log.pull(Lsn(0)).unwrap();
+    let mut draft = b.rebase(b.writer(), &commits).unwrap();
+    assert_eq!(draft.page(idx(2)).unwrap(), page(0));
+    assert_eq!(draft.page(idx(3)).unwrap(), page(3));
+    drop(draft.publish(Vec::new(), Vec::new()).unwrap());
+    assert_eq!(a.head().content_hash().unwrap(), b.head().content_hash().unwrap());
+}
+
+#[test]
 fn two_writers_race_and_one_wins_each_position() {
     let objects = Arc::new(MemObjects::new());
     let (a, log_a, _) = replica(&objects, 1);

@@ -1,0 +1,41 @@
+//! Fuzz targets: one module per decoder, each with `pub fn target(data: &[u8])`.
+//!
+//! Invariant: a target panics only for a bug. Bytes that a checksum would refuse at the door are
+//! tried twice, as they are and sealed with the right checksum, because damage is found by the
+//! checksum and malice is not. Every target is a function of its bytes: no clock, no randomness,
+//! no file. Leaves out page deltas, which no format has yet.
+//!
+//! The libFuzzer entry points are `fuzz_targets/*.rs`; `tests/corpus.rs` runs the same functions
+//! over `corpus/` with the stable toolchain.
+
+#![expect(clippy::indexing_slicing, reason = "a target is a test: where it panics, it found a bug")]
+
+pub mod commit;
+pub mod frame;
+mod input;
+pub mod mutation;
+pub mod pages;
+pub mod pull;
+pub mod record;
+pub mod seeds;
+pub mod site;
+pub mod sql;
+pub mod store;
+pub mod wire;
+
+/// A target's name, as in `fuzz_targets/` and `corpus/`, and its body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    ("commit", commit::target),
+    ("frame", frame::target),
+    ("mutation", mutation::target),
+    ("pages", pages::target),
+    ("pull", pull::target),
+    ("record", record::target),
+    ("site", site::target),
+    ("sql", sql::target),
+    ("store", store::target),
+    ("wire", wire::target),
+];

@@ -1,0 +1,135 @@
+//! Seeds of what travels: frames of the connection, bodies of requests and answers.
+
+use prost::Message as _;
+use sheaf_sync::message::{self, Body};
+use sheaf_sync::wire::{self, CreateIds, OpenedSite, PushAnswer};
+use sheaf_sync::{commits_message, pages, pull};
+use sheaf_volume::{
+    BucketRemote, Commit, FetchedPage, Lsn, Page, PageIdx, Remote as _, RemoteHead, Verdict,
+    VolumeId, Want,
+};
+
+use super::{SIZE, Seed, add};
+use crate::input::put_section;
+use crate::site::IDS;
+use crate::wire::{DEVICE, NAME, NODE, SITE, TIMELINE, VOLUME, batch, unavailable};
+
+/// Requests and streams that need no log, and one whole talk from the device's side.
+pub(super) fn add_all(seeds: &mut Vec<Seed>) {
+    let hello = message::Hello {
+        protocol_min: message::PROTOCOL_MIN,
+        protocol_max: message::PROTOCOL_MAX,
+        agent: "fuzz/1".to_owned(),
+        device: wire::id_bytes(DEVICE.as_bytes()),
+        token: "secret".to_owned(),
+    };
+    let ids = CreateIds { site: SITE, volume: VOLUME, page_size: SIZE };
+    let open = message::Open {
+        request: 1,
+        name: NAME.to_owned(),
+        create: Some(wire::create_to_wire(&ids)),
+    };
+    let volume = wire::id_bytes(VOLUME.as_bytes());
+    let talk = [
+        Body::Hello(hello),
+        Body::Open(open),
+        Body::Watch(message::Watch { volume: volume.clone(), after_lsn: 0 }),
+        Body::Pull(message::Pull {
+            request: 2,
+            volume: volume.clone(),
+            after_lsn: 0,
+            head_only: false,
+        }),
+        Body::Push(wire::push_to_wire(3, VOLUME, &batch())),
+        Body::Ping(message::Ping { nonce: 7 }),
+        Body::Unwatch(message::Unwatch { volume }),
+        Body::Error(wire::error_to_wire(0, &unavailable(), true)),
+    ];
+    add(seeds, "wire", "server-talk", frames(0, &talk));
+    for (at, body) in talk.into_iter().enumerate() {
+        add(seeds, "wire", &format!("server-{at}"), frames(0, &[body]));
+    }
+    page_stream(seeds);
+    add(seeds, "pull", "request", pull::encode_request(VOLUME, Lsn(3), true));
+    add(seeds, "pull", "error", pull::encode_error(&unavailable()));
+    let record = format!(
+        "{{\"format\":1,\"site\":\"{}\",\"volume\":\"{}\",\"page_size\":512,\"created_ms\":7}}",
+        IDS.site, IDS.volume
+    );
+    add(seeds, "site", "record", record.into_bytes());
+}
+
+/// The node's side of a talk, and answers, with the commits of a log.
+pub(super) fn pulled(seeds: &mut Vec<Seed>, log: &BucketRemote, head: &RemoteHead) {
+    let commits = log.pull(Lsn::ZERO).expect("BUG: a bucket in memory");
+    let objects: Vec<_> = commits.iter().map(Commit::encode).collect();
+    let volume = log.volume();
+    let few = objects.get(..2).unwrap_or(&objects);
+    let answer = |request, objects: &[_], more| {
+        commits_message(request, volume, objects, head, more).expect("BUG: small commits")
+    };
+    add(seeds, "pull", "answer", answer(0, few, true).encode_to_vec());
+    add(seeds, "pull", "answer-empty", answer(0, &[], false).encode_to_vec());
+    let site = OpenedSite { name: NAME.to_owned(), site: SITE, volume, head: *head };
+    let ok = PushAnswer::Verdicts {
+        first_seq: 1,
+        verdicts: vec![(Verdict::Rejected, "no such table".to_owned())],
+        lsn: head.lsn,
+    };
+    let welcome = message::Welcome {
+        protocol: message::PROTOCOL_MAX,
+        node: wire::id_bytes(NODE.as_bytes()),
+        device_confirmed: wire::id_bytes(DEVICE.as_bytes()),
+        limits: Some(message::Limits { push_bytes_max: 1_000, ..message::Limits::default() }),
+    };
+    let changed = |objects: &[_]| message::Changed {
+        volume: wire::id_bytes(volume.as_bytes()),
+        lsn: head.lsn.0,
+        time_ms: 1,
+        commits: objects.to_vec(),
+    };
+    let verdicts = |answer| Body::Verdicts(wire::answer_to_wire(2, volume, TIMELINE, answer));
+    let talk = [
+        Body::Welcome(welcome.clone()),
+        Body::Opened(wire::opened_to_wire(1, &site)),
+        Body::Changed(changed(few)),
+        verdicts(&ok),
+        Body::Commits(answer(3, &objects, false)),
+        Body::Error(wire::error_to_wire(2, &unavailable(), false)),
+    ];
+    add(seeds, "wire", "client-talk", frames(1, &talk));
+    let [welcome, opened, ..] = talk;
+    let gap = verdicts(&PushAnswer::Gap { next: 9 });
+    let commits = Body::Commits(answer(2, few, true));
+    add(seeds, "wire", "client-gap", frames(1, &[welcome.clone(), opened.clone(), gap]));
+    add(seeds, "wire", "client-pull", frames(1, &[welcome, opened, commits]));
+}
+
+fn page_stream(seeds: &mut Vec<Seed>) {
+    let at = |number| PageIdx::new(number).expect("BUG: from one");
+    let want = Want { lsn: Lsn(1), pages: [at(1), at(2), at(8)].into_iter().collect() };
+    let request = pages::encode_request(VOLUME, std::slice::from_ref(&want));
+    add(seeds, "pages", "request", request.expect("BUG: a small request"));
+    // Page size 512; pages 1, 2 and 8 of the first position; in pieces of 100 bytes.
+    let mut bytes = vec![0, 0b1000_0011, 0, 100];
+    let volume = VolumeId::from_bytes([7; 16]);
+    for (idx, fill) in want.pages.iter().zip([0u8, 0xa5, 7]) {
+        let content: Vec<u8> = match fill {
+            // One that does not compress.
+            7 => (0..512u32).map(|n| blake3::hash(&n.to_le_bytes()).as_bytes()[0]).collect(),
+            fill => vec![fill; 512],
+        };
+        let page = FetchedPage { idx, lsn: want.lsn, page: Page::from(content) };
+        bytes.extend_from_slice(&pages::encode_block(volume, &page));
+    }
+    add(seeds, "pages", "stream", bytes);
+}
+
+fn frames(end: u8, bodies: &[Body]) -> Vec<u8> {
+    let mut bytes = vec![end];
+    for body in bodies {
+        put_section(&mut bytes, &wire::encode(body.clone()));
+    }
+    put_section(&mut bytes, b"");
+    bytes
+}

@@ -1,0 +1,178 @@
+//! Frames of the connection, into a node's session and into a device's.
+//!
+//! Asserts: a frame that decodes round-trips; a node's session names nothing to its role before
+//! the role has accepted the device, and no volume that was not opened; a device's session gives
+//! commits in order without gaps; neither queues more than its bound.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use sheaf_sync::{
+    ClientEvent, ClientSession, Identity, ServerRequest, ServerSession, limits,
+    wire::{self, CreateIds, OpenedSite, PushAnswer, PushBatch, PushMutation},
+};
+use sheaf_volume::{
+    CommitHash, DeviceId, Error, ErrorKind, Lsn, PageCount, PageSize, RemoteHead, SiteId,
+    TimelineId, Verdict, VolumeId,
+};
+
+use crate::input::{Input, assert_refusal};
+
+/// Ids that the seeds use too, so that answers meet their requests.
+pub(crate) const NODE: DeviceId = DeviceId::from_bytes([9; 16]);
+pub(crate) const DEVICE: DeviceId = DeviceId::from_bytes([1; 16]);
+pub(crate) const VOLUME: VolumeId = VolumeId::from_bytes([2; 16]);
+pub(crate) const TIMELINE: TimelineId = TimelineId::from_bytes([3; 16]);
+pub(crate) const SITE: SiteId = SiteId::from_bytes([4; 16]);
+pub(crate) const NAME: &str = "todo";
+/// How far an empty section moves the clock: past a ping, not past a timeout.
+const STEP_MS: u64 = 25_000;
+
+/// Which end, then a frame per section; an empty section lets time pass.
+pub fn target(data: &[u8]) {
+    let mut input = Input(data);
+    let server = input.byte().is_multiple_of(2);
+    let mut frames = Vec::new();
+    while !input.is_empty() {
+        let frame = Bytes::copy_from_slice(input.section());
+        codec(&frame);
+        frames.push(frame);
+    }
+    if server { serve(frames) } else { talk(frames) }
+}
+
+fn codec(frame: &Bytes) {
+    match wire::decode(frame.clone()) {
+        Ok(body) => {
+            let back = wire::decode(wire::encode(body.clone()));
+            assert_eq!(back.expect("BUG: an encoding that does not decode"), body);
+        }
+        Err(error) => assert_refusal(&error),
+    }
+}
+
+fn serve(frames: Vec<Bytes>) {
+    let mut session = ServerSession::new(NODE, 0);
+    let (mut now, mut accepted, mut opened) = (0, false, BTreeSet::new());
+    for frame in frames {
+        if frame.is_empty() {
+            now += STEP_MS;
+            session.tick(now);
+        } else {
+            session.frame(frame, now);
+        }
+        while let Some(request) = session.poll_request() {
+            let greeting = matches!(request, ServerRequest::Authenticate { .. });
+            assert!(accepted || greeting, "{request:?} before the device was accepted");
+            accepted = true;
+            answer(&mut session, request, &mut opened);
+        }
+        let mut count = 0;
+        while session.poll_frame().is_some() {
+            count += 1;
+        }
+        assert!(count <= limits::OUT_FRAMES_MAX);
+    }
+}
+
+fn answer(session: &mut ServerSession, request: ServerRequest, opened: &mut BTreeSet<VolumeId>) {
+    match request {
+        ServerRequest::Authenticate { device, .. } => session.accept(device),
+        ServerRequest::Open { request, name, create } => {
+            wire::check_name(&name).expect("BUG: a name that was not checked");
+            let volume = create.map_or(VOLUME, |ids| ids.volume);
+            opened.insert(volume);
+            session.opened(request, &OpenedSite { name, site: SITE, volume, head: head(1) });
+        }
+        ServerRequest::Watch { volume, after } => {
+            assert!(opened.contains(&volume));
+            session.changed(volume, Lsn(after.0.saturating_add(1)), 0, &[]);
+        }
+        ServerRequest::Unwatch { volume } => _ = opened.remove(&volume),
+        ServerRequest::Pull { request, volume, .. } => {
+            assert!(opened.contains(&volume));
+            session.commits(request, volume, &[], &head(1), false);
+        }
+        ServerRequest::Push { request, volume, batch } => {
+            assert!(opened.contains(&volume));
+            wire::check_push(&batch).expect("BUG: a push that was not checked");
+            let verdicts = batch.mutations.iter().map(|_| (Verdict::Ok, String::new())).collect();
+            let first_seq = batch.first_seq;
+            let answer = PushAnswer::Verdicts { first_seq, verdicts, lsn: Lsn(1) };
+            session.verdicts(request, volume, batch.timeline, &answer);
+        }
+    }
+}
+
+fn talk(frames: Vec<Bytes>) {
+    let agent = "fuzz/1".to_owned();
+    let identity = Identity { device: DEVICE, token: "secret".to_owned(), agent };
+    let mut session = ClientSession::new(identity, 0);
+    let create = CreateIds { site: SITE, volume: VOLUME, page_size: PageSize::DEFAULT };
+    session.open_site(NAME, Some(create)).expect("BUG: a good name");
+    let (mut now, mut base) = (0, Lsn::ZERO);
+    assert!(session.poll_connect(now));
+    session.connected(now);
+    for frame in frames {
+        if frame.is_empty() {
+            now += STEP_MS;
+            session.tick(now);
+        } else {
+            session.frame(frame, now);
+        }
+        react(&mut session, &mut base, now);
+        let mut count = 0;
+        while session.poll_frame().is_some() {
+            count += 1;
+        }
+        assert!(count <= limits::OUT_FRAMES_MAX);
+        if session.poll_connect(now) {
+            session.connected(now);
+        }
+    }
+}
+
+/// What a device does with events: adopt, integrate, push, close.
+fn react(session: &mut ClientSession, base: &mut Lsn, now: u64) {
+    while let Some(event) = session.poll_event() {
+        match event {
+            ClientEvent::SiteOpened(site) => {
+                session.watch_from(&site.name, *base);
+                session.refresh(&site.name);
+                if session.can_offer(&site.name) {
+                    session.offer(&site.name, batch()).ok();
+                }
+            }
+            ClientEvent::CommitsArrived { commits, .. } => {
+                assert!(!commits.is_empty());
+                for commit in commits {
+                    assert_eq!(commit.lsn, base.next(), "commits come in order");
+                    *base = commit.lsn;
+                }
+            }
+            ClientEvent::Verdicts { batch, .. } => assert_eq!(batch.timeline, TIMELINE),
+            ClientEvent::Disconnect { .. } | ClientEvent::Refused { .. } => session.closed(now, 3),
+            _ => {}
+        }
+    }
+}
+
+fn head(lsn: u64) -> RemoteHead {
+    RemoteHead {
+        lsn: Lsn(lsn),
+        hash: CommitHash([5; 32]),
+        page_count: PageCount(1),
+        page_size: PageSize::DEFAULT,
+        time_ms: 0,
+    }
+}
+
+pub(crate) fn batch() -> PushBatch {
+    let mutation = PushMutation { seq: 1, base: Lsn(0), time_ms: 1, bytes: vec![7; 9].into() };
+    PushBatch { timeline: TIMELINE, first_seq: 1, prev_hash: [0; 16], mutations: vec![mutation] }
+}
+
+/// An error as a node would send it, for the seeds.
+pub(crate) fn unavailable() -> Error {
+    Error::new(ErrorKind::Unavailable, "bucket is away")
+}

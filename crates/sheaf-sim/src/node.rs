@@ -10,7 +10,8 @@ use sheaf_sync::message;
 use sheaf_volume::{DeviceId, Dir, Objects, probe};
 
 use crate::{
-    bucket::Reach,
+    bucket::{Careless, Reach},
+    check,
     env::HostEnv,
     net::{Body, Packet},
     world::{Host, HostId},
@@ -40,6 +41,12 @@ pub(crate) fn run(host: &Arc<Host>) {
     let bucket = host.id - host.world.options.devices;
     let objects: Arc<dyn Objects> = Arc::new(Reach::of(host, bucket));
     let env = Arc::new(HostEnv::new(Arc::clone(host), host.rng("env")));
+    let careless = Careless(Reach::of(host, bucket));
+    host.count("bucket: condition ignored");
+    if probe(&careless, &*env).is_ok() && !host.is_dead() {
+        let what = format!("{} trusts a store that ignores the condition of a create", host.name);
+        host.violated(check::log::violated(what));
+    }
     // As the server does when it starts; the store may be away just then.
     if let Err(error) = probe(&*objects, &*env) {
         host.trace(format_args!("does not start: {error}"));

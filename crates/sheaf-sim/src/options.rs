@@ -193,7 +193,8 @@ impl Options {
             cache_pages: pick(&mut rng, &[1, 8, 64, 2_048]),
             sector: pick(&mut rng, &[512, 4_096]),
             safety_ms: 60_000,
-            liveness_ms: 600_000,
+            // Fetching all of a site page by page over a slow network takes its time.
+            liveness_ms: 1_800_000,
             write_pause_ms: pick(&mut rng, &[200, 500, 1_000, 3_000]),
             exchange_pause_ms: pick(&mut rng, &[200, 1_000, 5_000, 20_000]),
             flushed: pick(&mut rng, &[0, 100_000, 500_000, 1_000_000]),
@@ -264,7 +265,7 @@ impl Workload {
             number: weight(2),
             schema: weight(1),
             failing: weight(1),
-            large: weight(10_000),
+            large: weight(30_000),
             several: weight(200_000),
         }
     }

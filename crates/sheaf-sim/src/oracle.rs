@@ -80,11 +80,6 @@ impl SiteOracle {
         self.log.len() as u64
     }
 
-    /// What the site's bucket says of it, once it is there.
-    pub(crate) fn record(&self) -> Option<&SiteRecord> {
-        self.found.as_ref().map(|found| &found.record)
-    }
-
     /// The model's state at a position, if there is one; zero is the empty site.
     pub(crate) fn position(&self, lsn: u64) -> Option<&Position> {
         self.log.get(usize::try_from(lsn.checked_sub(1)?).ok()?)

@@ -25,20 +25,20 @@ impl Rng {
     #[must_use]
     pub fn fork(&mut self, label: &str) -> Self {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.next().to_le_bytes());
+        hasher.update(&self.bits().to_le_bytes());
         hasher.update(label.as_bytes());
         Self(ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()))
     }
 
     /// Any 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0.next_u64()
     }
 
     /// A number below `bound`; zero for a bound of zero.
     pub fn below(&mut self, bound: u64) -> u64 {
         // The bias of a plain remainder is below 2^-32 for the small bounds used here.
-        self.next().checked_rem(bound).unwrap_or(0)
+        self.bits().checked_rem(bound).unwrap_or(0)
     }
 
     /// A number from `low` to `high`, both included.
@@ -77,7 +77,7 @@ mod tests {
         let draw = |seed| {
             let mut rng = Rng::new(seed);
             let mut fork = rng.fork("a");
-            (rng.next(), fork.between(5, 9), fork.index(3), rng.chance(500_000))
+            (rng.bits(), fork.between(5, 9), fork.index(3), rng.chance(500_000))
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
@@ -89,6 +89,6 @@ mod tests {
     fn nothing_is_drawn_for_what_cannot_happen() {
         let (mut a, mut b) = (Rng::new(1), Rng::new(1));
         assert!(!a.chance(0));
-        assert_eq!(a.next(), b.next());
+        assert_eq!(a.bits(), b.bits());
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 
 /// Lines of a run.
 #[derive(Debug)]
-pub struct Trace {
+pub(crate) struct Trace {
     hasher: blake3::Hasher,
     lines: u64,
     /// The newest lines, for a report; all of them when asked for.
@@ -42,19 +42,19 @@ impl Trace {
 
     /// The hash of every line so far, in hexadecimal.
     #[must_use]
-    pub fn hash(&self) -> String {
+    pub(crate) fn hash(&self) -> String {
         self.hasher.finalize().to_hex().chars().take(16).collect()
     }
 
     /// How many lines there were.
     #[must_use]
-    pub fn lines(&self) -> u64 {
+    pub(crate) fn lines(&self) -> u64 {
         self.lines
     }
 
     /// The newest lines.
     #[must_use]
-    pub fn newest(&self) -> Vec<String> {
+    pub(crate) fn newest(&self) -> Vec<String> {
         self.kept.iter().cloned().collect()
     }
 }

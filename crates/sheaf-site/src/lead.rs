@@ -205,7 +205,9 @@ impl Site {
             }
         }
         let Some(first_seq) = mutations.first().map(|record| record.seq) else { return Ok(None) };
-        self.0.volume.flush()?;
+        if !bites(Tooth::SendUnflushed) {
+            self.0.volume.flush()?;
+        }
         let (timeline, device) = (self.timeline(), self.device());
         Ok(Some(Batch { timeline, device, first_seq, prev_hash: hash.0, mutations }))
     }

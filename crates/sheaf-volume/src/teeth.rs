@@ -23,8 +23,8 @@ pub enum Tooth {
     SkipFoldFlush,
     /// A torn record at the end of the log counts as whole.
     AcceptTornRecord,
-    /// A push does not flush its intent, nor the mutations it covers.
-    SkipIntentFlush,
+    /// Mutations leave the device, to a node or into the log, without having been flushed.
+    SendUnflushed,
     /// An append overwrites whatever is at its position.
     OverwriteLog,
     /// A commit does not name its parent.

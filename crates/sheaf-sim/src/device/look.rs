@@ -30,14 +30,15 @@ impl Replica {
     /// One look, of a drawn kind.
     pub(super) fn look(&mut self, host: &Arc<Host>, rng: &mut Rng) {
         let who = format!("{} s{}", host.name, self.number);
-        match rng.below(6) {
+        match rng.below(8) {
             0 => self.look_at_agreed(host, &who),
             1 | 2 => self.look_at_local(host, &who),
             3 => {
                 let lsn = rng.between(0, self.site.base().0.0);
                 self.look_at_past(host, &who, lsn);
             }
-            4 => self.begin_to_read(host),
+            4 | 5 => self.begin_to_read(host),
+            6 => self.fold(host),
             _ => self.end_reading(host, &who, rng),
         }
     }
@@ -108,6 +109,8 @@ impl Replica {
         let begin = || -> Result<Reader, Error> {
             let conn = self.site.connection(View::Local)?;
             let explain = |error| sheaf_site::explain(&conn, error);
+            // A cache of its own would hide what the volume shows it later.
+            conn.pragma_update(None, "cache_size", 1).map_err(explain)?;
             conn.execute_batch("BEGIN").map_err(explain)?;
             let saw = dump(&conn).map_err(explain)?;
             Ok(Reader { conn, saw })
@@ -115,6 +118,16 @@ impl Replica {
         match begin() {
             Ok(reader) => self.readers.push(reader),
             Err(error) => self.unread(host, View::Local, &error),
+        }
+    }
+
+    /// The local checkpoint, also while somebody reads what it would reclaim.
+    fn fold(&self, host: &Host) {
+        let volume = self.site.volume();
+        let Some(writer) = volume.try_writer() else { return };
+        match volume.checkpoint(&writer) {
+            Ok(()) => host.count("folded"),
+            Err(error) => host.trace(format_args!("s{} does not fold: {error}", self.number)),
         }
     }
 

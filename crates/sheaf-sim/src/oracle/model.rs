@@ -70,7 +70,7 @@ impl Model {
 const SAYS: &[&str] = &[
     "SELECT 'acc', id, v FROM acc ORDER BY id",
     "SELECT 'ctr', id, n FROM ctr ORDER BY id",
-    "SELECT 'list', id, who, length(body), hex(substr(body, 1, 4)), hex(substr(body, -4)) FROM list ORDER BY id",
+    "SELECT 'list', id, who, body FROM list ORDER BY id",
     "SELECT 'uniq', id, name FROM uniq ORDER BY id",
     "SELECT 'mark', id FROM mark ORDER BY id",
     "SELECT 'ref', id, list FROM ref ORDER BY id",
@@ -121,7 +121,11 @@ fn rows(conn: &Connection, sql: &str, out: &mut String) -> rusqlite::Result<()> 
                 rusqlite::types::ValueRef::Integer(value) => value.to_string(),
                 rusqlite::types::ValueRef::Real(value) => value.to_string(),
                 rusqlite::types::ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
-                rusqlite::types::ValueRef::Blob(blob) => format!("blob of {}", blob.len()),
+                rusqlite::types::ValueRef::Blob(blob) => format!(
+                    "{}:{}",
+                    blob.len(),
+                    blake3::hash(blob).to_hex().get(..12).unwrap_or_default()
+                ),
             };
             out.push_str(&value);
             out.push(if column + 1 == columns { '\n' } else { ' ' });

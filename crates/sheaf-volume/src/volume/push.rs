@@ -47,7 +47,7 @@ impl Volume {
         let step = |body| Step { body, attrs: Vec::new() };
         self.0.store.append(&step(StepBody::Push(intent)), &[])?;
         // ORDER: the intent, and every mutation it covers, is durable before anybody can see it.
-        if !bites(Tooth::SkipIntentFlush) {
+        if !bites(Tooth::SendUnflushed) {
             self.flush()?;
         }
         self.0.env.fault("push: before append").map_err(|e| Error::io("append commit", e))?;

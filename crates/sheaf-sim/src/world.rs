@@ -32,6 +32,9 @@ mod host;
 
 pub(crate) use host::Host;
 
+/// Events of one run, at most: some twenty times what a busy one has.
+const EVENTS_MAX: u64 = 1_000_000;
+
 /// Which host: devices first, then nodes.
 pub(crate) type HostId = usize;
 
@@ -163,7 +166,12 @@ impl World {
     /// Runs to the end.
     pub(crate) fn run(self: &Arc<Self>) -> Outcome {
         self.begin();
+        let mut happened = 0;
         while let Some(event) = self.next() {
+            happened += 1;
+            if happened > EVENTS_MAX {
+                self.violated(bounds::still_waiting("the world", "too many events"));
+            }
             self.happen(event);
             let found = self.observe();
             if let Err(violation) = found {

@@ -33,7 +33,7 @@ fn all(seeds: std::ops::Range<u64>, test: impl Fn(u64) + Sync) {
 #[test]
 fn seeds_find_nothing() {
     let campaign = std::sync::Mutex::new(Campaign::default());
-    all(0..if is_long() { 2_000 } else { 60 }, |seed| {
+    all(0..if is_long() { 3_000 } else { 300 }, |seed| {
         let options = Options::draw(seed);
         let outcome = run(options.clone(), false);
         campaign.lock().unwrap().add(&options, &outcome);

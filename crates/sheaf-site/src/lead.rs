@@ -142,7 +142,16 @@ impl Site {
         self.recover(log)?;
         let mut merged = BTreeSet::new();
         done.pulled += self.pull_from(log, &mut merged)?.len();
+        let mut last = None;
         while let Some(batch) = self.outbox(0, limits::LEAD_BYTES_MAX)? {
+            // The log has decided the batch before, so it is not pending any more; if it were, it
+            // would be sent for ever.
+            if last.replace((batch.timeline, batch.first_seq))
+                == Some((batch.timeline, batch.first_seq))
+            {
+                let text = "the log has decided mutations that this replica still keeps";
+                return Err(Error::new(ErrorKind::Internal, text));
+            }
             let led = self.lead(&[batch], log, limits::LEAD_ATTEMPTS_MAX);
             if bites(Tooth::ReportAmbiguousAsDone)
                 && led.as_ref().is_err_and(|error| error.kind() == ErrorKind::Ambiguous)

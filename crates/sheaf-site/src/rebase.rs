@@ -261,7 +261,7 @@ impl Site {
             // First contact skips the commits that would have told: the base itself knows.
             let mut timeline = self.timeline();
             let known = pass.applied_until(timeline)?;
-            if known.seq > decided.seq {
+            if known.seq > decided.seq && !bites(Tooth::ForgetDecided) {
                 if continues(decided, known, &pending) {
                     pending.retain(|record| record.seq > known.seq);
                     attrs.push((ATTR_DECIDED.to_owned(), Some(known.encode())));

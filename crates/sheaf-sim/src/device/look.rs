@@ -11,7 +11,7 @@ use sheaf_volume::Lsn;
 
 use super::replica::Replica;
 use crate::{
-    check::{convergence, integrity, isolation, lazy, snapshots},
+    check::{convergence, exactly_once, integrity, isolation, lazy, snapshots},
     oracle::model::dump,
     rng::Rng,
     world::Host,
@@ -87,6 +87,10 @@ impl Replica {
     fn look_at_local(&self, host: &Host, who: &str) {
         let (base, timeline) = (self.site.base().0.0, self.site.timeline());
         let pending: Vec<u64> = self.site.status().pending.iter().map(|info| info.seq).collect();
+        self.oracle(host, |oracle| {
+            let ledger = &oracle.ledger;
+            host.expect(exactly_once::not_both(who, ledger, timeline, base, &pending));
+        });
         let Some(seen) = self.read(host, View::Local) else { return };
         self.oracle(host, |oracle| match oracle.predicts(base, timeline, &pending) {
             Ok(model) => host.expect(snapshots::local(who, &model, &seen)),

@@ -4,4 +4,5 @@
 //! Invariant: everything a run does follows from its seed. Leaves out what a simulator cannot
 //! see: see `docs/testing.md`.
 
+pub mod disk;
 pub mod rng;

@@ -4,5 +4,6 @@
 //! Invariant: everything a run does follows from its seed. Leaves out what a simulator cannot
 //! see: see `docs/testing.md`.
 
+pub mod crash_points;
 pub mod disk;
 pub mod rng;

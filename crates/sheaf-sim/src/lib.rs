@@ -7,6 +7,7 @@
 mod bucket;
 mod campaign;
 mod check;
+pub mod crash_points;
 mod device;
 pub mod disk;
 mod env;

@@ -68,6 +68,11 @@ impl Link {
         }
     }
 
+    /// Whether it takes part by itself, without being asked to exchange.
+    pub(crate) fn is_online(&self) -> bool {
+        matches!(self, Self::Node(link) if link.wishes.is_online(&link.name))
+    }
+
     /// Exchanges with a bucket at once, with a node sooner or later.
     pub(crate) fn exchange(&mut self, host: &Host) -> Result<Exchanged> {
         match self {

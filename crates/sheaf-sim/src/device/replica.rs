@@ -267,6 +267,10 @@ impl Replica {
 
     /// Exchanges with a bucket, or reminds the link to a node.
     pub(super) fn exchange(&mut self, host: &Arc<Host>) {
+        // After the faults, whoever is told of news has to hear of them without asking.
+        if !host.world.is_faulty() && self.asked.is_none() && self.link.is_online() {
+            return;
+        }
         if self.asked.is_none() {
             self.asked = Some((self.site.timeline(), self.site.last_seq()));
         }

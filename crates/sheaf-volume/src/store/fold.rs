@@ -45,10 +45,11 @@ impl Store {
         let mut next = self.folded_state(&plan, kept);
         // Last, over the hole left for it.
         write_log_header(log, generation, end)?;
-        self.env
-            .fault("store: fold before meta")
-            .and_then(|()| if bites(Tooth::SkipFoldFlush) { Ok(()) } else { log.flush() })
-            .map_err(|e| Error::io("flush log", e))?;
+        let flush = || if bites(Tooth::SkipFoldFlush) { Ok(()) } else { log.flush() };
+        if let Err(e) = self.env.fault("store: fold before meta").and_then(|()| flush()) {
+            self.poison();
+            return Err(Error::io("flush log", e));
+        }
         self.write_meta(generation, &next)?;
         {
             let mut state = self.write();
@@ -156,12 +157,11 @@ impl Store {
     fn write_meta(&self, generation: u64, state: &State) -> Result<()> {
         let file = meta_file(&self.metas, generation);
         let bytes = meta::encode(generation, self.identity, state);
-        let written = file
-            .truncate(0)
-            .and_then(|()| file.write_at(&bytes, 0))
-            .and_then(|()| self.env.fault("store: fold before meta flush"));
+        let written = file.truncate(0).and_then(|()| file.write_at(&bytes, 0));
         written.map_err(|e| Error::io("write page map", e))?;
-        if let Err(e) = file.flush() {
+        // From here on the new pair may count, whatever is written to the old one.
+        let flushed = self.env.fault("store: fold before meta flush").and_then(|()| file.flush());
+        if let Err(e) = flushed {
             self.poison();
             return Err(Error::io("flush page map", e));
         }

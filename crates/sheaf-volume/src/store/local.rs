@@ -99,7 +99,12 @@ impl Store {
         let metas = [open("meta-0")?, open("meta-1")?];
         let logs = [open("log-0")?, open("log-1")?];
         let base = open("main.db")?;
-        let found = newest_meta(&metas).map_err(damaged)?;
+        let found = match newest_meta(&metas) {
+            Err(e) if e.kind() == ErrorKind::Corrupt && was_never_made(&metas, &logs, &*base)? => {
+                None
+            }
+            found => found.map_err(damaged)?,
+        };
         let (generation, identity, mut state) = match found {
             Some(found) => found,
             None => create(dir, &metas, &logs, options)?,
@@ -386,15 +391,31 @@ fn create(
     let mut state = State::default();
     state.bases.insert(LocalLsn::ZERO, Lsn::ZERO);
     let [log, _] = logs;
-    write_log_header(&**log, 0, LOG_HEADER_LEN as u64)?;
-    log.flush().map_err(|e| Error::io("create replica", e))?;
     let [file, _] = metas;
+    let failed = |e| Error::io("create replica", e);
+    // ORDER: a meta file says that there is a store, so all names and the log come before it.
+    // What an attempt that was cut short has left is cut away.
+    dir.flush().and_then(|()| file.truncate(0)).and_then(|()| log.truncate(0)).map_err(failed)?;
+    write_log_header(&**log, 0, LOG_HEADER_LEN as u64)?;
     let bytes = meta::encode(0, identity, &state);
-    file.write_at(&bytes, 0)
+    log.flush()
+        .and_then(|()| file.write_at(&bytes, 0))
         .and_then(|()| file.flush())
-        .and_then(|()| dir.flush())
-        .map_err(|e| Error::io("create replica", e))?;
+        .map_err(failed)?;
     Ok((0, identity, state))
+}
+
+/// Whether a meta file that cannot be read is what a crash left while the store was being made.
+/// Nothing was ever written then: the first record comes after the first meta file.
+fn was_never_made(
+    [first, second]: &[Box<dyn File>; 2],
+    [log, other]: &[Box<dyn File>; 2],
+    base: &dyn File,
+) -> Result<bool> {
+    let len = |file: &dyn File| file.len().map_err(|e| Error::io("read replica file", e));
+    let is_bare = len(&**log)? <= LOG_HEADER_LEN as u64;
+    let is_bare = is_bare && len(&**second)? == 0 && len(&**other)? == 0 && len(base)? == 0;
+    Ok(is_bare && !meta::is_whole(&read_all(&**first)?))
 }
 
 /// The meta file of a generation.
@@ -465,7 +486,8 @@ fn recover(
                  (local changes that were never sent are lost then)"
             )));
         }
-        log.truncate(at).map_err(|e| Error::io("cut torn log", e))?;
+        // Flushed, or a later record could come to lie before what is cut off here.
+        log.truncate(at).and_then(|()| log.flush()).map_err(|e| Error::io("cut torn log", e))?;
     }
     Ok(at)
 }

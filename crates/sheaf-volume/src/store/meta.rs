@@ -63,6 +63,11 @@ pub(super) fn encode(generation: u64, identity: Identity, state: &State) -> Byte
     out.finish()
 }
 
+/// Whether a meta file was written to its end.
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    bytes.split_last_chunk::<32>().is_some_and(|(body, hash)| blake3::hash(body) == *hash)
+}
+
 /// Decodes a meta file; the generation, identity and state it holds.
 pub(super) fn decode(bytes: &[u8]) -> Result<(u64, Identity, State)> {
     decode_within(bytes, u32::MAX)
@@ -77,14 +82,15 @@ pub(super) fn decode_within(bytes: &[u8], pages_max: u32) -> Result<(u64, Identi
     if &reader.array::<4>()? != MAGIC {
         return Err(reader.fail("not one of ours"));
     }
+    // Before the version, which is not to be believed in a file that was half written.
+    if blake3::hash(body).as_bytes() != hash {
+        return Err(reader.fail("checksum does not match"));
+    }
     if reader.u8()? > VERSION {
         return Err(Error::new(
             ErrorKind::Unsupported,
             "this replica was made by a newer version of Sheaf; upgrade",
         ));
-    }
-    if blake3::hash(body).as_bytes() != hash {
-        return Err(reader.fail("checksum does not match"));
     }
     let generation = reader.varint()?;
     let volume = VolumeId::from_bytes(reader.array()?);

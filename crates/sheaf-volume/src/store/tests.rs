@@ -517,6 +517,9 @@ fn a_meta_file_from_the_future_is_refused_and_its_fixture_is_read() {
     assert_eq!((generation, found, read.head), (4, identity, LocalLsn(3)));
     let mut future = bytes;
     future[4] = 99;
+    let hash = future.len() - 32;
+    let sealed = *blake3::hash(&future[..hash]).as_bytes();
+    future[hash..].copy_from_slice(&sealed);
     let error = super::meta::decode(&future).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }

@@ -23,7 +23,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let workspace = cargo_test(args, &["--workspace", "--no-fail-fast"]);
     let threads = ["-p", "sheaf-volume", "--features", "shuttle", "--test", "shuttle"];
     let threads = cargo_test(args, &threads);
-    workspace.and(threads)
+    // With mistakes compiled in, which no other build has: a run of its own.
+    let teeth = ["-p", "sheaf-sim", "--features", "teeth", "--test", "teeth"];
+    let teeth = cargo_test(args, &teeth);
+    workspace.and(threads).and(teeth)
 }
 
 fn cargo_test(args: &Args, which: &[&str]) -> anyhow::Result<()> {

@@ -233,8 +233,10 @@ impl Actor {
         });
         error::note(&self.metrics, "lead a group", error);
         if matches!(error.kind(), ErrorKind::Closed | ErrorKind::Io | ErrorKind::Corrupt) {
-            // The replica is not to be trusted with another write before it was opened anew.
+            // The replica is not to be trusted with another write before it was opened anew. That
+            // may take long: whoever waits for its news has to come again to hear of them.
             self.open.bury();
+            self.open.cut_watchers();
         }
         let told = match error.kind() {
             // The device's base is not at fault: the log was busy. The same push may come again.

@@ -128,6 +128,13 @@ impl OpenSite {
         self.dead.store(true, Ordering::Release);
     }
 
+    /// Ends the connections that wait for notifications: none will come from here any more.
+    pub(crate) fn cut_watchers(&self) {
+        for watcher in std::mem::take(&mut *locked(&self.watchers)).into_values() {
+            watcher.cut.notify_one();
+        }
+    }
+
     /// Whether the site must be opened anew.
     pub(crate) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::Acquire) || self.queue.is_closed()

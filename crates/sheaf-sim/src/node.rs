@@ -83,6 +83,12 @@ impl Node<'_> {
                 turns += 1;
             }
             self.send();
+            if self.host.flush_failed() {
+                // The engine would open the replica again, from what the operating system shows;
+                // whoever runs a node restarts the machine.
+                self.host.trace(format_args!("ends after a failed flush"));
+                return;
+            }
             let now = self.host.now();
             let due = self.engine.next_deadline().unwrap_or(u64::MAX);
             self.host.listen_until(due.clamp(now + 1, now + 60_000));

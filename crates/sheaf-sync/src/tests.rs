@@ -107,6 +107,9 @@ impl Node {
             ServerRequest::Authenticate { .. } => {
                 session.refuse(&Error::new(ErrorKind::Denied, "token is not known"));
             }
+            ServerRequest::Open { request, .. } if self.unavailable => {
+                session.error(request, &Error::corrupt("the store's answer is damaged"));
+            }
             ServerRequest::Open { request, name, create } => {
                 self.exists |= create.is_some();
                 if !self.exists {

@@ -1,7 +1,10 @@
 //! Closing a site while others may hold it.
 
+use futures_util::FutureExt as _;
 use sheaf_site::{Site, SiteIds, SiteOptions};
 use sheaf_volume::{BucketRemote, DeviceId, Env, ManualEnv, MemObjects, PageSize, SiteId, StdDir};
+
+use tokio::sync::Notify;
 
 use super::*;
 use crate::open::Watcher;
@@ -71,6 +74,23 @@ fn a_site_that_failed_leaves_its_slot_but_not_that_of_its_successor() {
     assert!(Arc::ptr_eq(&kept, &successor.open) && !kept.is_dead());
 }
 
+/// Found by the simulator (seed 295): whoever watched a site whose replica failed heard nothing of
+/// it any more, because its successor did not know them.
+#[test]
+fn whoever_watches_a_site_that_fails_is_cut_off_to_come_again() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = StdDir::open(root.path()).unwrap();
+    let actor = actor(&dir);
+    let (notices, _incoming) = mpsc::channel(1);
+    let cut = Arc::new(Notify::new());
+    actor.open.watch(1, Watcher { notices, cut: Arc::clone(&cut) });
+    actor.failed(&Error::new(ErrorKind::Unavailable, "the store is away"), Vec::new());
+    assert!(cut.notified().now_or_never().is_none(), "a store that is away is no reason");
+    actor.failed(&Error::new(ErrorKind::Io, "the disk failed"), Vec::new());
+    assert!(cut.notified().now_or_never().is_some());
+    assert!(actor.open.is_dead() && !actor.open.is_watched());
+}
+
 #[test]
 fn a_watcher_without_room_is_cut_off_and_others_are_told() {
     let root = tempfile::tempdir().unwrap();
@@ -79,7 +99,7 @@ fn a_watcher_without_room_is_cut_off_and_others_are_told() {
     let actor = actor(&dir);
     let (full, _full_incoming) = mpsc::channel(1);
     let (roomy, mut incoming) = mpsc::channel(8);
-    let (cut, other) = (Arc::new(tokio::sync::Notify::new()), Arc::default());
+    let (cut, other) = (Arc::new(Notify::new()), Arc::default());
     actor.open.watch(1, Watcher { notices: full, cut: Arc::clone(&cut) });
     actor.open.watch(2, Watcher { notices: roomy, cut: other });
     let notice = actor.open.notice_after(Lsn::ZERO);

@@ -265,6 +265,11 @@ impl Host {
         self.is_dead() || self.disk_failed.load(Ordering::Relaxed)
     }
 
+    /// Whether a flush of this process has failed.
+    pub(crate) fn flush_failed(&self) -> bool {
+        self.flush_failed.load(Ordering::Relaxed)
+    }
+
     /// What the simulator knows of this device across its restarts.
     pub(crate) fn memory<T>(&self, f: impl FnOnce(&mut Memory) -> T) -> T {
         let memory = self.world.memories.get(self.id);

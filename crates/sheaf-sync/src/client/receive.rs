@@ -165,7 +165,7 @@ impl ClientSession {
         let Some(site) = self.sites.get_mut(&request.site) else {
             return;
         };
-        let again = matches!(reason.kind(), ErrorKind::Unavailable | ErrorKind::Conflict);
+        let again = may_pass(reason.kind());
         site.hold_until = self.now.saturating_add(limits::SITE_HOLD_MS);
         match request.kind {
             RequestKind::Open => site.stage = if again { Stage::Closed } else { Stage::Failed },
@@ -220,4 +220,19 @@ fn within(theirs: u64, ours: usize) -> usize {
         Ok(0) | Err(_) => ours,
         Ok(theirs) => theirs.min(ours),
     }
+}
+
+/// Whether what failed so may succeed later without anybody doing something about the request:
+/// the trouble lies with the node or its store. A damaged answer of a store is often right the
+/// next time.
+fn may_pass(kind: ErrorKind) -> bool {
+    !matches!(
+        kind,
+        ErrorKind::Denied
+            | ErrorKind::Invalid
+            | ErrorKind::NotFound
+            | ErrorKind::Unsupported
+            | ErrorKind::Expired
+            | ErrorKind::Limit
+    )
 }

@@ -111,6 +111,21 @@ fn a_push_survives_the_connection_and_is_applied_once() {
     assert_eq!(world.base, Lsn(2), "commits made meanwhile came too");
 }
 
+/// Found by the simulator (seed 261): one damaged answer of the node's store, and the site stayed
+/// closed until somebody asked for it.
+#[test]
+fn a_site_whose_store_answered_badly_is_opened_again_later() {
+    let mut world = World::new(TOKEN);
+    world.node.unavailable = true;
+    world.client.open_site("todo", Some(create_ids())).unwrap();
+    world.run();
+    assert!(matches!(world.events.last(), Some(ClientEvent::SiteError { .. })));
+    world.node.unavailable = false;
+    world.advance(limits::SITE_HOLD_MS);
+    let opened = world.events.iter().any(|event| matches!(event, ClientEvent::SiteOpened(_)));
+    assert!(opened, "{:?}", world.events);
+}
+
 #[test]
 fn a_site_the_node_cannot_serve_now_is_tried_again_later() {
     let mut world = World::settled();

@@ -50,7 +50,7 @@ pub fn check_site_name(name: &str) -> Result<()> {
 pub fn find_site(objects: &dyn Objects, name: &str) -> Result<Option<SiteRecord>> {
     let key = site_key(name)?;
     match objects.get(&key) {
-        Ok(bytes) => parse(&bytes).map(Some).map_err(|e| damaged(&key, e)),
+        Ok(bytes) => parse(name, &bytes).map(Some).map_err(|e| damaged(&key, e)),
         Err(ObjectsError::NotFound(_)) => Ok(None),
         Err(e) => Err(refused("read site", e)),
     }
@@ -67,6 +67,7 @@ pub fn create_site(objects: &dyn Objects, name: &str, record: &SiteRecord) -> Re
         "volume": record.volume.to_string(),
         "page_size": record.page_size.get(),
         "created_ms": record.created_ms,
+        "check": checksum(name, record),
     });
     match objects.create(&site_key(name)?, text.to_string().into_bytes().into()) {
         Ok(()) => Ok(record.clone()),
@@ -92,7 +93,10 @@ pub fn list_sites(objects: &dyn Objects) -> Result<Vec<(String, SiteRecord)>> {
     let mut sites = Vec::with_capacity(named.len());
     for ((name, key), bytes) in named.into_iter().zip(objects.get_many(&keys)) {
         match bytes {
-            Ok(bytes) => sites.push((name, parse(&bytes).map_err(|e| damaged(&key, e))?)),
+            Ok(bytes) => {
+                let record = parse(&name, &bytes).map_err(|e| damaged(&key, e))?;
+                sites.push((name, record));
+            }
             // Deleted since it was listed.
             Err(ObjectsError::NotFound(_)) => {}
             Err(e) => return Err(refused("read site", e)),
@@ -115,7 +119,7 @@ fn site_name(key: &str) -> Option<String> {
     (site_key(&name).ok()? == key).then_some(name)
 }
 
-fn parse(bytes: &[u8]) -> Result<SiteRecord> {
+fn parse(name: &str, bytes: &[u8]) -> Result<SiteRecord> {
     let bad = |field: &str| Error::corrupt(format!("site record: bad field=`{field}`"));
     let value: Value = serde_json::from_slice(bytes)
         .map_err(|e| Error::with_source(ErrorKind::Corrupt, "site record", e))?;
@@ -127,12 +131,26 @@ fn parse(bytes: &[u8]) -> Result<SiteRecord> {
         return Err(Error::new(ErrorKind::Unsupported, format!("{text}: format=`{format}`")));
     }
     let page_size = u32::try_from(number("page_size")?).ok().and_then(PageSize::new);
-    Ok(SiteRecord {
+    let record = SiteRecord {
         site: text("site")?.parse().map_err(|_| bad("site"))?,
         volume: text("volume")?.parse().map_err(|_| bad("volume"))?,
         page_size: page_size.ok_or_else(|| bad("page_size"))?,
         created_ms: number("created_ms")?,
-    })
+    };
+    // A flipped bit in an id would send a device to a log that nobody else reads. Records that
+    // were made before there was a checksum have none.
+    let check = value.get("check").and_then(Value::as_str);
+    if check.is_some_and(|check| check != checksum(name, &record)) {
+        return Err(bad("check"));
+    }
+    Ok(record)
+}
+
+/// The first 16 bytes of BLAKE3 over name and members, in hexadecimal: binds a record to its name.
+fn checksum(name: &str, record: &SiteRecord) -> String {
+    let SiteRecord { site, volume, page_size, created_ms } = record;
+    let text = format!("{name}\n{site}\n{volume}\n{}\n{created_ms}", page_size.get());
+    blake3::hash(text.as_bytes()).to_hex().chars().take(32).collect()
 }
 
 #[cfg(test)]
@@ -191,6 +209,16 @@ mod tests {
         check(good.replace("4096", "4097"), ErrorKind::Corrupt);
         check(good.replace("\"volume\"", "\"volumes\""), ErrorKind::Corrupt);
         check(good[..good.len() - 1].to_owned(), ErrorKind::Corrupt);
+        // Another id that could be one: found by the simulator (seed 330).
+        let other = record(7).volume.to_string();
+        check(good.replace(&record(1).volume.to_string(), &other), ErrorKind::Corrupt);
+        let misplaced = objects.get("sites/s/site.json").unwrap();
+        objects.put("sites/other/site.json", misplaced).unwrap();
+        assert!(find_site(&objects, "other").is_err());
+        // Made before there was a checksum.
+        let (without, _) = good.split_once(",\"check\"").unwrap();
+        objects.put("sites/s/site.json", format!("{without}}}").into()).unwrap();
+        assert_eq!(find_site(&objects, "s").unwrap(), Some(record(1)));
         check(String::new(), ErrorKind::Corrupt);
     }
 }

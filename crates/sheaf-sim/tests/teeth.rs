@@ -18,7 +18,7 @@ const SEEDS_MAX: u64 = 2_000;
 const TEETH: &[(&str, &[(Tooth, u64)])] = &[
     (
         "durability of acknowledged commits",
-        &[(Tooth::SkipLogFlush, 1), (Tooth::SkipFlushAtOpen, 27), (Tooth::SendUnflushed, 1)],
+        &[(Tooth::SkipLogFlush, 1), (Tooth::SkipFlushAtOpen, 286), (Tooth::SendUnflushed, 1)],
     ),
     ("atomic gapless log", &[(Tooth::OverwriteLog, 3), (Tooth::ForgetParent, 1)]),
     (
@@ -52,7 +52,7 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
         "integrity_check clean after everything",
         &[(Tooth::LoseWrites, 1), (Tooth::SkipReferences, 1)],
     ),
-    ("every queue bounded", &[(Tooth::ForgetPush, 0), (Tooth::ForgetNews, 32)]),
+    ("every queue bounded", &[(Tooth::ForgetPush, 0), (Tooth::ForgetNews, 0)]),
 ];
 
 /// What a seed finds.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod bucket;
+mod cache;
 mod commit;
 mod env;
 mod error;

@@ -23,6 +23,10 @@ pub const COMMIT_CACHE_MAX: usize = 4_096;
 pub const TAIL_META_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Pages one fetch asks for: 1 MiB of 4 KiB pages.
 pub const FETCH_PAGES_MAX: u32 = 256;
+/// Bytes of pages one request of [`crate::Volume::hydrate`] asks for: what a cut connection loses.
+pub const HYDRATE_BYTES: usize = 4 * 1024 * 1024;
+/// Pages of such a request: each may hold at another position, and names it.
+pub const HYDRATE_PAGES_MAX: usize = 1_024;
 /// Log bytes at which the local store folds, when they are also several times what it carries.
 pub const FOLD_LOG_BYTES: u64 = 256 * 1024 * 1024;
 /// Pages of the decoded page cache, unless the caller asks for another size: 64 MiB of 4 KiB.

@@ -21,5 +21,6 @@ mod state;
 mod tests;
 
 pub(crate) use local::{Locate, Store, StoreOptions};
+pub(crate) use map::FixedState;
 pub use state::PendingMutation;
 pub(crate) use state::{Incoming, Intent, State, Step, StepBody};

@@ -9,14 +9,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
-use quick_cache::sync::Cache;
 
+use crate::cache::{self, PageCache};
 use crate::prefetch::History;
 use crate::store::{Step, StepBody, Store, StoreOptions};
 use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, RwLock};
 use crate::{
-    Commit, CommitHash, Dir, Env, Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx,
-    PageSize, Remote, Result, VolumeId, limits,
+    Commit, CommitHash, Dir, Env, Error, ErrorKind, LocalLsn, Lsn, PageCount, PageIdx, PageSize,
+    Remote, Result, VolumeId, limits,
 };
 
 mod draft;
@@ -63,7 +63,7 @@ struct Shared {
     writer_free: Condvar,
     in_flight: Mutex<InFlight>,
     arrived: Condvar,
-    past: Cache<(u64, u32), Page>,
+    past: PageCache<(u64, u32)>,
     counters: Counters,
     /// Log bytes right after the last fold: what folding again would have to carry.
     carried: AtomicU64,
@@ -73,6 +73,8 @@ struct Shared {
 struct InFlight {
     pages: BTreeSet<(PageIdx, LocalLsn)>,
     history: History,
+    /// The same for reads of past positions.
+    past: History,
 }
 
 #[derive(Debug, Default)]
@@ -143,7 +145,7 @@ impl Volume {
             writer_free: Condvar::new(),
             in_flight: Mutex::default(),
             arrived: Condvar::new(),
-            past: Cache::new(limits::PAST_CACHE_PAGES),
+            past: cache::fetched_ahead(limits::PAST_CACHE_PAGES)?,
             counters: Counters::default(),
             carried: AtomicU64::new(0),
         })))

@@ -108,6 +108,32 @@ fn point_query_is_cheap(world: &World, count: usize) {
     assert_eq!((again.as_str(), remote.count()), ("400", (requests, fetched)), "fetched once");
 }
 
+/// A past position is not kept here, so each of its pages travels; not each by itself.
+fn scan_of_the_past_takes_few_requests(world: &World) {
+    let (device, remote) = fresh(world);
+    let (base, _) = device.site.base();
+    let past = Lsn(base.0 - 1);
+    let view = View::At(past);
+    let pages: u64 = device.rows(view, "PRAGMA page_count").parse().unwrap();
+    assert_ne!(device.rows(view, "SELECT sum(length(b)) FROM t"), "");
+    let (requests, fetched) = remote.count();
+    println!("scan of the past: {requests} requests, {fetched} pages");
+    assert!(requests < 30 + pages / 128, "{requests} requests for {pages} pages");
+    assert!(fetched <= pages + 8, "{fetched} of {pages}: pages travelled twice");
+}
+
+/// Everything at once is not a scan that has to grow.
+fn hydrating_takes_few_requests(world: &World) {
+    let (device, remote) = fresh(world);
+    let pages = u64::from(device.site.status().page_count);
+    let mut told = (0, 0);
+    device.site.volume().hydrate(&mut |done, all| told = (done, all)).unwrap();
+    let (requests, fetched) = remote.count();
+    println!("hydrate: {requests} requests, {fetched} pages");
+    assert_eq!((told, fetched), ((pages, pages), pages));
+    assert_eq!(requests, pages.div_ceil(1_024), "{pages} pages");
+}
+
 fn scan_takes_few_requests(world: &World, count: usize) {
     let (device, remote) = fresh(world);
     let pages = u64::from(device.site.status().page_count);
@@ -131,6 +157,8 @@ fn a_replica_of_the_head_answers_a_query_with_few_pages() {
     let (world, a, count) = site(if is_long() { 100_000_000 } else { 20_000_000 });
     point_query_is_cheap(&world, count);
     scan_takes_few_requests(&world, count);
+    scan_of_the_past_takes_few_requests(&world);
+    hydrating_takes_few_requests(&world);
     let (b, remote) = fresh(&world);
     b.sql("UPDATE t SET v = 'changed' WHERE id = 7");
     let before = remote.count().1;

@@ -7,12 +7,11 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use quick_cache::sync::Cache;
-
-use super::map::{FixedState, Loc};
+use super::map::Loc;
 use super::meta::{self, Identity};
 use super::record::{self, HEADER_LEN, Header};
 use super::state::{State, Step};
+use crate::cache::{self, PageCache};
 use crate::sync::{
     AtomicBool, AtomicU64, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
@@ -77,7 +76,7 @@ pub(crate) struct Store {
     pub(super) tail: Mutex<Tail>,
     /// Taken before `tail` by whoever flushes the log or replaces it.
     flushing: Mutex<()>,
-    pub(super) cache: Cache<(u32, u64), Page, quick_cache::UnitWeighter, FixedState>,
+    pub(super) cache: PageCache<(u32, u64)>,
     /// Set once, never cleared: see the module's invariant.
     poisoned: AtomicBool,
     /// Log bytes written since the last fold, for the decision to fold.
@@ -122,13 +121,7 @@ impl Store {
             state: RwLock::new(state),
             tail: Mutex::new(tail),
             flushing: Mutex::new(()),
-            cache: Cache::with(
-                options.cache_pages,
-                options.cache_pages as u64,
-                quick_cache::UnitWeighter,
-                FixedState::default(),
-                quick_cache::sync::DefaultLifecycle::default(),
-            ),
+            cache: cache::pages(options.cache_pages)?,
             poisoned: AtomicBool::new(false),
             log_bytes: AtomicU64::new(end - start),
             _lock: lock,

@@ -10,9 +10,10 @@ use std::sync::atomic::Ordering;
 use super::{Volume, lock};
 use crate::prefetch::plan_fetch;
 use crate::store::{Locate, Step, StepBody};
+use crate::sync::MutexGuard;
 use crate::teeth::{Tooth, bites};
 use crate::{
-    Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, PageSet, Result, Want, limits,
+    Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, Remote, Result, Want, limits,
 };
 
 /// Pages that one request has asked for. However the request ends, by a panic too, those who wait
@@ -78,10 +79,29 @@ impl Volume {
             // It arrived after the caller had looked.
             return Ok(());
         }
-        in_flight.pages.extend(asked.iter().map(|(idx, _, mark)| (*idx, *mark)));
-        drop(in_flight);
-        let under_way = UnderWay { volume: self, asked };
+        let under_way = self.send_for(in_flight, asked);
+        self.request(remote.as_ref(), under_way, at)?;
+        if matches!(self.0.store.page(idx, at), Ok(Locate::Pending { .. })) {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("the remote did not send page `{idx}` lsn=`{lsn}`"),
+            ));
+        }
+        Ok(())
+    }
 
+    /// Says that these pages are on their way, before the lock is let go.
+    fn send_for(
+        &self,
+        mut in_flight: MutexGuard<'_, super::InFlight>,
+        asked: Vec<(PageIdx, Lsn, LocalLsn)>,
+    ) -> UnderWay<'_> {
+        in_flight.pages.extend(asked.iter().map(|(idx, _, mark)| (*idx, *mark)));
+        UnderWay { volume: self, asked }
+    }
+
+    /// One request, and what it brings stored.
+    fn request(&self, remote: &dyn Remote, under_way: UnderWay<'_>, at: LocalLsn) -> Result<()> {
         let mut wants: Vec<Want> = Vec::new();
         for (idx, lsn, _) in &under_way.asked {
             match wants.iter_mut().find(|want| want.lsn == *lsn) {
@@ -93,22 +113,15 @@ impl Volume {
         if bites(Tooth::FetchOlder) {
             wants.iter_mut().for_each(|want| want.lsn = Lsn(want.lsn.0.saturating_sub(1).max(1)));
         }
-        let fetched = remote.fetch(&wants).map(|mut pages| {
-            if bites(Tooth::FetchOlder) {
-                pages.iter_mut().for_each(|page| page.lsn = lsn);
+        let mut fetched = remote.fetch(&wants)?;
+        if bites(Tooth::FetchOlder) {
+            for page in &mut fetched {
+                let asked = under_way.asked.iter().find(|(idx, ..)| *idx == page.idx);
+                page.lsn = asked.map_or(page.lsn, |(_, lsn, _)| *lsn);
             }
-            pages
-        });
-        let filled = fetched.and_then(|pages| self.fill(pages, at));
-        drop(under_way);
-        filled?;
-        if matches!(self.0.store.page(idx, at), Ok(Locate::Pending { .. })) {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("the remote did not send page `{idx}` lsn=`{lsn}`"),
-            ));
         }
-        Ok(())
+        // Stored before those who wait for the pages go on.
+        self.fill(fetched, at)
     }
 
     fn plan(
@@ -157,7 +170,8 @@ impl Volume {
         self.0.store.append(&step, &pages)
     }
 
-    /// Fetches every page of the head that is not here. `progress` gets pages done and in all.
+    /// Fetches every page of the head that is not here, [`limits::HYDRATE_BYTES`] at a time.
+    /// `progress` gets pages done and in all.
     ///
     /// # Errors
     /// As [`super::Snapshot::page`].
@@ -165,16 +179,43 @@ impl Volume {
         let head = self.head();
         let count = head.page_count();
         let Some(at) = head.local() else { return Ok(()) };
-        let missing: PageSet = {
+        let missing: Vec<PageIdx> = {
             let state = self.0.store.read();
             let pages = (1..=count.0).filter_map(PageIdx::new);
             pages.filter(|idx| state.is_pending(*idx, at)).collect()
         };
-        let all = missing.len();
-        for (done, idx) in missing.iter().enumerate() {
-            self.load(idx, at, count)?;
-            progress(done as u64 + 1, all);
+        let (mut done, all) = (0, missing.len() as u64);
+        let at_once = limits::HYDRATE_BYTES / self.page_size().bytes();
+        for pages in missing.chunks(at_once.clamp(1, limits::HYDRATE_PAGES_MAX)) {
+            self.fetch_run(pages, at)?;
+            for idx in pages {
+                // Nothing to do, unless it was on its way already, or did not come.
+                if self.0.store.read().is_pending(*idx, at) {
+                    self.load(*idx, at, count)?;
+                }
+                done += 1;
+                progress(done, all);
+            }
         }
         Ok(())
+    }
+
+    /// Asks once for those of the pages that are neither here nor on their way.
+    fn fetch_run(&self, pages: &[PageIdx], at: LocalLsn) -> Result<()> {
+        let remote = self.remote()?;
+        let in_flight = lock(&self.0.in_flight);
+        let asked: Vec<(PageIdx, Lsn, LocalLsn)> = {
+            let state = self.0.store.read();
+            let places = pages.iter().filter_map(|idx| {
+                let (lsn, mark) = state.pending(*idx, at)?;
+                (!in_flight.pages.contains(&(*idx, mark))).then_some((*idx, lsn, mark))
+            });
+            places.collect()
+        };
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let under_way = self.send_for(in_flight, asked);
+        self.request(remote.as_ref(), under_way, at)
     }
 }

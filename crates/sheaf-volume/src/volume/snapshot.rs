@@ -4,6 +4,7 @@
 //! version it sees. A snapshot of a past position reads through the remote and pins nothing.
 
 use super::{Volume, lock};
+use crate::prefetch::plan_fetch;
 use crate::store::State;
 use crate::teeth::{Tooth, bites};
 use crate::{Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, Result, Want};
@@ -80,7 +81,7 @@ impl Snapshot {
                 self.volume.load(idx, self.volume.0.store.read().head, self.page_count)
             }
             At::Local(local) => self.volume.load(idx, local, self.page_count),
-            At::Past(lsn) => self.volume.load_past(idx, lsn),
+            At::Past(lsn) => self.volume.load_past(idx, lsn, self.page_count),
         }
     }
 }
@@ -174,17 +175,26 @@ impl Volume {
         }
     }
 
-    fn load_past(&self, idx: PageIdx, lsn: Lsn) -> Result<Page> {
-        let key = (lsn.0, idx.get());
-        if let Some(page) = self.0.past.get(&key) {
+    fn load_past(&self, idx: PageIdx, lsn: Lsn, count: PageCount) -> Result<Page> {
+        let past = &self.0.past;
+        if let Some(page) = past.get(&(lsn.0, idx.get())) {
             return Ok(page);
         }
-        let mut pages = crate::PageSet::new();
-        pages.insert(idx);
+        let pages = {
+            let mut in_flight = lock(&self.0.in_flight);
+            let missing = |page: PageIdx| !past.contains_key(&(lsn.0, page.get()));
+            let (pages, history) = plan_fetch(idx, count, in_flight.past, missing);
+            in_flight.past = history;
+            pages
+        };
+        let mut wanted = None;
         for fetched in self.remote()?.fetch(&[Want { lsn, pages }])? {
-            self.0.past.insert((fetched.lsn.0, fetched.idx.get()), fetched.page);
+            if fetched.idx == idx && fetched.lsn == lsn {
+                wanted = Some(fetched.page.clone());
+            }
+            past.insert((fetched.lsn.0, fetched.idx.get()), fetched.page);
         }
-        self.0.past.get(&key).ok_or_else(|| {
+        wanted.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("the remote has no page `{idx}` lsn=`{lsn}`"))
         })
     }

@@ -262,13 +262,11 @@ pub(crate) struct Author {
     name: String,
     /// Grows over restarts, so that no name is used twice.
     next: u64,
-    /// Whether the log has decided everything that this device has made.
-    settled: bool,
 }
 
 impl Author {
     pub(crate) fn new(rng: Rng, name: &str) -> Self {
-        Self { rng, name: name.to_owned(), next: 0, settled: true }
+        Self { rng, name: name.to_owned(), next: 0 }
     }
 
     /// A number from 1 to a bound.
@@ -283,13 +281,7 @@ impl Author {
     }
 
     /// The next transaction, by what this device sees.
-    pub(crate) fn next(
-        &mut self,
-        workload: &Workload,
-        conn: &Connection,
-        settled: bool,
-    ) -> Transaction {
-        self.settled = settled;
+    pub(crate) fn next(&mut self, workload: &Workload, conn: &Connection) -> Transaction {
         let several = self.rng.chance(workload.several);
         let count = if several { self.rng.between(2, 5) } else { 1 };
         let mut steps = Vec::new();
@@ -373,12 +365,10 @@ impl Author {
     }
 
     fn number(&mut self, conn: &Connection) -> Step {
-        // Only rows that everybody has agreed on, and only while nothing is pending: until its
-        // verdict comes, a device cannot know for sure which row a number will name
-        // (docs/consistency.md 5.4). None is ever deleted: a freed number may be given again.
+        // Rows of anybody, agreed on or not. None is ever deleted: a freed number may be given
+        // again (docs/consistency.md 5.4).
         if self.rng.chance(300_000)
-            && self.settled
-            && let Some(parent) = self.some(conn, "SELECT tag FROM global.num ORDER BY tag")
+            && let Some(parent) = self.some(conn, "SELECT tag FROM num ORDER BY tag")
         {
             return Step::Kid { tag: self.fresh(), parent };
         }

@@ -46,7 +46,13 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
     ("clocks harmless", &[(Tooth::TrustClock, 1), (Tooth::RefuseEarlier, 1)]),
     (
         "merge rules total and convergent",
-        &[(Tooth::OverwriteCounters, 7), (Tooth::ForgetIdle, 76), (Tooth::KeepTakenNumber, 2)],
+        &[
+            (Tooth::OverwriteCounters, 7),
+            (Tooth::ForgetIdle, 76),
+            (Tooth::KeepTakenNumber, 2),
+            (Tooth::TrustShownIds, 0),
+            (Tooth::ForgetRefused, 0),
+        ],
     ),
     (
         "integrity_check clean after everything",

@@ -14,8 +14,8 @@ use sheaf_merge::Value;
 use sheaf_volume::{Error, Result};
 
 use crate::{
-    limits,
-    opstream::{Writer, encode_key, op},
+    RowIds, limits,
+    opstream::{VERSION, VERSION_PLAIN, Writer, encode_key, op},
     value::quote_key,
 };
 
@@ -96,6 +96,8 @@ pub struct Mutation {
     pub body: Body,
     /// Whether `PRAGMA foreign_keys` was on when it was made.
     pub foreign_keys: bool,
+    /// Which rows its integers mean, where that is not what they say. Empty for a call.
+    pub ids: RowIds,
 }
 
 impl Mutation {
@@ -111,9 +113,14 @@ impl Mutation {
     /// Writes the op stream. A register is written only when it changes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut encoder = Encoder::new();
+        let mut encoder = Encoder::new(if self.ids.is_empty() { VERSION_PLAIN } else { VERSION });
         if self.foreign_keys {
             encoder.out.record(op::FLAGS, b"1");
+        }
+        for (table, shown, origin) in self.ids.iter() {
+            let origin = origin.map_or(Value::Null, Value::Int);
+            let entry = [Value::Text(table.to_owned()), Value::Int(shown), origin];
+            encoder.out.record(op::ROW_ID, &encode_key(&entry));
         }
         match &self.body {
             Body::Rows(ops) => ops.iter().for_each(|op| encoder.op(op)),
@@ -259,8 +266,13 @@ impl<'a> Names<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    fn new() -> Self {
-        Self { out: Writer::new(), table: None, tables: Names::default(), cols: Names::default() }
+    fn new(version: u8) -> Self {
+        Self {
+            out: Writer::new(version),
+            table: None,
+            tables: Names::default(),
+            cols: Names::default(),
+        }
     }
 
     fn op(&mut self, op: &'a Op) {

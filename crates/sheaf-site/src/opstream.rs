@@ -18,8 +18,10 @@ use sheaf_volume::{Error, ErrorKind, Result};
 
 use crate::limits;
 
-/// Version byte in front of every stream.
-pub(crate) const VERSION: u8 = 1;
+/// Version byte in front of a stream that lists row ids.
+pub(crate) const VERSION: u8 = 2;
+/// Version byte in front of every other stream.
+pub(crate) const VERSION_PLAIN: u8 = 1;
 
 /// The op bytes this version writes.
 pub(crate) mod op {
@@ -33,6 +35,7 @@ pub(crate) mod op {
     pub(crate) const END: u8 = b'.';
     pub(crate) const DDL: u8 = b'$';
     pub(crate) const FLAGS: u8 = b'f';
+    pub(crate) const ROW_ID: u8 = b'o';
     pub(crate) const CALL: u8 = b'@';
     pub(crate) const SEED: u8 = b's';
     pub(crate) const TIME: u8 = b'm';
@@ -55,8 +58,8 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new() -> Self {
-        Self { bytes: vec![VERSION], value: Vec::new() }
+    pub(crate) fn new(version: u8) -> Self {
+        Self { bytes: vec![version], value: Vec::new() }
     }
 
     pub(crate) fn record(&mut self, op: u8, value: &[u8]) {
@@ -93,6 +96,7 @@ impl Writer {
 /// Reads records.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
+    version: u8,
     rest: &'a [u8],
 }
 
@@ -103,13 +107,18 @@ impl<'a> Reader<'a> {
             return Err(limit("bytes of one mutation", limits::MUTATION_BYTES_MAX));
         }
         match bytes.split_first() {
-            Some((&VERSION, rest)) => Ok(Self { rest }),
+            Some((&version @ (VERSION_PLAIN | VERSION), rest)) => Ok(Self { version, rest }),
             Some((version, _)) => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("mutation format {version} is newer than this version of sheaf"),
             )),
             None => Err(malformed("empty")),
         }
+    }
+
+    /// The version of the stream.
+    pub(crate) fn version(&self) -> u8 {
+        self.version
     }
 
     /// The next record, or `None` at the end.

@@ -21,7 +21,8 @@ use crate::capture::Capture;
 use crate::clock;
 use crate::error::from_sqlite;
 use crate::replay::{Outcome, Remap, ReplayContext, Replayed, replay};
-use crate::site::{ATTR_DECIDED, ATTR_TIMELINE, Site, SiteIds, lock};
+use crate::rowids::RowIds;
+use crate::site::{ATTR_DECIDED, ATTR_ROW_IDS, ATTR_TIMELINE, Site, SiteIds, lock};
 use crate::status::rejected_attr;
 use crate::timeline::{Decided, MutationRecord, RunningHash};
 use crate::vfs::{DraftSlot, Failure, FileView, SCHEMA_COOKIE, read_u32};
@@ -253,10 +254,12 @@ impl Site {
     ) -> Result<Redone> {
         let before = self.cookies()?;
         if pending.is_empty() {
+            attrs.extend(self.row_ids_attr(&RowIds::default()));
             drop(draft.publish(Vec::new(), attrs)?);
             self.after_publish(before);
             return Ok(Redone::default());
         }
+        let mut shown = RowIds::default();
         let (mut redone, draft) = self.with_draft(draft, false, |pass| {
             // First contact skips the commits that would have told: the base itself knows.
             let mut timeline = self.timeline();
@@ -281,8 +284,10 @@ impl Site {
                     *record = record.recaptured(Lsn(pass.target.0 - 1), &body);
                 }
             }
+            shown = std::mem::take(&mut pass.remap.shown);
             Ok(redone)
         })?;
+        attrs.extend(self.row_ids_attr(&shown));
         redone.replayed = pending.len();
         if bites(Tooth::PublishHalf) {
             pending.clear();
@@ -290,6 +295,13 @@ impl Site {
         drop(draft.publish(pending.into_iter().map(Into::into).collect(), attrs)?);
         self.after_publish(before);
         Ok(redone)
+    }
+
+    /// The attribute that keeps which numbers are a guess, if it changes.
+    pub(crate) fn row_ids_attr(&self, shown: &RowIds) -> Option<(String, Option<Bytes>)> {
+        let bytes = (!shown.is_empty()).then(|| shown.encode());
+        let changes = bytes != self.0.volume.attr(ATTR_ROW_IDS);
+        changes.then(|| (ATTR_ROW_IDS.to_owned(), bytes))
     }
 
     /// Schema cookies of the base and the head.

@@ -18,6 +18,7 @@ use crate::{
     clock, limits,
     mutation::{Body, Mutation, Op},
     mutator,
+    rowids::{RowIds, inserted},
 };
 
 mod ddl;
@@ -34,7 +35,7 @@ mod tests;
 
 use failure::Failure;
 use remap::Ids;
-use rows::Rows;
+use rows::{Rows, is_internal};
 use table::Tables;
 
 /// Whose mutation is replayed, onto what.
@@ -88,9 +89,40 @@ pub(crate) struct Replayed {
 #[derive(Debug, Default)]
 pub(crate) struct Remap {
     ids: Ids,
+    /// Which rows a prediction shows under numbers that are a guess.
+    pub(crate) shown: RowIds,
     tables: Tables,
     /// The schema that `tables` describe.
     schema_version: i64,
+}
+
+impl Remap {
+    /// Rows that a refused mutation would have inserted: what its author does to them from here on
+    /// must not happen to somebody else's row of that number.
+    fn refuse(
+        &mut self,
+        conn: &Connection,
+        ctx: &ReplayContext,
+        mutation: &Mutation,
+    ) -> Result<(), Failure> {
+        let Body::Rows(ops) = &mutation.body else { return Ok(()) };
+        if bites(Tooth::ForgetRefused) {
+            return Ok(());
+        }
+        for (name, id) in ops.iter().filter_map(inserted) {
+            let is_rowid = match self.tables.get(conn, name) {
+                Ok(table) => table.identity.is_rowid() && !is_internal(name),
+                Err(Failure::Reject { .. }) => false,
+                Err(failure) => return Err(failure),
+            };
+            if is_rowid {
+                let origin = mutation.ids.get(name, id).flatten().unwrap_or(id);
+                self.ids.refuse(conn, ctx, name, origin)?;
+                self.shown.hide(name, origin);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Replays one mutation on a connection that is inside a write transaction.
@@ -132,6 +164,13 @@ pub(crate) fn replay(
             conn.execute_batch("ROLLBACK TO sheaf_replay").map_err(broken)?;
             remap.ids.undo();
             remap.tables.forget();
+            match remap.refuse(conn, ctx, mutation) {
+                Ok(()) => {}
+                Err(Failure::Abort(error)) => return Err(error),
+                Err(Failure::Reject { reason, .. }) => {
+                    return Err(Error::new(ErrorKind::Internal, reason));
+                }
+            }
             let reason = limits::clip(&reason).to_owned();
             let outcome = Outcome::Rejected { reason };
             Replayed { outcome, recaptured: None, tables: Vec::new() }
@@ -157,7 +196,7 @@ struct Step<'a> {
 
 impl Step<'_> {
     fn apply(&mut self, mutation: &Mutation) -> Result<Replayed, Failure> {
-        self.remap.ids.load(self.conn, self.ctx.timeline)?;
+        self.remap.ids.load(self.conn, self.ctx)?;
         match &mutation.body {
             Body::Rows(ops) => {
                 Switches { triggers: false, foreign_keys: mutation.foreign_keys }.set(self.conn)?;
@@ -194,10 +233,14 @@ impl Step<'_> {
             // SQLite refuses more than it did to the author, and settling looks for itself.
             Switches { triggers: false, foreign_keys: false }.set(self.conn)?;
         }
-        let Remap { ids, tables, .. } = &mut *self.remap;
-        let mut rows = Rows::new(self.conn, self.ctx, tables, ids);
+        let Remap { ids, tables, shown, .. } = &mut *self.remap;
+        let mut rows = Rows::new(self.conn, self.ctx, tables, ids, &mutation.ids);
         rows.apply(ops)?;
-        let Rows { written, mut touched, uncaptured, kept, is_merged, .. } = rows;
+        let Rows { written, mut touched, uncaptured, kept, is_merged, inserted, refused, .. } =
+            rows;
+        for (table, origin, id) in inserted {
+            shown.show(&table, origin, id);
+        }
         if bites(Tooth::SkipReferences) {
             defer_foreign_keys(self.conn, false)?;
             Switches { triggers: false, foreign_keys: false }.set(self.conn)?;
@@ -219,9 +262,16 @@ impl Step<'_> {
             Err(error) => return Err(error.into()),
         };
         fts::refresh(self.conn, tables, &touched)?;
+        let mut recaptured = recapture(mutation, schema, captured, uncaptured, kept);
+        if let Body::Rows(ops) = &recaptured.body {
+            recaptured.ids = shown.mentioned_by(ops);
+            for (table, id, origin) in refused {
+                recaptured.ids.set(&table, id, Some(origin));
+            }
+        }
         Ok(Replayed {
             outcome: Outcome::Applied { merged: is_merged || is_settled },
-            recaptured: Some(recapture(mutation, schema, captured, uncaptured, kept)),
+            recaptured: Some(recaptured),
             tables: touched,
         })
     }
@@ -304,7 +354,7 @@ fn recapture(
             ops.push(op);
         }
     }
-    Mutation { body: Body::Rows(ops), foreign_keys: mutation.foreign_keys }
+    Mutation { body: Body::Rows(ops), foreign_keys: mutation.foreign_keys, ids: RowIds::default() }
 }
 
 fn broken(error: rusqlite::Error) -> Error {

@@ -11,7 +11,7 @@ use sheaf_volume::{Error, ErrorKind, PageIdx, PendingMutation, Result};
 
 use crate::capture::Capture;
 use crate::error::from_sqlite;
-use crate::mutation::Mutation;
+use crate::mutation::{Body, Mutation};
 use crate::site::{Inner, Site, lock};
 use crate::timeline::MutationRecord;
 use crate::vfs::{CommitSink, Commitment, DraftSlot, FileView, SCHEMA_COOKIE, read_u32};
@@ -117,13 +117,23 @@ impl CommitSink for LocalSink {
             Some(call) => Some(call),
             None => self.captured()?,
         };
-        let Some(mutation) = mutation else { return Ok(Commitment::default()) };
+        let Some(mut mutation) = mutation else { return Ok(Commitment::default()) };
+        let mut attrs = Vec::new();
+        if let Body::Rows(ops) = &mutation.body
+            && let Some(mut ids) = site.row_ids()?
+        {
+            if ids.lists_inserts(ops) {
+                Arc::make_mut(&mut ids).note_inserts(ops);
+                attrs.extend(site.row_ids_attr(&ids));
+            }
+            mutation.ids = ids.mentioned_by(ops);
+        }
         let mut uid = [0; 8];
         site.0.env.fill_random(&mut uid);
         let (seq, base, now) = (site.last_seq() + 1, site.base().0, site.0.env.now_ms());
         let record = MutationRecord::new(seq, base, now, uid, &mutation);
         crate::limits::check_mutation(record.bytes.len())?;
-        Ok(Commitment { mutation: Some(PendingMutation::from(record)), attrs: Vec::new() })
+        Ok(Commitment { mutation: Some(PendingMutation::from(record)), attrs })
     }
 
     fn after_commit(&self, saved: bool) {

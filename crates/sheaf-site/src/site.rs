@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use sheaf_volume::{
     CommitHash, DeviceId, Dir, Env, Error, ErrorKind, Lsn, PageSize, Remote, Result, SiteId,
@@ -18,6 +19,7 @@ use crate::clock;
 use crate::error::{from_sqlite, kind_number, sqlite_detail};
 use crate::mutation::{Body, Mutation};
 use crate::rebase::RebaseConnection;
+use crate::rowids::RowIds;
 use crate::sink::LocalSink;
 use crate::timeline::Decided;
 use crate::vfs::{self, DraftSlot, Failure, FileSpec, FileView, OpenName};
@@ -27,6 +29,7 @@ const ATTR_NAME: &str = "site/name";
 const ATTR_DEVICE: &str = "site/device";
 pub(crate) const ATTR_TIMELINE: &str = "timeline/id";
 pub(crate) const ATTR_DECIDED: &str = "timeline/decided";
+pub(crate) const ATTR_ROW_IDS: &str = "timeline/row-ids";
 /// Statements each connection keeps prepared.
 const STATEMENT_CACHE: usize = 64;
 
@@ -84,6 +87,8 @@ pub(crate) struct Inner {
     pub(crate) volume: Volume,
     pub(crate) env: Arc<dyn Env>,
     pub(crate) device: DeviceId,
+    /// The attribute of that name, read: the bytes are kept, so that no others have their place.
+    row_ids: Mutex<Option<(Bytes, Arc<RowIds>)>>,
     pub(crate) schema_bias: Arc<AtomicU32>,
     pub(crate) rebase: Mutex<Option<RebaseConnection>>,
     writer: Mutex<Option<LocalConnection>>,
@@ -148,6 +153,7 @@ impl Site {
             env,
             device: options.device,
             schema_bias,
+            row_ids: Mutex::default(),
             rebase: Mutex::new(None),
             writer: Mutex::new(None),
             global_name,
@@ -167,7 +173,7 @@ impl Site {
         }
     }
 
-    pub(crate) fn site_attr(id: SiteId) -> (String, Option<bytes::Bytes>) {
+    pub(crate) fn site_attr(id: SiteId) -> (String, Option<Bytes>) {
         (ATTR_SITE.to_owned(), Some(id.as_bytes().to_vec().into()))
     }
 
@@ -196,6 +202,25 @@ impl Site {
     pub(crate) fn decided(&self) -> Decided {
         let bytes = self.0.volume.attr(ATTR_DECIDED);
         bytes.and_then(|bytes| Decided::decode(&bytes)).unwrap_or_default()
+    }
+
+    /// Which rows of this device's own are shown under numbers that are a guess.
+    ///
+    /// `None` for the usual case that there are none.
+    ///
+    /// # Errors
+    /// `Invalid` for a damaged attribute.
+    pub(crate) fn row_ids(&self) -> Result<Option<Arc<RowIds>>> {
+        let Some(bytes) = self.0.volume.attr(ATTR_ROW_IDS) else { return Ok(None) };
+        let mut read = lock(&self.0.row_ids);
+        if let Some((known, ids)) = &*read
+            && known.as_ptr_range() == bytes.as_ptr_range()
+        {
+            return Ok(Some(Arc::clone(ids)));
+        }
+        let ids = Arc::new(RowIds::decode(&bytes)?);
+        *read = Some((bytes, Arc::clone(&ids)));
+        Ok(Some(ids))
     }
 
     /// The volume below.
@@ -400,7 +425,7 @@ impl Site {
         let time_ms = self.0.env.now_ms();
         let args = crate::value::args_from_json(args)?;
         let body = Body::Call { name: name.to_owned(), args, seed, time_ms };
-        let mutation = Mutation { body, foreign_keys: true };
+        let mutation = Mutation { body, foreign_keys: true, ids: RowIds::default() };
         self.with_writer(|local| {
             let immediate = TransactionBehavior::Immediate;
             let tx = rusqlite::Transaction::new_unchecked(&local.conn, immediate)

@@ -69,6 +69,10 @@ pub enum Tooth {
     ForgetIdle,
     /// Rows that take a number that is taken keep it, in place of the other.
     KeepTakenNumber,
+    /// The number that a device shows for a row of its own is taken for the row's number.
+    TrustShownIds,
+    /// Nobody remembers which rows were refused.
+    ForgetRefused,
     /// Every fiftieth page that a transaction writes is not written.
     LoseWrites,
     /// References are not checked when a replay ends.

@@ -210,14 +210,13 @@ impl Replica {
             return None;
         }
         let workload = &host.world.options.workload;
-        let settled = self.site.volume().is_timeline_empty();
         let name = format!("{}.s{}", host.name, self.number);
         Some(host.memory(|memory| {
             let author = memory.authors.entry(self.number).or_insert_with(|| {
                 let seed = host.world.options.seed;
                 Author::new(Rng::new(seed).fork(&format!("author {name}")), &name)
             });
-            author.next(workload, eyes, settled)
+            author.next(workload, eyes)
         }))
     }
 

@@ -12,6 +12,7 @@ use super::migration::{Lineage, Migration};
 use super::state::{Noted, Rows, Tracker, Work, is_fts_content, is_skipped};
 use super::table::{Target, changes};
 use crate::mutation::{Body, Change, Mutation, Op};
+use crate::rowids::RowIds;
 use crate::schema::{
     FtsContent, Schema, TableInfo, TableKind, fold, pragma_int, quote_ident, sql_error, version,
 };
@@ -47,7 +48,7 @@ pub(crate) fn mutation(
         return Ok(None);
     }
     let foreign_keys = work.foreign_keys.unwrap_or(false);
-    Ok(Some(Mutation { body: Body::Rows(ops), foreign_keys }))
+    Ok(Some(Mutation { body: Body::Rows(ops), foreign_keys, ids: RowIds::default() }))
 }
 
 fn header_changes(noted: &Noted, reader: &Connection, ops: &mut Vec<Op>) -> Result<()> {

@@ -9,8 +9,8 @@ use sheaf_volume::{Error, ErrorKind, Result};
 
 use super::{Body, Change, INDEXED_NAME_BYTES_MIN, Mutation, Op};
 use crate::{
-    limits,
-    opstream::{Reader, decimal, decode_key, decode_value, limit, malformed, op, text},
+    RowIds, limits,
+    opstream::{Reader, VERSION, decimal, decode_key, decode_value, limit, malformed, op, text},
 };
 
 /// The edits of the row whose key was read last.
@@ -37,7 +37,12 @@ struct Call {
 
 #[derive(Default)]
 struct Fold {
+    version: u8,
     foreign_keys: Option<bool>,
+    ids: RowIds,
+    /// The table and number listed last, and how many are.
+    listed: Option<(String, i64)>,
+    listed_count: usize,
     ops: Vec<Op>,
     call: Option<Call>,
     tables: Vec<String>,
@@ -51,7 +56,7 @@ struct Fold {
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Mutation> {
     let mut reader = Reader::new(bytes)?;
-    let mut fold = Fold::default();
+    let mut fold = Fold { version: reader.version(), ..Fold::default() };
     while let Some((op, value)) = reader.next()? {
         if op != op::END {
             fold.record(op, value)?;
@@ -72,6 +77,7 @@ impl Fold {
     fn record(&mut self, op: u8, value: &[u8]) -> Result<()> {
         match op {
             op::FLAGS => self.flags(value),
+            op::ROW_ID => self.row_id(value),
             op::DDL => self.ddl(value),
             op::TABLE => self.set_table(value),
             op::KEY => self.set_key(value),
@@ -96,13 +102,43 @@ impl Fold {
     }
 
     fn flags(&mut self, value: &[u8]) -> Result<()> {
-        if !self.is_fresh() || self.foreign_keys.is_some() {
+        if !self.is_fresh() || self.foreign_keys.is_some() || self.listed.is_some() {
             return Err(malformed("flags out of place"));
         }
         match decimal::<u64>(value)? {
             1 => self.foreign_keys = Some(true),
             _ => return Err(Error::new(ErrorKind::Unsupported, "unknown mutation flags")),
         }
+        Ok(())
+    }
+
+    /// Before everything but the flags, ascending, so that there is one spelling.
+    fn row_id(&mut self, value: &[u8]) -> Result<()> {
+        if !self.is_fresh() || self.version < VERSION {
+            return Err(malformed("a row id out of place"));
+        }
+        let entry = decode_key(value)?;
+        let [Value::Text(table), Value::Int(shown), origin] = entry.as_slice() else {
+            return Err(malformed("a row id"));
+        };
+        let origin = match origin {
+            Value::Null => None,
+            Value::Int(origin) => Some(*origin),
+            _ => return Err(malformed("a row id of unknown origin")),
+        };
+        if table.len() > limits::NAME_BYTES_MAX || *table != table.to_ascii_lowercase() {
+            return Err(malformed("a row id of a table that is not named in lower case"));
+        }
+        if self.listed_count == limits::MUTATION_OPS_MAX {
+            return Err(limit("row ids", limits::MUTATION_OPS_MAX));
+        }
+        let place = (table.clone(), *shown);
+        if self.listed.as_ref().is_some_and(|listed| *listed >= place) {
+            return Err(malformed("row ids out of order"));
+        }
+        self.ids.set(table, *shown, origin);
+        self.listed = Some(place);
+        self.listed_count += 1;
         Ok(())
     }
 
@@ -272,7 +308,13 @@ impl Fold {
             }
             Some(_) => return Err(malformed("an incomplete call")),
         };
-        Ok(Mutation { body, foreign_keys })
+        if (self.version == VERSION) == self.ids.is_empty() {
+            return Err(malformed("a version that does not fit what the stream holds"));
+        }
+        if matches!(body, Body::Call { .. }) && !self.ids.is_empty() {
+            return Err(malformed("row ids in a call"));
+        }
+        Ok(Mutation { body, foreign_keys, ids: self.ids })
     }
 }
 

@@ -17,7 +17,7 @@ fn update(table: &str, key: i64, changes: &[(&str, Value, Value)]) -> Op {
 }
 
 fn rows(ops: Vec<Op>) -> Mutation {
-    Mutation { body: Body::Rows(ops), foreign_keys: false }
+    Mutation { body: Body::Rows(ops), foreign_keys: false, ids: RowIds::default() }
 }
 
 fn decode_err(bytes: &[u8]) -> ErrorKind {
@@ -61,6 +61,18 @@ fn vectors_of_the_specification() {
 fn the_example_of_the_format_document() {
     let bytes = hex("0174057461736b736b04323a69376304646f6e657e0269303d0269312e00");
     let expected = rows(vec![update("tasks", 7, &[("done", Value::Int(0), Value::Int(1))])]);
+    assert_eq!(expected.encode(), bytes);
+    assert_eq!(Mutation::decode(&bytes).unwrap(), expected);
+}
+
+#[test]
+fn the_row_ids_of_the_format_document() {
+    let bytes = hex("026f0b323a7470323a6931313a6e6f0c323a7470323a6932323a69317401636b04323a6937\
+        6301707e0269313d0269322e00");
+    let mut ids = RowIds::default();
+    ids.show("p", 1, 2);
+    let change = update("c", 7, &[("p", Value::Int(1), Value::Int(2))]);
+    let expected = Mutation { ids, ..rows(vec![change]) };
     assert_eq!(expected.encode(), bytes);
     assert_eq!(Mutation::decode(&bytes).unwrap(), expected);
 }
@@ -132,6 +144,40 @@ fn malformed_streams_are_refused() {
 }
 
 #[test]
+fn malformed_row_ids_are_refused() {
+    let second = |records: &[(char, &str)]| {
+        let mut bytes = stream(records);
+        bytes[0] = 2;
+        bytes
+    };
+    let (one, two) = ("2:tt2:i11:n", "2:tt2:i22:i1");
+    let good = second(&[('f', "1"), ('o', one), ('o', two), ('.', "")]);
+    let ids = Mutation::decode(&good).unwrap().ids;
+    assert_eq!(ids.iter().collect::<Vec<_>>(), [("t", 1, None), ("t", 2, Some(1))]);
+    for bad in [
+        &[('.', "")][..],
+        &[('o', one), ('f', "1"), ('.', "")],
+        &[('o', two), ('o', one), ('.', "")],
+        &[('o', one), ('o', one), ('.', "")],
+        &[('$', "x"), ('o', one), ('.', "")],
+        &[('t', "t"), ('o', one), ('.', "")],
+        &[('@', "x"), ('o', one), ('.', "")],
+        &[('o', "2:tT2:i11:n"), ('.', "")],
+        &[('o', "2:tt2:i1"), ('.', "")],
+        &[('o', "2:tt2:i12:ta"), ('.', "")],
+        &[('o', "2:tt1:n1:n"), ('.', "")],
+        &[('o', ""), ('.', "")],
+    ] {
+        assert_eq!(decode_err(&second(bad)), ErrorKind::Invalid, "{bad:?}");
+    }
+    let time = "1";
+    let seed = "12345678901234567890123456789012";
+    let call = second(&[('o', one), ('@', "x"), ('s', seed), ('m', time), ('.', "")]);
+    assert_eq!(decode_err(&call), ErrorKind::Invalid, "a call");
+    assert_eq!(decode_err(&stream(&[('o', one), ('.', "")])), ErrorKind::Invalid, "version 1");
+}
+
+#[test]
 fn malformed_values_are_refused() {
     for bad in [
         "",
@@ -152,7 +198,7 @@ fn malformed_values_are_refused() {
         assert_eq!(decode_err(&bytes), ErrorKind::Invalid, "{bad}");
     }
     assert_eq!(decode_err(b""), ErrorKind::Invalid);
-    assert_eq!(decode_err(b"\x02.\x00"), ErrorKind::Unsupported);
+    assert_eq!(decode_err(b"\x03.\x00"), ErrorKind::Unsupported);
     // A length of two spellings, and one beyond 32 bits.
     assert_eq!(decode_err(b"\x01.\x80\x00"), ErrorKind::Invalid);
     assert_eq!(decode_err(b"\x01.\xff\xff\xff\xff\x7f"), ErrorKind::Invalid);
@@ -200,7 +246,7 @@ fn summaries() {
     let ddl = rows(vec![Op::Ddl { sql: "CREATE  TABLE\n x(a)".into() }]);
     assert_eq!((ddl.summary().as_str(), ddl.kind()), ("CREATE TABLE x(a)", "ddl"));
     let body = Body::Call { name: "add_task".into(), args: vec![], seed: [0; 32], time_ms: 0 };
-    let call = Mutation { body, foreign_keys: true };
+    let call = Mutation { body, foreign_keys: true, ids: RowIds::default() };
     assert_eq!((call.summary().as_str(), call.kind()), ("call add_task", "call"));
 }
 
@@ -248,8 +294,17 @@ fn any_mutation() -> impl Strategy<Value = Mutation> {
         seed,
         time_ms,
     });
-    (prop_oneof![3 => rows, 1 => call], any::<bool>())
-        .prop_map(|(body, foreign_keys)| Mutation { body, foreign_keys })
+    let listed = vec((any_name(), any::<i64>(), any::<Option<i64>>()), 0..4);
+    let listed = prop_oneof![Just(Vec::new()), listed];
+    (prop_oneof![3 => rows, 1 => call], any::<bool>(), listed).prop_map(
+        |(body, foreign_keys, listed)| {
+            let mut ids = RowIds::default();
+            if matches!(body, Body::Rows(_)) {
+                listed.into_iter().for_each(|(table, shown, id)| ids.set(&table, shown, id));
+            }
+            Mutation { body, foreign_keys, ids }
+        },
+    )
 }
 
 proptest! {

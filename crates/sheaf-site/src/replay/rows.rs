@@ -13,13 +13,14 @@ use super::{
     ReplayContext,
     failure::Failure,
     foreign::Written,
-    remap::{Ids, publish},
+    remap::{Ids, Place, publish},
     table::{Identity, Table, Tables},
 };
 use sheaf_volume::teeth::{Tooth, bites};
 
 use crate::{
     mutation::{Change, Op},
+    rowids::RowIds,
     schema::quote_ident,
     value::{Bind, from_ref, quote_key},
 };
@@ -34,6 +35,12 @@ pub(super) struct Rows<'a> {
     pub(super) ctx: &'a ReplayContext,
     pub(super) tables: &'a mut Tables,
     pub(super) ids: &'a mut Ids,
+    /// Which rows the mutation's integers mean.
+    pub(super) meant: &'a RowIds,
+    /// Rows inserted: table, origin, and the id here.
+    pub(super) inserted: Vec<(String, i64, i64)>,
+    /// Own rows that were to be changed and had been refused: table, id, origin.
+    pub(super) refused: Vec<(String, i64, i64)>,
     /// Rows written, under their final keys.
     pub(super) written: Vec<Written>,
     /// Tables touched, as declared.
@@ -55,12 +62,16 @@ impl<'a> Rows<'a> {
         ctx: &'a ReplayContext,
         tables: &'a mut Tables,
         ids: &'a mut Ids,
+        meant: &'a RowIds,
     ) -> Self {
         Self {
             conn,
             ctx,
             tables,
             ids,
+            meant,
+            inserted: Vec::new(),
+            refused: Vec::new(),
             written: Vec::new(),
             touched: Vec::new(),
             uncaptured: Vec::new(),
@@ -138,20 +149,57 @@ impl<'a> Rows<'a> {
 
     /// The value as the log has it, where the column refers to a renumbered row.
     fn mapped(&self, table: &Table, col: &str, value: &Value) -> Result<Value, Failure> {
-        let parent = table.column(col)?.refers_to.as_deref();
-        let mapped =
-            parent.and_then(|parent| self.ids.map(self.ctx.timeline, parent, value, self.ctx.base));
-        Ok(mapped.unwrap_or_else(|| value.clone()))
+        let Some(parent) = table.column(col)?.refers_to.as_deref() else {
+            return Ok(value.clone());
+        };
+        match self.in_log(parent, value) {
+            None => Ok(value.clone()),
+            Some(Place::At(id)) => Ok(Value::Int(id)),
+            Some(Place::Refused) => {
+                let number = quote_key(std::slice::from_ref(value));
+                Err(Failure::reject(format!("refers to {parent} {number}, which was refused")))
+            }
+        }
     }
 
-    /// The key as the log has it. A row id maps by its own table first, then by what it refers to.
-    fn mapped_key(&self, table: &Table, key: &[Value]) -> Result<Vec<Value>, Failure> {
-        if let (true, [id]) = (table.identity.is_rowid(), key)
-            && let Some(id) = self.ids.map(self.ctx.timeline, &table.name, id, self.ctx.base)
-        {
-            return Ok(vec![id]);
+    /// As [`Self::mapped`], for a value that is only compared.
+    fn mapped_base(&self, table: &Table, col: &str, value: &Value) -> Result<Value, Failure> {
+        match table.column(col)?.refers_to.as_deref().map(|parent| self.in_log(parent, value)) {
+            Some(Some(Place::At(id))) => Ok(Value::Int(id)),
+            _ => Ok(value.clone()),
         }
-        self.referring_key(table, key)
+    }
+
+    /// Where the log has a row, if it is one of the author's own and not under this id.
+    fn in_log(&self, table: &str, id: &Value) -> Option<Place> {
+        let Value::Int(id) = id else { return None };
+        let origin = match self.meant.get(table, *id) {
+            Some(origin) if !bites(Tooth::TrustShownIds) => origin?,
+            _ => *id,
+        };
+        self.ids.map(self.ctx.timeline, table, origin, self.ctx.base)
+    }
+
+    /// The number that an inserted row was given by whoever wrote it, before any guess.
+    fn origin(&self, table: &Table, id: i64) -> i64 {
+        self.meant.get(&table.name, id).flatten().unwrap_or(id)
+    }
+
+    /// The key as the log has it; `None` for a row of the author's own that was refused. A row id
+    /// maps by its own table first, then by what it refers to.
+    fn mapped_key(&mut self, table: &Table, key: &[Value]) -> Result<Option<Vec<Value>>, Failure> {
+        if let (true, [Value::Int(id)]) = (table.identity.is_rowid(), key) {
+            match self.in_log(&table.name, &Value::Int(*id)) {
+                None => {}
+                Some(Place::At(id)) => return Ok(Some(vec![Value::Int(id)])),
+                Some(Place::Refused) => {
+                    self.refused.push((table.name.clone(), *id, self.origin(table, *id)));
+                    self.is_merged = true;
+                    return Ok(None);
+                }
+            }
+        }
+        self.referring_key(table, key).map(Some)
     }
 
     fn referring_key(&self, table: &Table, key: &[Value]) -> Result<Vec<Value>, Failure> {
@@ -169,11 +217,11 @@ impl<'a> Rows<'a> {
     fn insert(
         &mut self,
         table: &Rc<Table>,
-        key: &[Value],
+        authors: &[Value],
         cols: &[(String, Value)],
     ) -> Result<(), Failure> {
         // The row's own id is not mapped: its author may have used a number twice.
-        let mut key = self.referring_key(table, key)?;
+        let mut key = self.referring_key(table, authors)?;
         let mut cols = cols
             .iter()
             .map(|(col, value)| {
@@ -188,9 +236,11 @@ impl<'a> Rows<'a> {
             (RowOutcome::Collide, Some(right)) if table.identity.is_rowid() => {
                 let is_same = cols.iter().map(|(_, value)| value).eq(&right);
                 let id = integer(&key)?;
-                // Only a number that is a column of the table can mean the same row to both; and a
-                // row that got its number by renumbering is never the author's row of that number.
-                let is_chosen = matches!(table.identity, Identity::Alias(_));
+                // Only a number that is a column of the table can mean the same row to both, and
+                // no guess does; and a row that got its number by renumbering is never the author's
+                // row of that number.
+                let is_chosen =
+                    matches!(table.identity, Identity::Alias(_)) && self.origin(table, id) == id;
                 if is_same && is_chosen && !self.ids.is_new(self.ctx.timeline, &table.name, id) {
                     self.kept.push(Op::Insert { table: table.name.clone(), key, cols });
                     return Ok(());
@@ -201,15 +251,22 @@ impl<'a> Rows<'a> {
                 let new = self.renumber(table, id)?;
                 key = vec![Value::Int(new)];
                 set_rowid(table, &key, &mut cols);
+                self.is_merged = true;
             }
             (RowOutcome::Collide, Some(right)) => {
                 self.collide(table, key.clone(), &cols, &right)?;
                 self.kept.push(Op::Insert { table: table.name.clone(), key, cols });
                 return Ok(());
             }
+            _ if table.identity.is_rowid() => self.keep_number(table, integer(&key)?)?,
             _ => {}
         }
         insert_row(self.conn, table, &cols)?;
+        if let (true, [Value::Int(author), ..], [Value::Int(id), ..]) =
+            (table.identity.is_rowid(), authors, key.as_slice())
+        {
+            self.inserted.push((table.name.clone(), self.origin(table, *author), *id));
+        }
         if table.is_virtual {
             let (table, key) = (table.name.clone(), key.clone());
             self.uncaptured.push(Op::Insert { table, key, cols });
@@ -246,7 +303,9 @@ impl<'a> Rows<'a> {
         key: &[Value],
         changes: &[Change],
     ) -> Result<(), Failure> {
-        let key = self.mapped_key(table, key)?;
+        let Some(key) = self.mapped_key(table, key)? else {
+            return self.keep_update(table, key.to_vec(), changes);
+        };
         let names = changes
             .iter()
             .map(|change| Ok(table.column(&change.col)?.name.as_str()))
@@ -259,7 +318,7 @@ impl<'a> Rows<'a> {
         let mut writes = Vec::new();
         let mut recaptured = Vec::new();
         for ((change, name), right) in changes.iter().zip(names).zip(&right) {
-            let base = self.mapped(table, name, &change.base)?;
+            let base = self.mapped_base(table, name, &change.base)?;
             let left = self.mapped(table, name, &change.left)?;
             let rule = table.column(name)?.rule;
             let rule = if bites(Tooth::OverwriteCounters) { sheaf_merge::Rule::Lww } else { rule };
@@ -293,7 +352,7 @@ impl<'a> Rows<'a> {
     ) -> Result<(), Failure> {
         let mapped = |change: &Change| {
             let col = table.column(&change.col)?.name.clone();
-            let base = self.mapped(table, &col, &change.base)?;
+            let base = self.mapped_base(table, &col, &change.base)?;
             let left = self.mapped(table, &col, &change.left)?;
             Ok(Change { col, base, left })
         };
@@ -334,7 +393,11 @@ impl<'a> Rows<'a> {
         key: &[Value],
         old: &[(String, Value)],
     ) -> Result<(), Failure> {
-        let key = self.mapped_key(table, key)?;
+        let Some(key) = self.mapped_key(table, key)? else {
+            let (table, key, old) = (table.name.clone(), key.to_vec(), old.to_vec());
+            self.kept.push(Op::Delete { table, key, old });
+            return Ok(());
+        };
         if table.policy == RowPolicy::UpdateWins {
             let known: Vec<&(String, Value)> =
                 old.iter().filter(|(col, _)| table.column(col).is_ok()).collect();
@@ -389,12 +452,29 @@ impl<'a> Rows<'a> {
         let new = max
             .checked_add(1)
             .ok_or_else(|| Failure::reject(format!("table {} has no row ids left", table.name)))?;
-        self.ids.add(self.ctx.timeline, &table.name, old, new, self.ctx.target);
-        if self.ctx.authority {
-            publish(self.conn, self.ctx.timeline, &table.name, old, new, self.ctx.target)?;
-        }
-        self.is_merged = true;
+        self.tell(table, self.origin(table, old), new)?;
         Ok(new)
+    }
+
+    /// A row that keeps its number: where its author used the number before, for a row that was
+    /// renumbered, it means this one from now on.
+    fn keep_number(&mut self, table: &Table, id: i64) -> Result<(), Failure> {
+        let origin = self.origin(table, id);
+        let before = self.ids.map(self.ctx.timeline, &table.name, origin, self.ctx.base);
+        if before.is_some_and(|before| before != Place::At(id)) {
+            return self.tell(table, origin, id);
+        }
+        Ok(())
+    }
+
+    /// Tells everything that comes later which id a row has, and its author with it.
+    fn tell(&mut self, table: &Table, origin: i64, id: i64) -> Result<(), Failure> {
+        let ReplayContext { timeline, target, authority, .. } = *self.ctx;
+        self.ids.add(timeline, &table.name, origin, id, target);
+        if authority {
+            publish(self.conn, timeline, &table.name, origin, id, target)?;
+        }
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ mod damage;
 mod differential;
 mod lazy;
 mod lockpage;
+mod rowids;
 mod schemas;
 mod sqlite;
 mod support;

@@ -64,15 +64,29 @@ fn a_prediction_renumbers_without_telling_the_log() {
 }
 
 #[test]
-fn a_rejected_renumbering_leaves_no_trace() {
-    let db = Db::new(LISTS);
+fn a_refused_row_is_not_somebody_elses() {
+    let mut db = Db::new(LISTS);
     let outcomes = db.replay(&[
         rows(vec![list(1, "ours"), item(3, 77, "orphan")]),
-        rows(vec![update("lists", 1, &[("name", text("theirs"), text("edited"))])]),
+        rows(vec![update("lists", 1, &[("name", text("ours"), text("edited"))])]),
+        rows(vec![delete("lists", 1)]),
+        rows(vec![item(8, 1, "of ours")]),
     ]);
     assert!(matches!(outcomes[0], Outcome::Rejected { .. }));
-    assert_eq!(db.show("SELECT * FROM lists"), "1,edited");
-    assert_eq!(db.show("SELECT count(*) FROM sqlite_schema WHERE name = '__sheaf_remap'"), "0");
+    assert_eq!(outcomes[1..3], [const { Outcome::Applied { merged: true } }; 2]);
+    let Outcome::Rejected { reason } = &outcomes[3] else { panic!("{outcomes:?}") };
+    assert!(reason.contains("refers to lists 1, which was refused"), "{reason}");
+    // So it is in later passes, until its author uses the number again.
+    db.rejected(vec![tag(1, "x")], "refers to lists 1, which was refused");
+    db.exec("DELETE FROM items; DELETE FROM lists");
+    db.applied(vec![list(1, "again"), tag(1, "y")], false);
+    db.applied(vec![tag(1, "z")], false);
+    assert_eq!(db.show("SELECT * FROM tags"), "1,y;1,z");
+    // What an author knows is forgotten.
+    db.ctx.base = db.ctx.target;
+    db.applied(vec![update("lists", 1, &[("name", text("again"), text("seen"))])], false);
+    assert_eq!(db.show("SELECT * FROM lists"), "1,seen");
+    assert_eq!(db.show("SELECT count(*) FROM __sheaf_remap"), "0");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::*;
 fn recaptured(db: &Db, ops: Vec<Op>) -> Vec<Op> {
     let done = db.replay_all(&[rows(ops)]).pop().unwrap();
     match done.recaptured {
-        Some(Mutation { body: Body::Rows(ops), foreign_keys: true }) => ops,
+        Some(Mutation { body: Body::Rows(ops), foreign_keys: true, .. }) => ops,
         other => panic!("{other:?}"),
     }
 }

@@ -18,7 +18,7 @@ const SEEDS_MAX: u64 = 2_000;
 const TEETH: &[(&str, &[(Tooth, u64)])] = &[
     (
         "durability of acknowledged commits",
-        &[(Tooth::SkipLogFlush, 1), (Tooth::SkipFlushAtOpen, 286), (Tooth::SendUnflushed, 1)],
+        &[(Tooth::SkipLogFlush, 1), (Tooth::SkipFlushAtOpen, 286), (Tooth::SendUnflushed, 103)],
     ),
     ("atomic gapless log", &[(Tooth::OverwriteLog, 3), (Tooth::ForgetParent, 1)]),
     (
@@ -27,21 +27,21 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
     ),
     (
         "snapshot reads",
-        &[(Tooth::ReadNewest, 0), (Tooth::ForgetPinned, 3), (Tooth::KeepLostSchema, 165)],
+        &[(Tooth::ReadNewest, 0), (Tooth::ForgetPinned, 5), (Tooth::KeepLostSchema, 165)],
     ),
     (
         "lazy reads return the right version or an error",
-        &[(Tooth::ZerosForMissing, 1), (Tooth::FetchOlder, 0), (Tooth::SkipFrameHash, 121)],
+        &[(Tooth::ZerosForMissing, 1), (Tooth::FetchOlder, 1), (Tooth::SkipFrameHash, 43)],
     ),
     (
         "exactly-once mutations",
         &[(Tooth::SkipProgress, 0), (Tooth::ApplyTwice, 0), (Tooth::ForgetDecided, 0)],
     ),
-    ("convergence", &[(Tooth::MissOnePage, 1), (Tooth::PublishHalf, 0)]),
+    ("convergence", &[(Tooth::MissOnePage, 62), (Tooth::PublishHalf, 0)]),
     ("no cross-volume contamination", &[(Tooth::ShareLogKeys, 0), (Tooth::ShareNames, 1)]),
     (
         "recovery from a crash at any I/O point",
-        &[(Tooth::AcceptTornRecord, 9), (Tooth::SkipFoldFlush, 1)],
+        &[(Tooth::AcceptTornRecord, 1), (Tooth::SkipFoldFlush, 1)],
     ),
     ("clocks harmless", &[(Tooth::TrustClock, 1), (Tooth::RefuseEarlier, 1)]),
     (
@@ -50,8 +50,8 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
             (Tooth::OverwriteCounters, 7),
             (Tooth::ForgetIdle, 76),
             (Tooth::KeepTakenNumber, 2),
-            (Tooth::TrustShownIds, 0),
-            (Tooth::ForgetRefused, 0),
+            (Tooth::TrustShownIds, 11),
+            (Tooth::ForgetRefused, 61),
         ],
     ),
     (

@@ -57,6 +57,7 @@ pub const SOMETIMES: &[&str] = &[
     "network: partition",
     "network: reordered",
     "node: answered a question",
+    "people: forged",
     "process: crash at a disk operation",
     "process: crash at a point",
     "process: killed",

@@ -173,6 +173,8 @@ pub struct Workload {
     pub large: u32,
     /// Of a million transactions, how many consist of several steps.
     pub several: u32,
+    /// Of a million transactions, how many are not what a device of ours would make.
+    pub forged: u32,
 }
 
 impl Options {
@@ -267,6 +269,7 @@ impl Workload {
             failing: weight(1),
             large: weight(30_000),
             several: weight(200_000),
+            forged: weight(20_000),
         }
     }
 }

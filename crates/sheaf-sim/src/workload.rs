@@ -9,6 +9,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::{options::Workload, rng::Rng};
 
+mod forge;
+
 /// Accounts of the bank; their sum never changes.
 pub(crate) const ACCOUNTS: u64 = 6;
 /// What each begins with.
@@ -90,6 +92,8 @@ pub(crate) enum Step {
     Extra { table: u64, id: String },
     /// Adds an index.
     Index(u64),
+    /// Sends what no device of ours would make.
+    Forge(u64),
 }
 
 /// What one device does as one.
@@ -111,6 +115,14 @@ pub(crate) enum Runs {
 }
 
 impl Transaction {
+    /// The bytes of the mutation that stand in this transaction's place, if it is forged.
+    pub(crate) fn forged(&self) -> Option<bytes::Bytes> {
+        match self.steps.as_slice() {
+            [Step::Forge(number)] => Some(forge::forged(*number)),
+            _ => None,
+        }
+    }
+
     /// The call that this transaction consists of, if it is one: name and arguments.
     pub(crate) fn call(&self) -> Option<(&'static str, serde_json::Value)> {
         match self.steps.as_slice() {
@@ -179,6 +191,7 @@ impl Step {
             Self::Extra { table, id } => {
                 one(&format!("INSERT INTO extra{table}(id) VALUES (?1)"), &[id])
             }
+            Self::Forge(_) => Err(refused("forged")),
             Self::Index(k) => {
                 let only_new = if runs == Runs::Author { "" } else { "IF NOT EXISTS" };
                 let column = if *k % 2 == 0 { "title" } else { "body" };
@@ -295,6 +308,7 @@ impl Author {
                     | Step::Column(_)
                     | Step::Table(_)
                     | Step::Index(_)
+                    | Step::Forge(_)
             );
             if alone && steps.is_empty() {
                 return Transaction { steps: vec![step] };
@@ -308,6 +322,9 @@ impl Author {
 
     fn step(&mut self, workload: &Workload, conn: &Connection) -> Step {
         let w = workload;
+        if w.forged > 0 && self.rng.chance(w.forged) {
+            return Step::Forge(self.rng.below(u64::MAX));
+        }
         let weights =
             [w.transfer, w.count, w.append, w.claim, w.edit, w.number, w.schema, w.failing];
         let total: u32 = weights.iter().sum();

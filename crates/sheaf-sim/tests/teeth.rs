@@ -18,7 +18,7 @@ const SEEDS_MAX: u64 = 2_000;
 const TEETH: &[(&str, &[(Tooth, u64)])] = &[
     (
         "durability of acknowledged commits",
-        &[(Tooth::SkipLogFlush, 1), (Tooth::SkipFlushAtOpen, 286), (Tooth::SendUnflushed, 103)],
+        &[(Tooth::SkipLogFlush, 1), (Tooth::SkipFlushAtOpen, 286), (Tooth::SendUnflushed, 336)],
     ),
     ("atomic gapless log", &[(Tooth::OverwriteLog, 3), (Tooth::ForgetParent, 1)]),
     (
@@ -27,7 +27,7 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
     ),
     (
         "snapshot reads",
-        &[(Tooth::ReadNewest, 0), (Tooth::ForgetPinned, 5), (Tooth::KeepLostSchema, 165)],
+        &[(Tooth::ReadNewest, 0), (Tooth::ForgetPinned, 5), (Tooth::KeepLostSchema, 15)],
     ),
     (
         "lazy reads return the right version or an error",
@@ -41,17 +41,17 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
     ("no cross-volume contamination", &[(Tooth::ShareLogKeys, 0), (Tooth::ShareNames, 1)]),
     (
         "recovery from a crash at any I/O point",
-        &[(Tooth::AcceptTornRecord, 1), (Tooth::SkipFoldFlush, 1)],
+        &[(Tooth::AcceptTornRecord, 291), (Tooth::SkipFoldFlush, 1)],
     ),
     ("clocks harmless", &[(Tooth::TrustClock, 1), (Tooth::RefuseEarlier, 1)]),
     (
         "merge rules total and convergent",
         &[
             (Tooth::OverwriteCounters, 7),
-            (Tooth::ForgetIdle, 76),
+            (Tooth::ForgetIdle, 792),
             (Tooth::KeepTakenNumber, 2),
             (Tooth::TrustShownIds, 11),
-            (Tooth::ForgetRefused, 61),
+            (Tooth::ForgetRefused, 49),
         ],
     ),
     (

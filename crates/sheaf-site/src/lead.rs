@@ -246,6 +246,11 @@ impl Pass<'_> {
             Ok(fresh) => fresh,
             Err(answer) => return Ok(answer),
         };
+        // Not decided, since a newer version of the authority could; nor may it stop the batches
+        // of others in the group.
+        if let Some(answer) = fresh.iter().find_map(newer) {
+            return Ok(answer);
+        }
         let duplicates = batch.mutations.len() - fresh.len();
         let mut verdicts = vec![(Verdict::Ok, String::new()); duplicates];
         let mut hash = known.hash;
@@ -335,6 +340,13 @@ fn check(batch: &Batch, known: Decided) -> std::result::Result<&[MutationRecord]
     }
     let duplicates = usize::try_from(next - batch.first_seq).unwrap_or(usize::MAX);
     Ok(batch.mutations.get(duplicates..).unwrap_or_default())
+}
+
+/// The answer to a mutation that only a newer version can read.
+fn newer(record: &MutationRecord) -> Option<Answer> {
+    let error = record.mutation().err()?;
+    let is_newer = error.kind() == ErrorKind::Unsupported;
+    is_newer.then(|| Answer::Malformed(format!("mutation {}: {error}", record.seq)))
 }
 
 fn run_lengths(verdicts: impl Iterator<Item = Verdict>) -> Vec<VerdictRun> {

@@ -122,7 +122,7 @@ pub enum Answer {
         /// The number expected.
         next: u64,
     },
-    /// The batch contradicts itself.
+    /// The batch contradicts itself, or holds what only a newer version can read.
     Malformed(String),
 }
 

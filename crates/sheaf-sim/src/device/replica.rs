@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rusqlite::Connection;
 use sheaf_site::{Error, ErrorKind, Site, SiteIds, SiteOptions, View};
-use sheaf_volume::{DeviceId, PageSize, SiteId, TimelineId, VolumeId};
+use sheaf_volume::{DeviceId, Durability, PageSize, PendingMutation, SiteId, TimelineId, VolumeId};
 
 use super::look::Reader;
 use crate::{
@@ -138,10 +139,11 @@ impl Replica {
         host.memory(|memory| {
             memory.in_flight.insert(self.number, (timeline, expected, transaction.clone()))
         });
-        let plain =
-            transaction.call().is_none() && !matches!(*transaction.steps, [Step::Define(_)]);
+        let plain = transaction.call().is_none()
+            && !matches!(*transaction.steps, [Step::Define(_) | Step::Forge(_)]);
         let full = plain && rng.chance(host.world.options.flushed);
-        let done = if full { self.commit_flushed(&transaction) } else { self.commit(&transaction) };
+        let done =
+            if full { self.commit_flushed(&transaction) } else { self.commit(host, &transaction) };
         if host.is_dead() || self.is_broken() {
             // Whether it is there shows when the replica is opened again: also when a flush
             // failed, which closes the replica.
@@ -220,7 +222,10 @@ impl Replica {
         }))
     }
 
-    fn commit(&self, transaction: &Transaction) -> Result<Option<u64>, Error> {
+    fn commit(&self, host: &Host, transaction: &Transaction) -> Result<Option<u64>, Error> {
+        if let Some(bytes) = transaction.forged() {
+            return self.forge(host, bytes).map(Some);
+        }
         if let Some((name, args)) = transaction.call() {
             return self.site.mutate(name, &args).map(Some);
         }
@@ -236,6 +241,17 @@ impl Replica {
             transaction.run(tx, Runs::Author).map_err(|error| sheaf_site::explain(tx, error))
         };
         self.site.write(run).map(|((), seq)| seq)
+    }
+
+    /// Puts bytes on the timeline that the engine would never put there.
+    fn forge(&self, host: &Host, bytes: Bytes) -> Result<u64, Error> {
+        let volume = self.site.volume();
+        let (seq, base) = (self.site.last_seq() + 1, self.site.base().0);
+        let mutation = PendingMutation { seq, base, time_ms: u64::MAX, bytes };
+        let draft = volume.draft(volume.writer());
+        drop(draft.save(Some(mutation), Vec::new(), Durability::Normal)?);
+        host.count("people: forged");
+        Ok(seq)
     }
 
     /// As an application does that sets `PRAGMA synchronous = FULL`: a commit that returns has

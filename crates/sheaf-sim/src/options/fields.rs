@@ -105,6 +105,7 @@ impl Options {
             U32 "do.failing" workload.failing;
             U32 "do.large" workload.large;
             U32 "do.several" workload.several;
+            U32 "do.forged" workload.forged;
         }
     }
 

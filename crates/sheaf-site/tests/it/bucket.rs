@@ -325,3 +325,29 @@ fn what_a_lost_attempt_had_written_is_not_taken_for_decided() {
     assert_eq!(a.local("SELECT v FROM t"), "111");
     assert_converged(&[&a, &b]);
 }
+
+#[test]
+fn what_only_a_newer_version_can_read_stops_nobody_else() {
+    let world = World::new();
+    let [a, b, node] = [(); 3].map(|()| world.device());
+    a.sql("CREATE TABLE t(v)");
+    for device in [&a, &b, &node] {
+        device.exchange();
+    }
+    a.sql("INSERT INTO t VALUES ('of a')");
+    b.sql("INSERT INTO t VALUES ('of b')");
+    let mut newer = a.site.outbox(0, usize::MAX).unwrap().unwrap();
+    let record = &mut newer.mutations[0];
+    let mut bytes = record.bytes.to_vec();
+    bytes[8] = 9;
+    record.bytes = bytes.into();
+    let other = b.site.outbox(0, usize::MAX).unwrap().unwrap();
+    let led = node.site.lead(&[newer, other], &*node.log, 4).unwrap();
+    let [sheaf_site::Answer::Malformed(why), sheaf_site::Answer::Verdicts { .. }] =
+        &led.answers[..]
+    else {
+        panic!("{:?}", led.answers);
+    };
+    assert_eq!(why, "mutation 2: mutation format 9 is newer than this version of sheaf");
+    assert_eq!(node.local("SELECT v FROM t"), "of b");
+}

@@ -108,8 +108,9 @@ impl<T: Transport> Driver<T> {
                 }
             }
             PushAnswer::Malformed(reason) => {
+                // Sent again at once, it would be refused again at once.
                 let text = format!("the node cannot read this device's mutations: {reason}");
-                self.failed(name, Error::new(ErrorKind::Invalid, text));
+                self.stuck(name, Error::new(ErrorKind::Invalid, text));
             }
         }
     }

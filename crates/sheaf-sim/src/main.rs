@@ -125,6 +125,9 @@ fn one(args: &Args, seed: u64) -> ExitCode {
         Err(why) => return refused(&why),
     };
     let outcome = run_once_or_twice(args, &options, args.verbose);
+    if args.json {
+        return one_as_json(args, &options, outcome);
+    }
     let Some(found) = outcome.violation.clone() else {
         say(&format!(
             "seed {seed}: nothing found in {} simulated s, {} lines, trace {}",
@@ -142,6 +145,25 @@ fn one(args: &Args, seed: u64) -> ExitCode {
         report_smaller(&options, outcome);
     }
     ExitCode::FAILURE
+}
+
+fn one_as_json(args: &Args, options: &Options, outcome: Outcome) -> ExitCode {
+    let json = |options: &Options, outcome: &Outcome| {
+        let found = outcome.violation.as_ref();
+        serde_json::json!({
+            "seed": options.seed, "simulated_ms": outcome.simulated_ms, "lines": outcome.lines,
+            "trace": outcome.trace.to_string(), "again": options.command(),
+            "found": found.map(|found| serde_json::json!({"claim": found.claim, "what": found.what})),
+        })
+    };
+    let mut said = json(options, &outcome);
+    let failed = outcome.violation.is_some();
+    if failed && !args.no_shrink && !args.twice {
+        let (smaller, outcome) = shrink(options, outcome, &mut |_| ());
+        said["smaller"] = json(&smaller, &outcome);
+    }
+    say(&said.to_string());
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn report_smaller(options: &Options, outcome: Outcome) {

@@ -196,7 +196,7 @@ struct Step<'a> {
 
 impl Step<'_> {
     fn apply(&mut self, mutation: &Mutation) -> Result<Replayed, Failure> {
-        self.remap.ids.load(self.conn, self.ctx)?;
+        self.remap.ids.load(self.conn, self.ctx.timeline)?;
         match &mutation.body {
             Body::Rows(ops) => {
                 Switches { triggers: false, foreign_keys: mutation.foreign_keys }.set(self.conn)?;

@@ -1,10 +1,13 @@
 //! Row ids that had to change: where two devices offline took the same one.
 //!
 //! Invariant: a map leads from the id an author inserted a row under, its origin, to the id that
-//! the log gave the row, and is never followed twice: after 5 became 6, an author who did not know that may have a 6 of their own.
-//! A map counts only for mutations made before its author could have seen it (base < lsn), and is
-//! forgotten when its author has. A row that was refused is remembered like one that moved: its
-//! number means nobody else's row to those who do not know that yet.
+//! the log gave the row, and is never followed twice: after 5 became 6, an author who did not know
+//! that may have a 6 of their own. A map counts only for mutations made before its author could
+//! have seen it (base < lsn). A row that was refused is remembered like one that moved: its number
+//! means nobody else's row to those who do not know that yet.
+//!
+//! Leaves out forgetting: a mutation that does not fit for now keeps the base it was made on, so
+//! an old base may follow a newer one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,9 +44,8 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// Learns what the log says about a timeline. The authority forgets what its author has seen.
-    pub(super) fn load(&mut self, conn: &Connection, ctx: &ReplayContext) -> Result<(), Failure> {
-        let timeline = ctx.timeline;
+    /// Learns what the log says about a timeline.
+    pub(super) fn load(&mut self, conn: &Connection, timeline: TimelineId) -> Result<(), Failure> {
         self.added.clear();
         if !self.loaded.insert(timeline) || !exists(conn, "__sheaf_remap")? {
             return Ok(());
@@ -52,20 +54,10 @@ impl Ids {
             "SELECT tbl, old, new, lsn FROM main.__sheaf_remap WHERE timeline = ?1 ORDER BY lsn",
         )?;
         let mut rows = statement.query([timeline.as_bytes()])?;
-        let mut is_seen = false;
         while let Some(row) = rows.next()? {
             let (table, old, new): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let lsn = Lsn(u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0));
             self.note(timeline, &table, old, new, lsn);
-            is_seen |= lsn <= ctx.base;
-        }
-        drop(rows);
-        if ctx.authority && is_seen {
-            let base = i64::try_from(ctx.base.0).unwrap_or(i64::MAX);
-            conn.prepare_cached(
-                "DELETE FROM main.__sheaf_remap WHERE timeline = ?1 AND lsn <= ?2",
-            )?
-            .execute(params![timeline.as_bytes(), base])?;
         }
         Ok(())
     }

@@ -177,7 +177,9 @@ impl<'a> Rows<'a> {
             Some(origin) if !bites(Tooth::TrustShownIds) => origin?,
             _ => *id,
         };
-        self.ids.map(self.ctx.timeline, table, origin, self.ctx.base)
+        let moved = self.ids.map(self.ctx.timeline, table, origin, self.ctx.base);
+        // Not decided elsewhere, it is where it was first put, whatever its author has guessed.
+        moved.or_else(|| (origin != *id).then_some(Place::At(origin)))
     }
 
     /// The number that an inserted row was given by whoever wrote it, before any guess.
@@ -456,12 +458,13 @@ impl<'a> Rows<'a> {
         Ok(new)
     }
 
-    /// A row that keeps its number: where its author used the number before, for a row that was
-    /// renumbered, it means this one from now on.
+    /// A row that gets the number it asks for. That is news if the number was a guess, for what
+    /// its author wrote under an earlier guess; and if its author used the number before, for a
+    /// row that was renumbered: it means this one from now on.
     fn keep_number(&mut self, table: &Table, id: i64) -> Result<(), Failure> {
         let origin = self.origin(table, id);
         let before = self.ids.map(self.ctx.timeline, &table.name, origin, self.ctx.base);
-        if before.is_some_and(|before| before != Place::At(id)) {
+        if origin != id || before.is_some_and(|before| before != Place::At(id)) {
             return self.tell(table, origin, id);
         }
         Ok(())

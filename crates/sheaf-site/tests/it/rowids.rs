@@ -181,3 +181,36 @@ fn what_refers_to_a_refused_row_is_refused_too() {
     }
     apart.ends_with("", "of b");
 }
+
+#[test]
+fn an_earlier_guess_means_the_same_row_when_a_later_one_is_granted() {
+    let apart = Apart::new();
+    apart.a.sql("CREATE TABLE u(id TEXT PRIMARY KEY NOT NULL, name TEXT UNIQUE)");
+    for device in [&apart.a, &apart.b, &apart.c, &apart.node] {
+        device.exchange();
+    }
+    apart.a.sql("INSERT INTO p(name) VALUES ('of a')");
+    apart.b.sql("INSERT INTO p(name) VALUES ('of b')");
+    apart.b.exchange();
+    apart.learns();
+    // Under the first guess, and together with what will not fit for a while.
+    apart.a.sql("BEGIN; INSERT INTO c VALUES ('of a', 2); INSERT INTO u VALUES ('a', 'x'); COMMIT");
+    apart.c.exchange();
+    apart.c.sql("INSERT INTO p(name) VALUES ('of c'); INSERT INTO u VALUES ('c', 'x')");
+    apart.c.exchange();
+    apart.learns();
+    assert_eq!(apart.a.local("SELECT * FROM p"), "1|of b;2|of c;3|of a");
+    assert_eq!(apart.a.local(SHOW), "");
+    // The second guess is granted, in a batch of its own, and the name is given up meanwhile.
+    let mut all = apart.outbox(0);
+    let rest = all.mutations.split_off(1 + all.mutations.len() - 2);
+    apart.arrives(all);
+    apart.c.exchange();
+    apart.c.sql("DELETE FROM u");
+    apart.c.exchange();
+    let first_seq = rest[0].seq;
+    let decided = apart.outbox(first_seq - 1);
+    assert_eq!(decided.mutations, rest);
+    apart.arrives(decided);
+    apart.ends_with("of a|of a", "of a;of b;of c");
+}

@@ -2,8 +2,8 @@
 //! stepped by whoever holds it. For simulators and tests.
 //!
 //! Invariant: nothing happens between two calls, and what happens in a call follows from the calls
-//! before it, the clock, the environment and the store alone. Everybody is let in: leaves out
-//! tokens, as it leaves out HTTP and the bounds on sockets.
+//! before it, the clock, the environment and the store alone. Leaves out HTTP and the bounds on
+//! sockets; who asks over HTTP shows a token here as an argument.
 //!
 //! The holder moves frames and time. It gives what a device sent to [`Engine::frame`], calls
 //! [`Engine::turn`] until there is nothing to do, takes what the device shall have from
@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use sheaf_sync::{pages, pull};
-use sheaf_volume::{DeviceId, Env, Error, Objects, Result, VolumeId};
+use sheaf_volume::{DeviceId, Env, Error, ErrorKind, Objects, Result, VolumeId};
 
 mod bench;
 mod connection;
@@ -28,7 +28,7 @@ use crate::{
     error,
     metrics::Metrics,
     sites::{Dirs, Sites},
-    token::Access,
+    token::{self, Access},
 };
 pub use crate::{clock::Clock, sites::OpenDir};
 use bench::Bench;
@@ -76,6 +76,14 @@ impl Engine {
             bench,
             access: Arc::new(Access::Open),
         }
+    }
+
+    /// Lets in only who shows one of these tokens, instead of everybody.
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: &[&str]) -> Self {
+        let hashes = tokens.iter().map(|token| token::hash(token)).collect();
+        self.access = Arc::new(Access::Tokens(hashes));
+        self
     }
 
     /// A device has connected.
@@ -167,9 +175,10 @@ impl Engine {
     /// What `POST /v1/pull` answers to a body (see [`sheaf_sync::pull`]).
     ///
     /// # Errors
-    /// `Invalid` for a body that is not a request, `NotFound` for an unknown volume, and those of
+    /// `Denied` without a token that is let in, `Invalid` for a body that is not a request, `NotFound` for an unknown volume, and those of
     /// store and replica, as a device would be told.
-    pub fn pull(&self, body: Bytes) -> Result<Bytes> {
+    pub fn pull(&self, token: Option<&str>, body: Bytes) -> Result<Bytes> {
+        self.admit(token)?;
         let answer = pull::decode_request(body).and_then(|(volume, after, head_only)| {
             answers::pull(&self.sites, volume, after, head_only)
         });
@@ -179,9 +188,10 @@ impl Engine {
     /// What `POST /v1/pages` answers to a body (see [`sheaf_sync::pages`]), all chunks together.
     ///
     /// # Errors
-    /// `Invalid` or `Limit` for a body that is not a request or asks for too much, `NotFound` for
+    /// `Denied` without a token that is let in, `Invalid` or `Limit` for a body that is not a request or asks for too much, `NotFound` for
     /// what is not there, and those of store and replica, as a device would be told.
-    pub fn pages(&self, body: Bytes) -> Result<Bytes> {
+    pub fn pages(&self, token: Option<&str>, body: Bytes) -> Result<Bytes> {
+        self.admit(token)?;
         self.try_pages(body).map_err(|error| self.told("answer a request for pages", &error))
     }
 
@@ -192,6 +202,11 @@ impl Engine {
         while self.turn() {}
         self.connections.values_mut().for_each(Connection::close_for_stop);
         self.sites.stop();
+    }
+
+    /// What the gate of the routes does first.
+    fn admit(&self, token: Option<&str>) -> Result<()> {
+        self.access.admit(token).map_err(|denied| Error::new(ErrorKind::Denied, denied.message()))
     }
 
     fn try_pages(&self, body: Bytes) -> Result<Bytes> {

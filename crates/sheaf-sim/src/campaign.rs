@@ -57,6 +57,7 @@ pub const SOMETIMES: &[&str] = &[
     "network: partition",
     "network: reordered",
     "node: answered a question",
+    "people: a stranger at the door",
     "people: forged",
     "process: crash at a disk operation",
     "process: crash at a point",

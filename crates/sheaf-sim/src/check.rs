@@ -1,12 +1,13 @@
 //! The checkers: one module per claim of the design, by its name.
 //!
 //! Invariant: a checker compares what a replica or a bucket shows with the oracle, and says which
-//! claim is broken and by what. Leaves out claims of parts that do not exist yet: garbage
-//! collection; and the rights of callers, which the node's own tests walk through.
+//! claim is broken and by what. Leaves out the claim of a part that does not exist yet: garbage
+//! collection.
 
 use std::fmt;
 
 pub(crate) mod ambiguity;
+pub(crate) mod auth;
 pub(crate) mod bounds;
 pub(crate) mod clocks;
 pub(crate) mod convergence;

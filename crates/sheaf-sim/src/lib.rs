@@ -21,6 +21,7 @@ pub mod regression;
 pub mod rng;
 mod run;
 mod shrink;
+mod stranger;
 mod trace;
 mod workload;
 mod world;

@@ -24,6 +24,7 @@ use crate::{
     bucket::Reach,
     env::{HostEnv, SteadyEnv},
     net::{Body, Packet},
+    stranger::TOKEN,
     world::{Host, HostId, locked},
 };
 
@@ -122,7 +123,7 @@ impl NodeLink {
         let wishes = Wishes::new("node", Events::default(), || ());
         let env: Arc<dyn Env> = Arc::new(SteadyEnv::new(Arc::clone(host), host.rng("link")));
         let identity =
-            Identity { device: site.device(), token: String::new(), agent: "sim".to_owned() };
+            Identity { device: site.device(), token: TOKEN.to_owned(), agent: "sim".to_owned() };
         let numbers = Arc::default();
         let wire =
             Wire { host: Arc::clone(host), node, numbers: Arc::clone(&numbers), dialling: None };
@@ -298,7 +299,7 @@ impl Post for Poster {
         let id = host.number();
         let path =
             if path == message::PULL_PATH { message::PULL_PATH } else { message::PAGES_PATH };
-        host.send(self.node, Body::Ask { id, path, bytes: body });
+        host.send(self.node, Body::Ask { id, path, token: TOKEN, bytes: body });
         let until = host.now() + ANSWER_MS;
         let mine = |body: &Body| matches!(body, Body::Answer { id: of, .. } if *of == id);
         let Some(Packet { body: Body::Answer { answer, .. }, .. }) = host.wait_for(until, mine)

@@ -31,7 +31,7 @@ pub(crate) enum Body {
     /// There is none any more.
     Hangup { conn: u64 },
     /// A question: where, and what.
-    Ask { id: u64, path: &'static str, bytes: Bytes },
+    Ask { id: u64, path: &'static str, token: &'static str, bytes: Bytes },
     /// Its answer, or why there is none.
     Answer { id: u64, answer: Result<Bytes, sheaf_volume::Error> },
 }

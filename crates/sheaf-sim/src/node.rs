@@ -1,7 +1,7 @@
 //! A node: the production engine, its replicas on a simulated disk, its bucket behind faults.
 //!
-//! Invariant: the program moves packets and gives the engine its turns, nothing else. Leaves out
-//! the door: everybody is let in, and bodies of questions are taken whole.
+//! Invariant: the program moves packets, lets a stranger knock now and then, and gives the engine
+//! its turns, nothing else. Leaves out the routes: bodies of questions are taken whole.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -14,11 +14,16 @@ use crate::{
     check,
     env::HostEnv,
     net::{Body, Packet},
+    rng::Rng,
+    stranger,
     world::{Host, HostId},
 };
 
 /// Turns after which a node looks at its packets again.
 const TURNS_MAX: u32 = 1_000;
+
+/// Of a million times that a node looks at its packets, how often a stranger comes before it.
+const STRANGERS: u32 = 50_000;
 
 /// A clock that nobody can set.
 struct Steady(Arc<Host>);
@@ -59,8 +64,9 @@ pub(crate) fn run(host: &Arc<Host>) {
         Ok(Box::new(disks.disk(&volume.to_string())) as Box<dyn Dir>)
     };
     let clock = Arc::new(Steady(Arc::clone(host)));
-    let engine = Engine::new(objects, env, clock, DeviceId::from_bytes(device), Box::new(open));
-    let mut node = Node { host, engine, conns: BTreeMap::new() };
+    let engine = Engine::new(objects, env, clock, DeviceId::from_bytes(device), Box::new(open))
+        .with_tokens(&[stranger::TOKEN]);
+    let mut node = Node { host, engine, conns: BTreeMap::new(), rng: host.rng("strangers") };
     node.live();
 }
 
@@ -69,6 +75,7 @@ struct Node<'a> {
     engine: Engine,
     /// Connections by their device's number.
     conns: BTreeMap<u64, (HostId, ConnId)>,
+    rng: Rng,
 }
 
 impl Node<'_> {
@@ -76,6 +83,9 @@ impl Node<'_> {
         while !self.host.is_dead() {
             while let Some(packet) = self.host.take_packet() {
                 self.take(packet);
+            }
+            if self.host.faulty() && self.rng.chance(STRANGERS) {
+                stranger::knocks(self.host, &mut self.engine, &mut self.rng);
             }
             let mut turns = 0;
             while turns < TURNS_MAX && !self.host.is_dead() && self.engine.turn() {
@@ -112,11 +122,11 @@ impl Node<'_> {
                     self.engine.disconnect(id);
                 }
             }
-            Body::Ask { id, path, bytes } => {
+            Body::Ask { id, path, token, bytes } => {
                 let answer = if path == message::PULL_PATH {
-                    self.engine.pull(bytes)
+                    self.engine.pull(Some(token), bytes)
                 } else {
-                    self.engine.pages(bytes)
+                    self.engine.pages(Some(token), bytes)
                 };
                 self.host.count("node: answered a question");
                 self.host.send(from, Body::Answer { id, answer });

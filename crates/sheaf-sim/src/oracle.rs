@@ -11,7 +11,7 @@ use bytes::Bytes;
 use sheaf_site::{Site, SiteIds, SiteOptions, View};
 use sheaf_volume::{
     BucketRemote, Commit, CommitHash, DeviceId, ManualEnv, MemDir, Objects, Remote as _,
-    SiteRecord, TimelineId, find_site,
+    SiteRecord, TimelineId, VolumeId, find_site,
 };
 
 use crate::{
@@ -115,6 +115,11 @@ impl SiteOracle {
             let _ = model.apply(&transaction, Runs::Prediction).is_ok();
         }
         Ok(model.dump())
+    }
+
+    /// The site's volume, once its record was seen.
+    pub(crate) fn volume(&self) -> Option<VolumeId> {
+        self.found.as_ref().map(|found| found.record.volume)
     }
 
     /// Takes what the log has beyond what was seen, and checks it.

@@ -44,6 +44,7 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
         &[(Tooth::AcceptTornRecord, 291), (Tooth::SkipFoldFlush, 1)],
     ),
     ("clocks harmless", &[(Tooth::TrustClock, 1), (Tooth::RefuseEarlier, 1)]),
+    ("auth isolation", &[(Tooth::AdmitNobody, 1), (Tooth::AdmitUnknown, 1)]),
     (
         "merge rules total and convergent",
         &[

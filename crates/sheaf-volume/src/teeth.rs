@@ -77,6 +77,10 @@ pub enum Tooth {
     LoseWrites,
     /// References are not checked when a replay ends.
     SkipReferences,
+    /// Who shows no token is let in.
+    AdmitNobody,
+    /// Whatever token is shown, it is good.
+    AdmitUnknown,
     /// A push whose connection broke is not sent again.
     ForgetPush,
     /// A watched site's news are not sent.

@@ -37,9 +37,10 @@ impl Connection {
     pub(super) fn new(id: u64, sites: Arc<Sites>, access: Arc<Access>) -> Self {
         let (sender, notices) = mpsc::channel(limits::NOTICES_MAX);
         let cut = Arc::new(Notify::new());
+        let known = access.is_open();
         let watcher = Watcher { notices: sender, cut: Arc::clone(&cut) };
         Self {
-            desk: Desk::new(id, sites, access, true, watcher),
+            desk: Desk::new(id, sites, access, known, watcher),
             inbox: VecDeque::new(),
             unsent: VecDeque::new(),
             unsent_bytes: 0,

@@ -54,9 +54,9 @@ fn an_unknown_volume_and_a_wrong_body_are_told_as_over_http() {
     let env = Arc::new(ManualEnv::new(1));
     let node = engine(&env, &MemObjects::new(), &Disk::default());
     let body = pull::encode_request(VolumeId::from_bytes([7; 16]), Lsn::ZERO, false);
-    assert_eq!(node.pull(body).unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(node.pull(b"\xff".as_slice().into()).unwrap_err().kind(), ErrorKind::Invalid);
-    assert_eq!(node.pages(b"\xff".as_slice().into()).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(node.pull(None, body).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(node.pull(None, b"\xff".as_slice().into()).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(node.pages(None, b"\xff".as_slice().into()).unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(node.next_deadline(), None);
 }
 

@@ -55,7 +55,7 @@ struct Far {
 impl Far {
     fn ask(&self, after: Lsn, head_only: bool) -> Result<pull::Pulled> {
         let body = pull::encode_request(self.ids.volume, after, head_only);
-        let answer = self.engine.lock().unwrap().pull(body)?;
+        let answer = self.engine.lock().unwrap().pull(None, body)?;
         pull::decode_answer(self.ids.volume, after, answer)
     }
 }
@@ -71,7 +71,7 @@ impl Remote for Far {
 
     fn fetch(&self, wants: &[Want]) -> Result<Vec<FetchedPage>> {
         let body = pages::encode_request(self.ids.volume, wants)?;
-        let answer = self.engine.lock().unwrap().pages(body)?;
+        let answer = self.engine.lock().unwrap().pages(None, body)?;
         let mut reader = BlockReader::new(self.ids.volume, self.ids.page_size, wants);
         let pages = reader.feed(&answer)?;
         reader.finish()?;

@@ -23,6 +23,10 @@ pub const COMMIT_CACHE_MAX: usize = 4_096;
 pub const TAIL_META_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Pages one fetch asks for: 1 MiB of 4 KiB pages.
 pub const FETCH_PAGES_MAX: u32 = 256;
+/// Bytes of a site that is fetched whole when its pages are asked for again and again.
+pub const SMALL_SITE_BYTES: u64 = 1024 * 1024;
+/// Requests for pages of a small site before it is: a few queries need less.
+pub const SMALL_SITE_PLANS: u32 = 8;
 /// Bytes of pages one request of [`crate::Volume::hydrate`] asks for: what a cut connection loses.
 pub const HYDRATE_BYTES: usize = 4 * 1024 * 1024;
 /// Pages of such a request: each may hold at another position, and names it.

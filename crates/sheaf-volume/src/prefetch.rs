@@ -1,7 +1,8 @@
 //! What else to ask for when a page is missing: a pure plan.
 //!
 //! Invariant: a plan never contains a page that is present or in flight, always contains the
-//! wanted one, and has at most [`limits::FETCH_PAGES_MAX`] pages. Leaves out the neighbours in the
+//! wanted one, and has at most [`limits::FETCH_PAGES_MAX`] pages or [`limits::SMALL_SITE_BYTES`],
+//! whichever is more. Leaves out the neighbours in the
 //! wanted page's frame: the remote gives those without being asked.
 
 use crate::{PageCount, PageIdx, PageSet, limits};
@@ -13,6 +14,8 @@ const STREAMS: usize = 4;
 /// What was asked for before: enough to see sequential scans, the newest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct History {
+    /// Plans made so far.
+    plans: u32,
     streams: [Stream; STREAMS],
 }
 
@@ -47,13 +50,23 @@ impl History {
     }
 }
 
-/// Plans one request. `missing` says whether a page is neither present nor in flight.
+/// Plans one request. `bytes` is the size of all pages; `missing` says whether a page is neither
+/// present nor in flight.
+///
+/// A small site whose pages are asked for again and again is asked for whole: the round trips
+/// saved are worth more than the bytes.
 pub(crate) fn plan_fetch(
     wanted: PageIdx,
     count: PageCount,
-    history: History,
+    bytes: u64,
+    mut history: History,
     missing: impl Fn(PageIdx) -> bool,
 ) -> (PageSet, History) {
+    history.plans = history.plans.saturating_add(1);
+    if bytes <= limits::SMALL_SITE_BYTES && history.plans > limits::SMALL_SITE_PLANS {
+        let all = (1..=count.0).filter_map(PageIdx::new).filter(|idx| missing(*idx));
+        return (all.chain([wanted]).collect(), history);
+    }
     let first = wanted.get();
     let continued = history.streams.iter().position(|stream| stream.goes_on_at(first, &missing));
     let before = continued.and_then(|at| history.streams.get(at)).map_or(0, |s| s.window);
@@ -83,7 +96,8 @@ mod tests {
             if present.contains(page(number)) {
                 continue;
             }
-            let (plan, next) = plan_fetch(page(number), count, history, |p| !present.contains(p));
+            let (plan, next) =
+                plan_fetch(page(number), count, u64::MAX, history, |p| !present.contains(p));
             assert!(plan.contains(page(number)));
             assert!(plan.iter().all(|p| !present.contains(p)), "asked again");
             assert!(plan.len() <= u64::from(limits::FETCH_PAGES_MAX));
@@ -104,7 +118,7 @@ mod tests {
         for number in (1..=9_000).flat_map(|number| jumps(number).into_iter().chain([number])) {
             if !present.contains(page(number)) {
                 let (plan, next) =
-                    plan_fetch(page(number), count, history, |p| !present.contains(p));
+                    plan_fetch(page(number), count, u64::MAX, history, |p| !present.contains(p));
                 present.union_with(&plan);
                 history = next;
                 requests += 1;
@@ -114,10 +128,29 @@ mod tests {
     }
 
     #[test]
+    fn a_small_site_that_is_read_here_and_there_comes_whole() {
+        let count = PageCount(200);
+        let (mut history, mut present, mut requests) = (History::default(), PageSet::new(), 0);
+        for number in (1..=200).map(|k| k * 77 % 199 + 1) {
+            if !present.contains(page(number)) {
+                let missing = |p| !present.contains(p);
+                let (plan, next) = plan_fetch(page(number), count, 800_000, history, missing);
+                assert!(plan.iter().all(|p| !present.contains(p)), "asked again");
+                present.union_with(&plan);
+                history = next;
+                requests += 1;
+            }
+        }
+        assert_eq!(requests, limits::SMALL_SITE_PLANS + 1);
+        assert_eq!(present.len(), 200);
+    }
+
+    #[test]
     fn random_reads_ask_for_one_page() {
         let mut history = History::default();
         for number in [900, 17, 4_000, 333] {
-            let (plan, next) = plan_fetch(page(number), PageCount(5_000), history, |_| true);
+            let (plan, next) =
+                plan_fetch(page(number), PageCount(5_000), u64::MAX, history, |_| true);
             assert_eq!(plan.iter().collect::<Vec<_>>(), [page(number)]);
             history = next;
         }

@@ -174,6 +174,24 @@ fn a_replica_of_the_head_answers_a_query_with_few_pages() {
 }
 
 #[test]
+fn a_redo_asks_for_changed_pages_together() {
+    let (world, a, count) = site(4_000_000);
+    let (b, remote) = fresh(&world);
+    b.site.volume().hydrate(&mut |_, _| ()).unwrap();
+    a.sql("UPDATE t SET v = v || '!'");
+    a.exchange();
+    b.sql("UPDATE t SET b = x'00' WHERE id % 50 = 7");
+    let before = remote.count();
+    b.site.exchange_with_log(&*b.log).unwrap();
+    let (requests, pages) = (remote.count().0 - before.0, remote.count().1 - before.1);
+    println!("redo of {} rows: {requests} requests, {pages} pages", count / 50);
+    assert!(requests < 24, "{requests} requests for {pages} pages");
+    a.exchange();
+    b.exchange();
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
 fn readers_of_one_missing_page_share_one_request() {
     let (world, _, _) = site(1_000_000);
     for number in [1, 2, 50, 100] {

@@ -4,7 +4,8 @@
 //! with its mutation; a rebase draft lies on a *new* base that no reader can see yet, and is
 //! published together with that base as one step.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use bytes::Bytes;
 
@@ -13,7 +14,7 @@ use crate::store::{Incoming, PendingMutation, Step, StepBody};
 use crate::teeth::{Tooth, bites};
 use crate::{
     Commit, CommitHash, Error, LocalLsn, Lsn, Page, PageCount, PageIdx, RemoteHead, Result,
-    VolumeId, Want,
+    VolumeId, Want, limits,
 };
 
 /// Where a commit must be before it returns. `Remote` is the business of the layer that pushes.
@@ -36,6 +37,9 @@ pub enum Saved {
     /// Nothing had changed: no record, no state.
     Unchanged,
 }
+
+/// Changed pages that are looked at for each that is asked for.
+const PLAN_SCAN: usize = 16;
 
 /// Pages being written.
 #[derive(Debug)]
@@ -61,7 +65,9 @@ struct Rebase {
     cut_to: u32,
     incoming: Vec<Incoming>,
     /// What the new base says about a page that it changed.
-    over: HashMap<PageIdx, Over>,
+    over: BTreeMap<PageIdx, Over>,
+    /// Requests made for pages of the new base.
+    misses: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -96,7 +102,8 @@ impl Volume {
             page_count: base.page_count,
             cut_to: u32::MAX,
             incoming: Vec::with_capacity(commits.len()),
-            over: HashMap::new(),
+            over: BTreeMap::new(),
+            misses: 0,
         };
         for commit in commits {
             self.check_commit(commit, rebase.lsn.next(), rebase.hash)?;
@@ -134,7 +141,8 @@ impl Volume {
             page_count: head.page_count,
             cut_to: u32::MAX,
             incoming: Vec::new(),
-            over: HashMap::new(),
+            over: BTreeMap::new(),
+            misses: 0,
         };
         Ok(Draft::on(writer, self.global(), rebase))
     }
@@ -147,6 +155,36 @@ impl Rebase {
             self.over.insert(idx, Over::Here(page));
         }
         Ok(())
+    }
+
+    /// What to ask for when a page of the new base is missing: it, and pages after it that are
+    /// likely to be read as well, twice as many with every request. A short redo stays cheap, and
+    /// a long one does not ask for every page by itself.
+    ///
+    /// Likely are pages that changed and whose version before is here; nothing is here yet when a
+    /// site is adopted, so its neighbours are asked for.
+    fn plan(&mut self, idx: PageIdx, lsn: Lsn, below: &Snapshot) -> Vec<Want> {
+        let window = limits::FETCH_PAGES_MAX.min(1 << self.misses.min(16)) as usize;
+        self.misses += 1;
+        if self.adopt.is_some() {
+            let pages = (idx.get() + 1..=self.page_count.0.min(self.cut_to)).take(window - 1);
+            let missing = pages.filter_map(PageIdx::new).filter(|at| !self.over.contains_key(at));
+            return vec![Want { lsn, pages: missing.chain([idx]).collect() }];
+        }
+        let mut wants = vec![Want { lsn, pages: [idx].into_iter().collect() }];
+        let after = (Bound::Excluded(idx), Bound::Unbounded);
+        let around = self.over.range(after).chain(self.over.range(..idx));
+        let pending = around.take(window * PLAN_SCAN).filter_map(|(at, over)| match over {
+            Over::Pending(lsn) if below.is_here(*at) => Some((*at, *lsn)),
+            _ => None,
+        });
+        for (at, lsn) in pending.take(window - 1) {
+            match wants.iter_mut().find(|want| want.lsn == lsn) {
+                Some(want) => _ = want.pages.insert(at),
+                None => wants.push(Want { lsn, pages: [at].into_iter().collect() }),
+            }
+        }
+        wants
     }
 
     /// The new base is the state at this commit, its pages pending.
@@ -241,8 +279,8 @@ impl Draft {
         match over {
             Over::Here(page) => Ok(page),
             Over::Pending(lsn) => {
-                let want = Want { lsn, pages: [idx].into_iter().collect() };
-                let fetched = self.writer.volume().remote()?.fetch(&[want])?;
+                let wants = rebase.plan(idx, lsn, &self.below);
+                let fetched = self.writer.volume().remote()?.fetch(&wants)?;
                 for page in fetched {
                     let wanted = match rebase.over.get(&page.idx) {
                         Some(Over::Pending(at)) => *at == page.lsn,

@@ -133,9 +133,11 @@ impl Volume {
     ) -> Vec<(PageIdx, Lsn, LocalLsn)> {
         let state = self.0.store.read();
         let pending = |idx: PageIdx| state.pending(idx, at);
-        let (pages, history) = plan_fetch(idx, count, in_flight.history, |page| {
+        let missing = |page: PageIdx| {
             pending(page).is_some_and(|(_, mark)| !in_flight.pages.contains(&(page, mark)))
-        });
+        };
+        let bytes = u64::from(count.0) * self.page_size().bytes() as u64;
+        let (pages, history) = plan_fetch(idx, count, bytes, in_flight.history, missing);
         in_flight.history = history;
         let places =
             pages.iter().filter_map(|idx| pending(idx).map(|(lsn, mark)| (idx, lsn, mark)));

@@ -87,6 +87,14 @@ impl Snapshot {
 }
 
 impl Snapshot {
+    /// Whether a page's content is on this device.
+    pub(super) fn is_here(&self, idx: PageIdx) -> bool {
+        let local = self.local();
+        local.is_some_and(|local| {
+            self.page_count.contains(idx) && !self.volume.0.store.read().is_pending(idx, local)
+        })
+    }
+
     /// BLAKE3 over the pages in order: equal for equal states, on every replica. Fetches what is
     /// not here.
     ///
@@ -183,7 +191,7 @@ impl Volume {
         let pages = {
             let mut in_flight = lock(&self.0.in_flight);
             let missing = |page: PageIdx| !past.contains_key(&(lsn.0, page.get()));
-            let (pages, history) = plan_fetch(idx, count, in_flight.past, missing);
+            let (pages, history) = plan_fetch(idx, count, u64::MAX, in_flight.past, missing);
             in_flight.past = history;
             pages
         };

@@ -156,13 +156,13 @@ fn one_as_json(args: &Args, options: &Options, outcome: Outcome) -> ExitCode {
             "found": found.map(|found| serde_json::json!({"claim": found.claim, "what": found.what})),
         })
     };
-    let mut said = json(options, &outcome);
-    let failed = outcome.violation.is_some();
+    let (said, failed) = (json(options, &outcome), outcome.violation.is_some());
     if failed && !args.no_shrink && !args.twice {
         let (smaller, outcome) = shrink(options, outcome, &mut |_| ());
-        said["smaller"] = json(&smaller, &outcome);
+        say(&serde_json::json!({"run": said, "smaller": json(&smaller, &outcome)}).to_string());
+    } else {
+        say(&serde_json::json!({ "run": said }).to_string());
     }
-    say(&said.to_string());
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

@@ -309,8 +309,9 @@ impl ClientSession {
         wire::check_name(name)?;
         if let Some(site) = self.sites.get_mut(name) {
             site.create = create;
-            if site.stage == Stage::Failed {
+            if site.stage == Stage::Failed || site.missing {
                 site.stage = Stage::Closed;
+                site.missing = false;
                 site.hold_until = 0;
             }
             return Ok(());
@@ -446,6 +447,7 @@ impl ClientSession {
         };
         if site.stage == Stage::Closed {
             site.stage = Stage::Opening;
+            site.missing = false;
             site.fresh_serial = site.refresh_wanted;
             let create = site.create.as_ref().map(wire::create_to_wire);
             let request = admit(RequestKind::Open);

@@ -51,6 +51,8 @@ pub const BACKOFF_MAX_MS: u64 = 30_000;
 
 /// How long a device leaves a site alone after the node could not serve it.
 pub const SITE_HOLD_MS: u64 = 1_000;
+/// How long it leaves a site alone that the node, or its store, did not find.
+pub const SITE_MISSING_HOLD_MS: u64 = 30_000;
 
 /// Wants in one page request.
 pub const WANTS_MAX: usize = 1_024;

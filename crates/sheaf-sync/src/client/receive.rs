@@ -166,9 +166,15 @@ impl ClientSession {
             return;
         };
         let again = may_pass(reason.kind());
-        site.hold_until = self.now.saturating_add(limits::SITE_HOLD_MS);
+        // A site that is not there may be made by somebody, and an object that its store does not
+        // find is often there again: asked for once more, but not soon.
+        let missing = request.kind == RequestKind::Open && reason.kind() == ErrorKind::NotFound;
+        let hold = if missing { limits::SITE_MISSING_HOLD_MS } else { limits::SITE_HOLD_MS };
+        site.hold_until = self.now.saturating_add(hold);
+        site.missing = missing;
         match request.kind {
-            RequestKind::Open => site.stage = if again { Stage::Closed } else { Stage::Failed },
+            RequestKind::Open if again || missing => site.stage = Stage::Closed,
+            RequestKind::Open => site.stage = Stage::Failed,
             RequestKind::Pull => site.pulling = false,
             RequestKind::Push if again => {
                 if let Some(push) = &mut site.push {

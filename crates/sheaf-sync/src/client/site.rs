@@ -29,6 +29,8 @@ pub(super) struct SiteState {
     pub(super) push: Option<PushState>,
     /// The node asked for patience: send nothing for this site before.
     pub(super) hold_until: u64,
+    /// Whether it is left alone because it was not found: whoever wishes it open need not wait.
+    pub(super) missing: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,7 @@ impl SiteState {
             fresh_serial: 0,
             push: None,
             hold_until: 0,
+            missing: false,
         }
     }
 

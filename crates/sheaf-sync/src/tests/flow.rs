@@ -126,6 +126,24 @@ fn a_site_whose_store_answered_badly_is_opened_again_later() {
     assert!(opened, "{:?}", world.events);
 }
 
+/// So does one that found nothing: an object of the log may be missing for a moment, which says
+/// no more about the site than that.
+#[test]
+fn a_site_that_was_not_found_is_asked_for_again_but_not_soon() {
+    let mut world = World::new(TOKEN);
+    world.client.open_site("todo", None).unwrap();
+    world.run();
+    assert!(matches!(world.events.last(), Some(ClientEvent::SiteError { .. })));
+    let opened = |world: &World| {
+        world.events.iter().any(|event| matches!(event, ClientEvent::SiteOpened(_)))
+    };
+    world.node.exists = true;
+    world.advance(limits::SITE_HOLD_MS);
+    assert!(!opened(&world), "{:?}", world.events);
+    world.advance(limits::SITE_MISSING_HOLD_MS - limits::SITE_HOLD_MS);
+    assert!(opened(&world), "{:?}", world.events);
+}
+
 #[test]
 fn a_site_the_node_cannot_serve_now_is_tried_again_later() {
     let mut world = World::settled();

@@ -27,6 +27,8 @@ pub const FETCH_PAGES_MAX: u32 = 256;
 pub const SMALL_SITE_BYTES: u64 = 1024 * 1024;
 /// Requests for pages of a small site before it is: a few queries need less.
 pub const SMALL_SITE_PLANS: u32 = 8;
+/// Pages a redo may miss before it asks also for pages that were never here.
+pub const SHORT_REDO_MISSES: u32 = 8;
 /// Bytes of pages one request of [`crate::Volume::hydrate`] asks for: what a cut connection loses.
 pub const HYDRATE_BYTES: usize = 4 * 1024 * 1024;
 /// Pages of such a request: each may hold at another position, and names it.

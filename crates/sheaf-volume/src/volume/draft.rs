@@ -161,8 +161,9 @@ impl Rebase {
     /// likely to be read as well, twice as many with every request. A short redo stays cheap, and
     /// a long one does not ask for every page by itself.
     ///
-    /// Likely are pages that changed and whose version before is here; nothing is here yet when a
-    /// site is adopted, so its neighbours are asked for.
+    /// Likely are pages that changed and whose version before is here, and when a redo goes on for
+    /// long, all that changed. Nothing is here yet when a site is adopted, so its neighbours are
+    /// asked for.
     fn plan(&mut self, idx: PageIdx, lsn: Lsn, below: &Snapshot) -> Vec<Want> {
         let window = limits::FETCH_PAGES_MAX.min(1 << self.misses.min(16)) as usize;
         self.misses += 1;
@@ -174,8 +175,9 @@ impl Rebase {
         let mut wants = vec![Want { lsn, pages: [idx].into_iter().collect() }];
         let after = (Bound::Excluded(idx), Bound::Unbounded);
         let around = self.over.range(after).chain(self.over.range(..idx));
+        let is_long = self.misses > limits::SHORT_REDO_MISSES;
         let pending = around.take(window * PLAN_SCAN).filter_map(|(at, over)| match over {
-            Over::Pending(lsn) if below.is_here(*at) => Some((*at, *lsn)),
+            Over::Pending(lsn) if is_long || below.is_here(*at) => Some((*at, *lsn)),
             _ => None,
         });
         for (at, lsn) in pending.take(window - 1) {

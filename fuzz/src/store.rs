@@ -73,7 +73,7 @@ fn open(meta: &[u8], log: &[u8], base: &[u8]) {
 }
 
 fn reopen(dir: &MemDir) -> sheaf_volume::Result<Volume> {
-    let options = VolumeOptions { create: None, cache_pages: 16 };
+    let options = VolumeOptions { create: None, cache_pages: 16, children: None };
     Volume::open(dir, Arc::new(ManualEnv::new(1)), options)
 }
 

@@ -126,7 +126,8 @@ impl Site {
             page_size: PageSize::DEFAULT,
         });
         let create = Some((ids.volume, ids.page_size));
-        let volume_options = VolumeOptions { create, cache_pages: options.cache_pages };
+        let children = Some(vfs::children as sheaf_volume::Children);
+        let volume_options = VolumeOptions { create, cache_pages: options.cache_pages, children };
         let volume = Volume::open(dir, Arc::clone(&env), volume_options)?;
         if volume.attr(ATTR_SITE).is_none() {
             let timeline = TimelineId::mint(&*env);

@@ -23,9 +23,11 @@ use sheaf_volume::{Draft, Env, Error, ErrorKind, PendingMutation, Result, Snapsh
 
 mod ffi;
 mod handle;
+mod readahead;
 
 pub(crate) use ffi::{VFS_NAME, register};
 pub(crate) use handle::{SCHEMA_COOKIE, read_u32};
+pub(crate) use readahead::children;
 
 /// Turns a transaction into a mutation, inside its commit.
 pub(crate) trait CommitSink: Send + Sync {

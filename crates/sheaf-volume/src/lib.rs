@@ -45,6 +45,7 @@ pub use objects::{MemObjects, Objects, ObjectsError, objects_conformance, probe}
 #[cfg(feature = "native")]
 pub use objects::{StoreObjects, open_url};
 pub use pageset::PageSet;
+pub use prefetch::Children;
 pub use remote::{Append, FetchedPage, Remote, RemoteHead, RemoteLog, Want};
 #[doc(hidden)]
 pub use store::fuzz;

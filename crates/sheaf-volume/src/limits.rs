@@ -21,8 +21,28 @@ pub const COMMIT_APPLIED_MAX: usize = 65_536;
 pub const COMMIT_CACHE_MAX: usize = 4_096;
 /// Metadata bytes of a record looked at behind a torn one while deciding torn or damaged.
 pub const TAIL_META_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Pages one fetch asks for: 1 MiB of 4 KiB pages.
-pub const FETCH_PAGES_MAX: u32 = 256;
+/// Pages a scan asks for at once, at most; what a node answers in one request.
+pub const FETCH_PAGES_MAX: u32 = 8_192;
+/// Bytes of pages a scan asks for at once, at most: a long scan of 100 MB takes few round trips,
+/// and one answer fits into memory.
+pub const FETCH_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How many times as much a scan asks for with every request: what it wastes when it ends, and
+/// how few round trips a long one takes.
+pub const FETCH_GROWTH: u32 = 4;
+/// Pages a scan of a past position asks for at once: a part of those kept in memory.
+pub const FETCH_PAST_PAGES_MAX: u32 = 256;
+/// Pages a redo asks for at once, at most.
+pub const REDO_PAGES_MAX: u32 = 256;
+/// Interior pages whose children the prefetcher remembers.
+pub const TREE_FAMILIES_MAX: usize = 256;
+/// Pages that are here already among which a scan in tree order is followed.
+pub const TREE_SKIP_MAX: usize = 1_024;
+/// Pages that are asked for together when a small site is read for the first time.
+pub const SMALL_SITE_RUN: u32 = 3;
+/// Pages read after an opening that are remembered, to be fetched together after the next one.
+pub const WORKING_SET_PAGES: u64 = 256;
+/// Reads after an opening that are looked at for them.
+pub const WORKING_SET_READS: u32 = 4_096;
 /// Bytes of a site that is fetched whole when its pages are asked for again and again.
 pub const SMALL_SITE_BYTES: u64 = 1024 * 1024;
 /// Requests for pages of a small site before it is: a few queries need less.

@@ -136,6 +136,12 @@ impl FromIterator<PageIdx> for PageSet {
     }
 }
 
+impl Extend<PageIdx> for PageSet {
+    fn extend<I: IntoIterator<Item = PageIdx>>(&mut self, pages: I) {
+        self.0.extend(pages.into_iter().map(PageIdx::get));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 
 use crate::cache::{self, PageCache};
-use crate::prefetch::History;
+use crate::prefetch::{Children, History};
 use crate::store::{Step, StepBody, Store, StoreOptions};
 use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, RwLock};
 use crate::{
@@ -25,11 +25,13 @@ mod push;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod working_set;
 
 pub use crate::store::PendingMutation;
 pub use draft::{Draft, Durability, Saved};
 pub use push::PushMeta;
 pub use snapshot::Snapshot;
+use working_set::WorkingSet;
 
 /// How to open a volume.
 #[derive(Clone, Copy, Debug)]
@@ -38,11 +40,13 @@ pub struct VolumeOptions {
     pub create: Option<(VolumeId, PageSize)>,
     /// Pages of the decoded page cache.
     pub cache_pages: usize,
+    /// Where pages lead, for the prefetcher; `None` if nobody knows.
+    pub children: Option<Children>,
 }
 
 impl Default for VolumeOptions {
     fn default() -> Self {
-        Self { create: None, cache_pages: limits::CACHE_PAGES }
+        Self { create: None, cache_pages: limits::CACHE_PAGES, children: None }
     }
 }
 
@@ -62,6 +66,8 @@ struct Shared {
     writer: Mutex<bool>,
     writer_free: Condvar,
     in_flight: Mutex<InFlight>,
+    children: Option<Children>,
+    working_set: WorkingSet,
     arrived: Condvar,
     past: PageCache<(u64, u32)>,
     counters: Counters,
@@ -136,6 +142,8 @@ impl Volume {
         let store_options =
             StoreOptions { create: options.create, cache_pages: options.cache_pages.max(16) };
         let store = Store::open(dir, Arc::clone(&env), store_options)?;
+        let history = History::with_working_set(working_set::remembered(&store));
+        let in_flight = InFlight { history, ..InFlight::default() };
         Ok(Self(Arc::new(Shared {
             store,
             env,
@@ -143,7 +151,9 @@ impl Volume {
             pins: Mutex::default(),
             writer: Mutex::new(false),
             writer_free: Condvar::new(),
-            in_flight: Mutex::default(),
+            in_flight: Mutex::new(in_flight),
+            children: options.children,
+            working_set: WorkingSet::default(),
             arrived: Condvar::new(),
             past: cache::fetched_ahead(limits::PAST_CACHE_PAGES)?,
             counters: Counters::default(),
@@ -286,6 +296,7 @@ impl Volume {
     /// # Errors
     /// As [`Volume::checkpoint`].
     pub fn tidy(&self) -> Result<()> {
+        self.remember_working_set()?;
         let log = self.0.store.log_len();
         let idle = log >= limits::IDLE_FOLD_LOG_BYTES && self.is_idle();
         let carried = self.0.carried.load(Ordering::Relaxed);

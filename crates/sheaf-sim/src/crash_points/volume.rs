@@ -135,7 +135,7 @@ impl VolumeBench {
             Some(wrap) => wrap(&self.disk),
             None => Arc::new(self.disk.clone()),
         };
-        let options = VolumeOptions { create, cache_pages: 16 };
+        let options = VolumeOptions { create, cache_pages: 16, children: None };
         let env = Arc::clone(&self.recorder) as Arc<dyn Env>;
         let volume = Volume::open(&*dir, env, options)?;
         volume.set_remote(Some(Arc::clone(&self.remote) as Arc<dyn Remote>));
@@ -253,7 +253,11 @@ impl VolumeBench {
         let other = match self.other.take() {
             Some(other) => other,
             None => {
-                let options = VolumeOptions { create: Some((ID, self.size)), cache_pages: 16 };
+                let options = VolumeOptions {
+                    create: Some((ID, self.size)),
+                    cache_pages: 16,
+                    children: None,
+                };
                 let env = Arc::new(ManualEnv::new(self.setup.seed + 77));
                 let other = Volume::open(&MemDir::new(), env, options)?;
                 other.set_remote(Some(Arc::clone(&self.remote) as Arc<dyn Remote>));

@@ -165,7 +165,7 @@ impl Rebase {
     /// long, all that changed. Nothing is here yet when a site is adopted, so its neighbours are
     /// asked for.
     fn plan(&mut self, idx: PageIdx, lsn: Lsn, below: &Snapshot) -> Vec<Want> {
-        let window = limits::FETCH_PAGES_MAX.min(1 << self.misses.min(16)) as usize;
+        let window = limits::REDO_PAGES_MAX.min(1 << self.misses.min(16)) as usize;
         self.misses += 1;
         if self.adopt.is_some() {
             let pages = (idx.get() + 1..=self.page_count.0.min(self.cut_to)).take(window - 1);

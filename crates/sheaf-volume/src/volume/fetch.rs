@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::{Volume, lock};
-use crate::prefetch::plan_fetch;
+use crate::prefetch::{Known, plan_fetch};
 use crate::store::{Locate, Step, StepBody};
 use crate::sync::MutexGuard;
 use crate::teeth::{Tooth, bites};
@@ -36,6 +36,7 @@ impl Drop for UnderWay<'_> {
 
 impl Volume {
     pub(super) fn load(&self, idx: PageIdx, at: LocalLsn, count: PageCount) -> Result<Page> {
+        self.0.working_set.note(idx);
         for _ in 0..limits::READ_ATTEMPTS_MAX {
             match self.0.store.page(idx, at) {
                 Ok(Locate::Page(page)) => return Ok(page),
@@ -133,12 +134,22 @@ impl Volume {
     ) -> Vec<(PageIdx, Lsn, LocalLsn)> {
         let state = self.0.store.read();
         let pending = |idx: PageIdx| state.pending(idx, at);
+        if pending(idx).is_none() {
+            return Vec::new();
+        }
+        let super::InFlight { pages: under_way, history, .. } = in_flight;
         let missing = |page: PageIdx| {
-            pending(page).is_some_and(|(_, mark)| !in_flight.pages.contains(&(page, mark)))
+            pending(page).is_some_and(|(_, mark)| !under_way.contains(&(page, mark)))
         };
-        let bytes = u64::from(count.0) * self.page_size().bytes() as u64;
-        let (pages, history) = plan_fetch(idx, count, bytes, in_flight.history, missing);
-        in_flight.history = history;
+        let size = self.page_size().bytes();
+        let at_once = u32::try_from(limits::FETCH_BYTES_MAX / size).unwrap_or(u32::MAX);
+        let known = Known {
+            count,
+            bytes: u64::from(count.0) * size as u64,
+            at_once: at_once.min(limits::FETCH_PAGES_MAX),
+            missing: &missing,
+        };
+        let pages = plan_fetch(idx, &known, history);
         let places =
             pages.iter().filter_map(|idx| pending(idx).map(|(lsn, mark)| (idx, lsn, mark)));
         places.collect()
@@ -165,11 +176,30 @@ impl Volume {
         if fills.is_empty() {
             return Ok(());
         }
+        self.learn_leads(&fills);
         self.0.counters.pages.fetch_add(fills.len() as u64, Ordering::Relaxed);
-        let places = fills.iter().map(|(idx, mark, _)| (*idx, *mark)).collect();
-        let pages: Vec<Page> = fills.into_iter().map(|(_, _, page)| page).collect();
-        let step = Step { body: StepBody::Fill { pages: places }, attrs: Vec::new() };
-        self.0.store.append(&step, &pages)
+        let at_once = (limits::HYDRATE_BYTES / self.page_size().bytes()).max(1);
+        for fills in fills.chunks(at_once) {
+            let places = fills.iter().map(|(idx, mark, _)| (*idx, *mark)).collect();
+            let pages: Vec<Page> = fills.iter().map(|(_, _, page)| page.clone()).collect();
+            let step = Step { body: StepBody::Fill { pages: places }, attrs: Vec::new() };
+            self.0.store.append(&step, &pages)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers where the pages that arrived lead, for the next plan.
+    fn learn_leads(&self, fills: &[(PageIdx, LocalLsn, Page)]) {
+        let Some(children) = self.0.children else { return };
+        let leads = fills.iter().map(|(idx, _, page)| (*idx, children(*idx, page)));
+        let leads: Vec<_> = leads.filter(|(_, children)| !children.is_empty()).collect();
+        if leads.is_empty() {
+            return;
+        }
+        let mut in_flight = lock(&self.0.in_flight);
+        for (parent, children) in leads {
+            in_flight.history.leads(parent, children);
+        }
     }
 
     /// Fetches every page of the head that is not here, [`limits::HYDRATE_BYTES`] at a time.

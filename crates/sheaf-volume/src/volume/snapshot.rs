@@ -4,10 +4,10 @@
 //! version it sees. A snapshot of a past position reads through the remote and pins nothing.
 
 use super::{Volume, lock};
-use crate::prefetch::plan_fetch;
+use crate::prefetch::{Known, plan_fetch};
 use crate::store::State;
 use crate::teeth::{Tooth, bites};
-use crate::{Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, Result, Want};
+use crate::{Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, Result, Want, limits};
 
 /// A view of a volume that never changes.
 #[derive(Debug)]
@@ -191,9 +191,9 @@ impl Volume {
         let pages = {
             let mut in_flight = lock(&self.0.in_flight);
             let missing = |page: PageIdx| !past.contains_key(&(lsn.0, page.get()));
-            let (pages, history) = plan_fetch(idx, count, u64::MAX, in_flight.past, missing);
-            in_flight.past = history;
-            pages
+            let at_once = limits::FETCH_PAST_PAGES_MAX;
+            let known = Known { count, bytes: u64::MAX, at_once, missing: &missing };
+            plan_fetch(idx, &known, &mut in_flight.past)
         };
         let mut wanted = None;
         for fetched in self.remote()?.fetch(&[Want { lsn, pages }])? {

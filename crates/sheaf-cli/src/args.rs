@@ -124,6 +124,14 @@ pub(crate) struct ExchangeArgs {
     pub(crate) timeout: Duration,
 }
 
+/// What a site is made with, if the command makes one.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct CreateArgs {
+    /// Bytes per page, if the site is made now: a power of two from 512 to 65536
+    #[arg(long, value_name = "BYTES", value_parser = parse_page_size)]
+    pub(crate) page_size: Option<u32>,
+}
+
 /// How rows are printed.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct FormatArgs {
@@ -150,6 +158,8 @@ pub(crate) struct SqlArgs {
     #[arg(long, value_parser = view::parse, default_value = "local")]
     pub(crate) view: ViewArg,
     #[command(flatten)]
+    pub(crate) create: CreateArgs,
+    #[command(flatten)]
     pub(crate) exchange: ExchangeArgs,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
@@ -167,6 +177,8 @@ pub(crate) struct ShellArgs {
     #[arg(long)]
     pub(crate) bail: bool,
     #[command(flatten)]
+    pub(crate) create: CreateArgs,
+    #[command(flatten)]
     pub(crate) exchange: ExchangeArgs,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
@@ -179,6 +191,9 @@ pub(crate) struct ImportArgs {
     pub(crate) file: PathBuf,
     /// Name of the site to make
     pub(crate) site: String,
+    /// Bytes per page: a power of two from 512 to 65536; the file's own, unless given
+    #[arg(long, value_name = "BYTES", value_parser = parse_page_size)]
+    pub(crate) page_size: Option<u32>,
     #[command(flatten)]
     pub(crate) exchange: ExchangeArgs,
 }
@@ -319,6 +334,11 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| wrong())?;
     let timeout = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
     if timeout.is_zero() { Err(wrong()) } else { Ok(timeout) }
+}
+
+fn parse_page_size(text: &str) -> Result<u32, String> {
+    let size = text.parse().ok().filter(|size| crate::backend::is_page_size(*size));
+    size.ok_or_else(|| "give a power of two from 512 to 65536".to_owned())
 }
 
 /// An address, or a name that has one, such as `localhost:7070`.

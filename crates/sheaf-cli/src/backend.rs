@@ -72,15 +72,19 @@ impl Device {
         self.client.site_exists(name)
     }
 
-    /// Opens a site, creating its replica if this device has none.
-    pub(crate) fn site(&self, name: &str) -> Result<Site, Failure> {
-        self.client.site(name).map(Site::new).map_err(|error| failure::of(&error))
+    /// Opens a site, creating its replica if this device has none, with pages of `page_size`.
+    pub(crate) fn site(&self, name: &str, page_size: Option<u32>) -> Result<Site, Failure> {
+        let site = match page_size.and_then(sheaf::PageSize::new) {
+            Some(size) => self.client.site_with_page_size(name, size),
+            None => self.client.site(name),
+        };
+        site.map(Site::new).map_err(|error| failure::of(&error))
     }
 
     /// Opens a site that this device has already.
     pub(crate) fn existing(&self, name: &str) -> Result<Site, Failure> {
         if self.has_site(name) {
-            return self.site(name);
+            return self.site(name, None);
         }
         let dir = self.dir().display();
         let message = format!(
@@ -108,6 +112,21 @@ impl Site {
     fn new(site: sheaf::Site) -> Self {
         let (name, server) = (site.name(), site.status().server);
         Self { site, name, server }
+    }
+
+    /// Refuses a demand for a page size that the site has not.
+    pub(crate) fn check_page_size(&self, wished: Option<u32>) -> Result<(), Failure> {
+        let (name, size) = (&self.name, self.site.engine().ids().page_size.get());
+        match wished {
+            Some(wished) if wished != size => Err(Failure::new(
+                "invalid",
+                format!(
+                    "site `{name}` has pages of {size} bytes, and that cannot be \
+                     changed; make one under another name"
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -203,6 +222,11 @@ impl Site {
     pub(crate) fn dismiss_rejected(&self, through: u64) -> Result<(), Failure> {
         self.site.dismiss_rejected(through).map_err(|error| failure::of(&error))
     }
+}
+
+/// Whether pages can have this many bytes.
+pub(crate) fn is_page_size(bytes: u32) -> bool {
+    sheaf::PageSize::new(bytes).is_some()
 }
 
 /// A failure that, if something was not found, says where to look for it.

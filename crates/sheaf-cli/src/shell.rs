@@ -65,7 +65,8 @@ pub(crate) fn run(
     let is_interactive = io::stdin().is_terminal() && console.is_terminal();
     let device = Device::open(global)?;
     let name = args.site.clone().map_or_else(|| only_site(&device), Ok)?;
-    let (site, contact) = enter(&device, &name, args.exchange, console)?;
+    let (site, contact) = enter(&device, &name, args.create.page_size, args.exchange, console)?;
+    site.check_page_size(args.create.page_size)?;
     let default = if is_interactive { Mode::Column } else { Mode::List };
     let mut shell = Shell {
         db: site.connection(ViewArg::Local)?,

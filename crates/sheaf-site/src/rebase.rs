@@ -117,6 +117,9 @@ impl Site {
         if same && (self.base().0 != Lsn::ZERO || head.lsn == Lsn::ZERO) {
             return Ok(());
         }
+        if head.page_size != self.ids().page_size {
+            *lock(&self.0.refused_size) = Some(head.page_size);
+        }
         let writer = self.0.volume.writer();
         let draft = self.0.volume.adopt(writer, ids.volume, head)?;
         let news = OwnNews { decided: self.decided(), ..OwnNews::default() };

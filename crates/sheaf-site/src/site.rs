@@ -53,6 +53,8 @@ pub struct SiteOptions {
     pub device: DeviceId,
     /// Ids for a site that is not on this device yet; `None` makes new ones.
     pub create: Option<SiteIds>,
+    /// Bytes per page of a site that gets new ids here.
+    pub page_size: PageSize,
     /// Pages of the decoded page cache.
     pub cache_pages: usize,
 }
@@ -62,7 +64,8 @@ impl SiteOptions {
     #[must_use]
     pub fn new(name: impl Into<String>, device: DeviceId) -> Self {
         let cache_pages = sheaf_volume::limits::CACHE_PAGES;
-        Self { name: name.into(), device, create: None, cache_pages }
+        let page_size = PageSize::DEFAULT;
+        Self { name: name.into(), device, create: None, page_size, cache_pages }
     }
 }
 
@@ -93,6 +96,8 @@ pub(crate) struct Inner {
     pub(crate) rebase: Mutex<Option<RebaseConnection>>,
     writer: Mutex<Option<LocalConnection>>,
     global_name: OpenName,
+    /// Page size of the site that this replica could not become.
+    pub(crate) refused_size: Mutex<Option<PageSize>>,
     listeners: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
 }
 
@@ -123,7 +128,7 @@ impl Site {
         let ids = options.create.unwrap_or_else(|| SiteIds {
             site: SiteId::mint(&*env),
             volume: VolumeId::mint(&*env),
-            page_size: PageSize::DEFAULT,
+            page_size: options.page_size,
         });
         let create = Some((ids.volume, ids.page_size));
         let children = Some(vfs::children as sheaf_volume::Children);
@@ -158,6 +163,7 @@ impl Site {
             rebase: Mutex::new(None),
             writer: Mutex::new(None),
             global_name,
+            refused_size: Mutex::default(),
             listeners: Mutex::default(),
         })))
     }
@@ -382,6 +388,13 @@ impl Site {
             *writer = Some(local);
         }
         result
+    }
+
+    /// The page size of the site that [`Site::adopt`] refused last, because this replica was made
+    /// with another; a replica made with that size can adopt it.
+    #[must_use]
+    pub fn refused_page_size(&self) -> Option<PageSize> {
+        *lock(&self.0.refused_size)
     }
 
     /// The newest sequence number given out.

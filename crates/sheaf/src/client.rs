@@ -13,7 +13,9 @@ use std::{
 
 use sheaf_site::{Error, ErrorKind, Result, SiteOptions};
 use sheaf_sync::Identity;
-use sheaf_volume::{DeviceId, Dir as _, Objects, StdDir, SystemEnv, check_site_name, open_url};
+use sheaf_volume::{
+    DeviceId, Dir as _, Objects, PageSize, StdDir, SystemEnv, check_site_name, open_url,
+};
 
 use crate::{
     event::Events,
@@ -120,12 +122,20 @@ impl Client {
     /// `Invalid` for a name that cannot be, `Busy` when another process has it open, `Corrupt`,
     /// `Unsupported` or `Io`.
     pub fn site(&self, name: &str) -> Result<Site> {
+        self.site_with_page_size(name, PageSize::DEFAULT)
+    }
+
+    /// As [`Client::site`]; a replica that is made now has pages of this size.
+    ///
+    /// # Errors
+    /// As [`Client::site`].
+    pub fn site_with_page_size(&self, name: &str, page_size: PageSize) -> Result<Site> {
         let dir_name = escape(name)?;
         if let Some(open) = self.0.claim(name)? {
             return Ok(Site::from_inner(open));
         }
         // INVARIANT: from here on the slot is ours, and is filled or freed below.
-        let opened = self.open_site(name, &dir_name);
+        let opened = self.open_site(name, &dir_name, page_size);
         let mut sites = lock(&self.0.sites);
         match &opened {
             Ok(site) => sites.insert(name.to_owned(), Slot::Open(site.downgrade())),
@@ -136,10 +146,10 @@ impl Client {
         opened
     }
 
-    fn open_site(&self, name: &str, dir_name: &str) -> Result<Site> {
+    fn open_site(&self, name: &str, dir_name: &str, page_size: PageSize) -> Result<Site> {
         let path = self.0.dir.join(SITES).join(dir_name);
         let dir = StdDir::open(&path).map_err(|e| Error::io("open site", e))?;
-        let options = SiteOptions::new(name, self.0.device);
+        let options = SiteOptions { page_size, ..SiteOptions::new(name, self.0.device) };
         let engine = sheaf_site::Site::open(&dir, Arc::new(SystemEnv), options)?;
         Site::new(Arc::clone(&self.0), engine, dir, self.0.server.as_ref())
     }
@@ -151,16 +161,22 @@ impl Client {
     /// `NotFound` when the server does not know it, and as [`Client::site`], [`Site::pull`].
     pub fn clone_site(&self, name: &str, timeout: Duration) -> Result<Site> {
         let known = self.site_exists(name);
-        let site = self.site(name)?;
-        let Err(error) = site.pull(timeout) else { return Ok(site) };
-        drop(site);
-        let path = self.0.dir.join(SITES).join(escape(name)?);
-        // Somebody else may have opened it meanwhile: then it is theirs.
-        let open = lock(&self.0.sites).contains_key(name);
-        if !known && !open {
+        let mut site = self.site(name)?;
+        // Which page size the site has is known only once the server has answered.
+        for _ in 0..2 {
+            let Err(error) = site.pull(timeout) else { return Ok(site) };
+            let wanted = site.engine().refused_page_size();
+            drop(site);
+            // Somebody else may have opened it meanwhile: then it is theirs.
+            if known || lock(&self.0.sites).contains_key(name) {
+                return Err(error);
+            }
+            let path = self.0.dir.join(SITES).join(escape(name)?);
             std::fs::remove_dir_all(&path).map_err(|e| Error::io("remove site", e))?;
+            let Some(size) = wanted else { return Err(error) };
+            site = self.site_with_page_size(name, size)?;
         }
-        Err(error)
+        Err(Error::new(ErrorKind::Unavailable, "the site changes while it is cloned; try again"))
     }
 
     /// Whether this device has a replica of a site.

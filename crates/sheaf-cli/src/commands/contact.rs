@@ -25,15 +25,16 @@ pub(crate) enum Contact {
 /// Opens a site to change it, and learns what others did, unless told not to.
 ///
 /// A site that is new on this device is looked for on the server first, so that a server that says
-/// no leaves nothing behind here.
+/// no leaves nothing behind here. `page_size` is wished for a site that is made now.
 pub(crate) fn enter(
     device: &Device,
     name: &str,
+    page_size: Option<u32>,
     args: ExchangeArgs,
     console: &mut Console,
 ) -> Result<(Site, Contact), Failure> {
     if device.has_site(name) || args.offline || !device.has_server() {
-        let site = device.site(name)?;
+        let site = device.site(name, page_size)?;
         let contact = before(&site, args, console)?;
         return Ok((site, contact));
     }
@@ -42,9 +43,11 @@ pub(crate) fn enter(
             site.fetch_if_small();
             Ok((site, Contact::Reached))
         }
-        Err(Refusal::Unreachable(reason)) => Ok((device.site(name)?, Contact::Lost(reason))),
+        Err(Refusal::Unreachable(reason)) => {
+            Ok((device.site(name, page_size)?, Contact::Lost(reason)))
+        }
         Err(Refusal::Refused(failure)) if failure.kind == "not_found" => {
-            Ok((device.site(name)?, Contact::Reached))
+            Ok((device.site(name, page_size)?, Contact::Reached))
         }
         Err(Refusal::Refused(failure)) => Err(unchanged(failure)),
     }

@@ -23,9 +23,11 @@ pub(super) fn import(
     global: &GlobalArgs,
     console: &mut Console,
 ) -> Result<Exit, Failure> {
-    check_database(&args.file)?;
+    let own_size = check_database(&args.file)?;
+    let page_size = args.page_size.or(Some(own_size));
     let device = Device::open(global)?;
-    let (site, contact) = enter(&device, &args.site, args.exchange, console)?;
+    let (site, contact) = enter(&device, &args.site, page_size, args.exchange, console)?;
+    site.check_page_size(args.page_size)?;
     if has_tables(&site)? {
         let name = &args.site;
         let message = format!("site `{name}` has tables already; import under another name");
@@ -97,8 +99,8 @@ fn part_of(file: &Path) -> Result<PathBuf, Failure> {
     Ok(file.with_file_name(part))
 }
 
-/// Refuses what SQLite cannot read, before anything is made.
-fn check_database(file: &Path) -> Result<(), Failure> {
+/// Refuses what SQLite cannot read, before anything is made; gives its page size.
+fn check_database(file: &Path) -> Result<u32, Failure> {
     let shown = file.display();
     if !file.is_file() {
         return Err(Failure::new(
@@ -116,7 +118,7 @@ fn check_database(file: &Path) -> Result<(), Failure> {
     let found: String =
         db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(refused)?;
     if found == "ok" {
-        return Ok(());
+        return db.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(refused);
     }
     let message = format!("`{shown}` is damaged: {found}; repair it with sqlite3's .recover first");
     Err(Failure::new("corrupt", message))
@@ -149,7 +151,7 @@ mod tests {
         assert!(failure.message.contains("is not a SQLite database"), "{}", failure.message);
         let good = dir.path().join("good.db");
         Connection::open(&good).unwrap().execute_batch("CREATE TABLE t(a)").unwrap();
-        assert_eq!(check_database(&good), Ok(()));
+        assert_eq!(check_database(&good), Ok(4_096));
     }
 
     #[test]

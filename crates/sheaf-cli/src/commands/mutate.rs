@@ -91,7 +91,7 @@ fn define_all(
     exchange: ExchangeArgs,
     console: &mut Console,
 ) -> Result<Exit, Failure> {
-    let (site, contact) = enter(device, site, exchange, console)?;
+    let (site, contact) = enter(device, site, None, exchange, console)?;
     for (name, script) in scripts {
         site.define_mutator(name, script)?;
     }

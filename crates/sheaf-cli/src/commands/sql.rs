@@ -28,7 +28,9 @@ pub(super) fn run(
     if !device.has_site(&args.site) {
         texts.first().map_or(Ok(()), |text| sql::check_grammar(text))?;
     }
-    let (site, contact) = enter(&device, &args.site, args.exchange, console)?;
+    let (site, contact) =
+        enter(&device, &args.site, args.create.page_size, args.exchange, console)?;
+    site.check_page_size(args.create.page_size)?;
     let db = site.connection(args.view)?;
     let results = run_all(&db, &texts, &format, console)?;
     drop(db);

@@ -63,6 +63,39 @@ fn two_devices_converge_through_a_bucket() {
     assert_eq!(a.run(&["sql", "s", "SELECT name FROM t ORDER BY id"]).ok(), "one\ntwo\n");
 }
 
+/// Every page size, made by a flag or by a file, through a node and through a bucket.
+#[test]
+fn a_site_keeps_the_page_size_it_was_made_with() {
+    let bed = Bed::new();
+    let node = bed.node();
+    let bucket = format!("file://{}", bed.path("bucket").display());
+    let size_on = |device: &Device, site: &str| {
+        device.run(&["sql", site, "PRAGMA page_size"]).ok().trim().to_owned()
+    };
+    for (a, b) in [two(&bed, &node), (bed.device("c", &bucket), bed.device("d", &bucket))] {
+        for size in [512, 1_024, 65_536] {
+            let (size, flag, file) =
+                (size.to_string(), format!("flag{size}"), format!("file{size}"));
+            let sql = "CREATE TABLE t(v); INSERT INTO t VALUES ('here')";
+            a.run(&["sql", &flag, sql, "--page-size", &size]).ok();
+            let path = bed.path(&format!("{file}.db"));
+            drop(std::fs::remove_file(&path));
+            let db = rusqlite::Connection::open(&path).unwrap();
+            db.execute_batch(&format!("PRAGMA page_size = {size}; {sql}")).unwrap();
+            drop(db);
+            a.run(&["import", path.to_str().unwrap(), &file]).ok();
+            for site in [&flag, &file] {
+                b.run(&["clone", site]).ok();
+                assert_eq!(b.run(&["sql", site, "SELECT v FROM t"]).ok(), "here\n");
+                assert_eq!((size_on(&a, site), size_on(&b, site)), (size.clone(), size.clone()));
+            }
+        }
+        b.run(&["sql", "flag512", "SELECT 1", "--page-size", "4096"])
+            .fails(1, "pages of 512 bytes");
+        a.run(&["sql", "x", "SELECT 1", "--page-size", "1000"]).fails(2, "a power of two");
+    }
+}
+
 #[test]
 fn a_rejected_change_fails_with_its_reason() {
     let bed = Bed::new();

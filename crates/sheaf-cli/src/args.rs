@@ -80,6 +80,8 @@ pub(crate) enum Command {
     Pull(ContactArgs),
     /// Send what was changed here
     Push(ContactArgs),
+    /// Give up what was changed here and is not in the log yet
+    Reset(ResetArgs),
     /// Call a named mutator
     Mutate(MutateArgs),
     /// List the named mutators of a site, or define some
@@ -251,6 +253,19 @@ pub(crate) struct ContactArgs {
     /// Seconds to wait for the server
     #[arg(long, value_name = "SECS", default_value = "10", value_parser = parse_timeout, allow_negative_numbers = true)]
     pub(crate) timeout: Duration,
+}
+
+/// `reset`
+#[derive(Args, Debug)]
+pub(crate) struct ResetArgs {
+    /// Name of the site
+    pub(crate) site: String,
+    /// First write the site as it is here, with what is given up, as a database file
+    #[arg(long, value_name = "FILE", conflicts_with = "discard")]
+    pub(crate) export: Option<PathBuf>,
+    /// Keep no copy
+    #[arg(long)]
+    pub(crate) discard: bool,
 }
 
 /// `mutate`

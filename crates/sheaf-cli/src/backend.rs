@@ -218,6 +218,15 @@ impl Site {
         }
     }
 
+    /// Gives up what is pending, after an export of the local state; gives how much.
+    pub(crate) fn reset(&self, export: Option<&Path>) -> Result<usize, Failure> {
+        let keep = || match export {
+            Some(file) => self.site.export(sheaf::View::Local, file),
+            None => Ok(()),
+        };
+        self.site.reset(keep).map_err(|error| failure::of(&error))
+    }
+
     /// Forgets the rejected mutations up to this number.
     pub(crate) fn dismiss_rejected(&self, through: u64) -> Result<(), Failure> {
         self.site.dismiss_rejected(through).map_err(|error| failure::of(&error))

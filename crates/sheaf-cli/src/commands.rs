@@ -8,6 +8,7 @@ mod contact;
 mod files;
 mod log;
 mod mutate;
+mod reset;
 mod serve;
 mod sql;
 mod status;
@@ -40,6 +41,7 @@ pub(crate) fn run(cli: Cli, console: &mut Console) -> Result<Exit, Failure> {
         Command::Log(args) => log::run(&args, global, console),
         Command::Pull(args) => transfer::run(Direction::Pull, &args, global, console),
         Command::Push(args) => transfer::run(Direction::Push, &args, global, console),
+        Command::Reset(args) => reset::run(&args, global, console),
         Command::Mutate(args) => mutate::call(&args, global, console),
         Command::Mutators(args) => mutate::list(&args, global, console),
         Command::Define(args) => mutate::define(&args, global, console),

@@ -82,7 +82,7 @@ pub(crate) struct OwnNews {
 
 /// What redoing a timeline did.
 #[derive(Default)]
-struct Redone {
+pub(crate) struct Redone {
     replayed: usize,
     unpredicted: usize,
     merged: Vec<u64>,
@@ -157,7 +157,7 @@ impl Site {
     }
 
     /// Redoes `pending` under new numbers on a new timeline.
-    fn publish_renumbered(
+    pub(crate) fn publish_renumbered(
         &self,
         draft: Draft,
         mut pending: Vec<MutationRecord>,

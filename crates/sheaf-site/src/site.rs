@@ -5,14 +5,14 @@
 //! whoever owns the connection to a node or bucket calls `integrate`, `outbox` and `lead`.
 
 use std::fmt;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use sheaf_volume::{
-    CommitHash, DeviceId, Dir, Env, Error, ErrorKind, Lsn, PageSize, Remote, Result, SiteId,
-    TimelineId, Volume, VolumeId, VolumeOptions,
+    CommitHash, DeviceId, Dir, Durability, Env, Error, ErrorKind, Lsn, PageSize, Remote, Result,
+    SiteId, TimelineId, Volume, VolumeId, VolumeOptions,
 };
 
 use crate::clock;
@@ -96,6 +96,8 @@ pub(crate) struct Inner {
     pub(crate) rebase: Mutex<Option<RebaseConnection>>,
     writer: Mutex<Option<LocalConnection>>,
     global_name: OpenName,
+    /// The newest position of the log that this device has heard of since it opened the site.
+    pub(crate) heard: AtomicU64,
     /// Page size of the site that this replica could not become.
     pub(crate) refused_size: Mutex<Option<PageSize>>,
     listeners: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
@@ -163,6 +165,7 @@ impl Site {
             rebase: Mutex::new(None),
             writer: Mutex::new(None),
             global_name,
+            heard: AtomicU64::new(0),
             refused_size: Mutex::default(),
             listeners: Mutex::default(),
         })))
@@ -363,7 +366,25 @@ impl Site {
         &self,
         f: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T>,
     ) -> Result<(T, Option<u64>)> {
+        self.write_with(Durability::Normal, f)
+    }
+
+    /// As [`Site::write`], returning once the commit is as durable as asked for.
+    ///
+    /// # Errors
+    /// As [`Site::write`].
+    pub fn write_with<T>(
+        &self,
+        durability: Durability,
+        f: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T>,
+    ) -> Result<(T, Option<u64>)> {
+        let level = match durability {
+            Durability::Memory => "OFF",
+            Durability::Normal => "NORMAL",
+            Durability::Local => "FULL",
+        };
         self.with_writer(|local| {
+            local.conn.pragma_update(None, "synchronous", level).map_err(from_sqlite)?;
             let before = self.last_seq();
             let immediate = TransactionBehavior::Immediate;
             let tx = rusqlite::Transaction::new_unchecked(&local.conn, immediate)
@@ -388,6 +409,11 @@ impl Site {
             *writer = Some(local);
         }
         result
+    }
+
+    /// Takes note of how far the log goes, for [`Site::status`].
+    pub fn heard_of(&self, lsn: Lsn) {
+        self.0.heard.fetch_max(lsn.0, Ordering::Relaxed);
     }
 
     /// The page size of the site that [`Site::adopt`] refused last, because this replica was made

@@ -1,5 +1,7 @@
 //! What a person or a program wants to know about a site, as values.
 
+use std::sync::atomic::Ordering;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use sheaf_volume::{DeviceId, LocalLsn, Lsn, SiteId, TimelineId, VolumeId};
 
@@ -27,6 +29,12 @@ pub struct Status {
     pub base_time_ms: u64,
     /// The newest local state.
     pub head: LocalLsn,
+    /// The newest local state that equals a global one: the one at `base`.
+    pub base_local: LocalLsn,
+    /// Number of the newest own mutation that the log has decided.
+    pub acknowledged: u64,
+    /// The newest position of the log that this device has heard of.
+    pub remote: Lsn,
     /// Pages at the head.
     pub page_count: u32,
     /// Pages of the head whose content is here.
@@ -118,6 +126,9 @@ impl Site {
             base: volume.base_lsn,
             base_time_ms: volume.base_time_ms,
             head: volume.head,
+            base_local: volume.base,
+            acknowledged: self.decided().seq,
+            remote: Lsn(self.0.heard.load(Ordering::Relaxed)).max(volume.base_lsn),
             page_count,
             pages_present: u64::from(page_count).saturating_sub(volume.pages_pending),
             pages_pending: volume.pages_pending,

@@ -30,6 +30,7 @@ mod bucket;
 mod client;
 mod clock;
 pub mod driver;
+mod durability;
 mod event;
 mod exchange;
 mod flush;
@@ -44,11 +45,13 @@ mod site;
 mod traffic;
 
 pub use client::{Client, ClientOptions};
+pub use durability::{Durability, Written};
 pub use event::{Event, Events};
 pub use exchange::Exchange;
 pub use log::{AppliedRun, LogEntry};
 pub use sheaf_site::{
-    Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, View, from_sqlite, rusqlite,
+    Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, Standing, View, from_sqlite,
+    rusqlite,
 };
 pub use sheaf_volume::{DeviceId, Lsn, PageSize, SiteId, TimelineId, VolumeId};
 pub use site::{Site, Status};

@@ -11,7 +11,9 @@ use std::{
 
 use rusqlite::{Connection, Transaction};
 use sheaf_site::{Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, View};
-use sheaf_volume::{DeviceId, Dir as _, Lsn, Remote, SiteId, StdDir, TimelineId, VolumeId};
+use sheaf_volume::{
+    DeviceId, Dir as _, LocalLsn, Lsn, Remote, SiteId, StdDir, TimelineId, VolumeId,
+};
 
 use crate::{
     bucket::Bucket,
@@ -88,6 +90,14 @@ pub struct Status {
     pub server: Option<String>,
     /// Whether it is kept exchanged in the background and the server answers.
     pub online: bool,
+    /// The newest local state.
+    pub head: LocalLsn,
+    /// The newest local state that equals a global one: the one at `base`.
+    pub base_local: LocalLsn,
+    /// Number of the newest own mutation that the log has decided.
+    pub acknowledged: u64,
+    /// The newest position of the log that this device has heard of since it opened the site.
+    pub remote: Lsn,
     /// The position this replica is based on.
     pub base: Lsn,
     /// When that commit was made, milliseconds since 1970.
@@ -196,6 +206,16 @@ impl Site {
         self.0.site.read(view, f)
     }
 
+    /// Gives up every mutation that the log has not decided: the local state becomes the global
+    /// one. `keep` runs before, while nobody can write, and stops it by an error: the place to
+    /// export what is given up. Gives how many.
+    ///
+    /// # Errors
+    /// Whatever `keep` returns, `Io`.
+    pub fn reset(&self, keep: impl FnOnce() -> Result<()>) -> Result<usize> {
+        self.0.site.give_up_pending(keep)
+    }
+
     /// Runs a named mutator with arguments from a JSON object; gives its number.
     ///
     /// # Errors
@@ -260,6 +280,10 @@ impl Site {
             timeline: status.timeline,
             server,
             online: online.0 && online.1,
+            head: status.head,
+            base_local: status.base_local,
+            acknowledged: status.acknowledged,
+            remote: status.remote,
             base: status.base,
             base_time_ms: status.base_time_ms,
             page_count: status.page_count,

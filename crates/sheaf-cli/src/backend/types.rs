@@ -99,6 +99,13 @@ pub(crate) struct Status {
     pub(crate) server: Option<String>,
     /// Whether there is a live connection right now.
     pub(crate) online: bool,
+    /// The newest local state, and the newest that equals the one at `base`.
+    pub(crate) head_local: u64,
+    pub(crate) base_local: u64,
+    /// Number of the newest own change that the log has decided.
+    pub(crate) acknowledged: u64,
+    /// The newest position of the log heard of.
+    pub(crate) remote: u64,
     pub(crate) base: u64,
     pub(crate) base_time_ms: u64,
     pub(crate) page_count: u64,
@@ -157,6 +164,10 @@ pub(super) fn status(from: sheaf::Status) -> Status {
         name: from.name,
         server: from.server,
         online: from.online,
+        head_local: from.head.0,
+        base_local: from.base_local.0,
+        acknowledged: from.acknowledged,
+        remote: from.remote.0,
         base: from.base.0,
         base_time_ms: from.base_time_ms,
         page_count: from.page_count.into(),

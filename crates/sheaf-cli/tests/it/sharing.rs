@@ -63,6 +63,35 @@ fn two_devices_converge_through_a_bucket() {
     assert_eq!(a.run(&["sql", "s", "SELECT name FROM t ORDER BY id"]).ok(), "one\ntwo\n");
 }
 
+#[test]
+fn a_reset_keeps_a_copy_or_is_told_to_keep_none() {
+    let bed = Bed::new();
+    let node = bed.node();
+    let (a, _) = two(&bed, &node);
+    a.run(&["sql", "s", SETUP]).ok();
+    let mine = ["sql", "s", "--offline", "UPDATE t SET name = 'mine'"];
+    a.run(&mine).ok();
+    a.run(&["reset", "s"]).fails(2, "1 change of this device would be lost");
+    let file = bed.path("mine.db").display().to_string();
+    assert_eq!(
+        a.run(&["reset", "s", "--export", &file]).ok(),
+        format!("gave up 1 change; kept in `{file}`\n")
+    );
+    assert_eq!(a.run(&["sql", "s", "--offline", "SELECT name FROM t"]).ok(), "one\n");
+    let kept = rusqlite::Connection::open(&file).unwrap();
+    let name: String = kept.query_row("SELECT name FROM t", [], |row| row.get(0)).unwrap();
+    assert_eq!(name, "mine");
+    a.run(&["reset", "s", "--export", &file]).fails(1, "exists");
+    a.run(&mine).ok();
+    let status = a.run(&["status", "s", "--json"]).ok();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let of = |key: &str| status[key].as_u64().unwrap();
+    assert!(of("head_local") > of("base_local"), "{status}");
+    assert_eq!((of("remote"), of("acknowledged")), (of("base"), 0), "a new timeline");
+    assert_eq!(a.run(&["reset", "s", "--discard"]).ok(), "gave up 1 change\n");
+    assert_eq!(a.run(&["reset", "s"]).ok(), "gave up 0 changes\n");
+}
+
 /// Every page size, made by a flag or by a file, through a node and through a bucket.
 #[test]
 fn a_site_keeps_the_page_size_it_was_made_with() {

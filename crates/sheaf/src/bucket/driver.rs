@@ -152,6 +152,7 @@ impl BucketDriver {
         let SiteRecord { site, volume, page_size, .. } = record;
         let adopted = log.head().and_then(|head| {
             if volume == before.volume {
+                self.site.heard_of(head.lsn);
                 self.site.check_log(&head)?;
             }
             self.site.adopt(SiteIds { site, volume, page_size }, head)

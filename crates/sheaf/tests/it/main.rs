@@ -8,6 +8,7 @@ use sheaf::{Client, ClientOptions, ErrorKind, Event, Site, View};
 use sheaf_node::{Node, NodeOptions, Running};
 
 mod bucket;
+mod durability;
 mod node;
 
 const TIMEOUT: Duration = Duration::from_secs(20);

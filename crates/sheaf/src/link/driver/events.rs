@@ -13,6 +13,7 @@ use crate::{event::Event, limits};
 impl<T: Transport> Driver<T> {
     pub(super) fn opened(&mut self, opened: &OpenedSite) {
         let adopted = self.wishes.with_site(&opened.name, |site| {
+            site.heard_of(opened.head.lsn);
             let before = site.ids();
             let size = opened.head.page_size;
             // ORDER: adopting replays the timeline, which may need pages of the new base.

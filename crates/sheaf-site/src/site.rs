@@ -5,7 +5,7 @@
 //! whoever owns the connection to a node or bucket calls `integrate`, `outbox` and `lead`.
 
 use std::fmt;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -55,14 +55,16 @@ pub struct SiteOptions {
     pub create: Option<SiteIds>,
     /// Pages of the decoded page cache.
     pub cache_pages: usize,
+    /// See [`VolumeOptions::memory_bytes`].
+    pub memory_bytes: usize,
 }
 
 impl SiteOptions {
     /// Options with new ids and the usual cache.
     #[must_use]
     pub fn new(name: impl Into<String>, device: DeviceId) -> Self {
-        let cache_pages = sheaf_volume::limits::CACHE_PAGES;
-        Self { name: name.into(), device, create: None, cache_pages }
+        let VolumeOptions { cache_pages, memory_bytes, .. } = VolumeOptions::default();
+        Self { name: name.into(), device, create: None, cache_pages, memory_bytes }
     }
 }
 
@@ -94,6 +96,8 @@ pub(crate) struct Inner {
     writer: Mutex<Option<LocalConnection>>,
     global_name: OpenName,
     listeners: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
+    /// What the outbox has handed out since opening.
+    pub(crate) offered_bytes: AtomicU64,
 }
 
 /// A writable connection with its capture.
@@ -126,7 +130,11 @@ impl Site {
             page_size: PageSize::DEFAULT,
         });
         let create = Some((ids.volume, ids.page_size));
-        let volume_options = VolumeOptions { create, cache_pages: options.cache_pages };
+        let volume_options = VolumeOptions {
+            create,
+            cache_pages: options.cache_pages,
+            memory_bytes: options.memory_bytes,
+        };
         let volume = Volume::open(dir, Arc::clone(&env), volume_options)?;
         if volume.attr(ATTR_SITE).is_none() {
             let timeline = TimelineId::mint(&*env);
@@ -158,6 +166,7 @@ impl Site {
             writer: Mutex::new(None),
             global_name,
             listeners: Mutex::default(),
+            offered_bytes: AtomicU64::new(0),
         })))
     }
 

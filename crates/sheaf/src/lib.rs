@@ -50,5 +50,5 @@ pub use log::{AppliedRun, LogEntry};
 pub use sheaf_site::{
     Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, View, from_sqlite, rusqlite,
 };
-pub use sheaf_volume::{DeviceId, Lsn, SiteId, TimelineId, VolumeId};
+pub use sheaf_volume::{DeviceId, Evicted, Lsn, SiteId, TimelineId, VolumeId};
 pub use site::{Site, Status};

@@ -41,7 +41,11 @@ pub(crate) fn fill_at(snapshot: &Snapshot, number: u32) -> u8 {
 
 pub(crate) fn open(dir: &dyn Dir, env: Arc<dyn Env>, size: PageSize) -> Result<Volume> {
     // The smallest cache there is, so that reads go to the files too.
-    Volume::open(dir, env, VolumeOptions { create: Some((ID, size)), cache_pages: 1 })
+    Volume::open(
+        dir,
+        env,
+        VolumeOptions { create: Some((ID, size)), cache_pages: 1, ..VolumeOptions::default() },
+    )
 }
 
 pub(crate) fn env() -> Arc<dyn Env> {

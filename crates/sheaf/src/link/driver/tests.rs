@@ -513,3 +513,27 @@ fn pushes_too_large_to_wait_together_end_the_connection_at_once_and_arrive_after
     world.run();
     assert!(world.site.status().pending.is_empty() && other.status().pending.is_empty());
 }
+
+/// Each commit taken redoes all that is still pending, so a long timeline is pushed first.
+#[test]
+fn commits_are_left_with_the_node_while_there_is_much_to_push() {
+    let mut world = World::new("secret");
+    world.exec("CREATE TABLE todo(id INTEGER PRIMARY KEY, what TEXT)");
+    for _ in 0..30 {
+        world.exec("INSERT INTO todo(what) VALUES (hex(randomblob(500000)))");
+    }
+    let _asked = world.ask();
+    let mut bases = std::collections::BTreeSet::new();
+    loop {
+        world.step();
+        bases.insert(world.site.base().0);
+        if !(world.dial() || world.move_to_node() || world.move_to_device()) {
+            break;
+        }
+    }
+    assert!(world.pushes.len() >= 7, "{} pushes of 30 MB", world.pushes.len());
+    assert_eq!(world.site.base().0, world.node.head());
+    assert!(world.site.volume().is_timeline_empty());
+    assert_eq!(world.rows(View::Global).len(), 30);
+    assert!(bases.len() <= 5, "30 MB were redone again and again: {bases:?}");
+}

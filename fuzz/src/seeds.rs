@@ -61,7 +61,7 @@ fn story(seeds: &mut Vec<Seed>) {
     store(seeds, &dir, "new");
     for (at, sql) in STORY.iter().enumerate() {
         conn.execute_batch(&format!("BEGIN; {sql}; COMMIT")).expect("BUG: the story is good SQL");
-        for pending in site.volume().timeline() {
+        for pending in site.volume().timeline().expect("BUG: a directory in memory") {
             mutation(seeds, at, &MutationRecord::from(pending));
         }
         store(seeds, &dir, &format!("pending-{at}"));
@@ -81,7 +81,8 @@ fn story(seeds: &mut Vec<Seed>) {
     site.define_mutator("add", "INSERT INTO todo(title) VALUES (:title)").expect("BUG: good SQL");
     let args = serde_json::json!({ "title": "call" });
     site.mutate("add", &args).expect("BUG: a good call");
-    let calls = site.volume().timeline().pop().expect("BUG: a call is pending");
+    let mut timeline = site.volume().timeline().expect("BUG: a directory in memory");
+    let calls = timeline.pop().expect("BUG: a call is pending");
     mutation(seeds, STORY.len(), &MutationRecord::from(calls));
     site.exchange_with_log(&log).expect("BUG: a bucket in memory");
     for key in objects.list("volumes/", None).expect("BUG: objects in memory") {

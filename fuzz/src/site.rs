@@ -54,7 +54,7 @@ fn record(data: &[u8]) {
 fn replica(mutation: &[u8], attrs: Vec<(String, Option<bytes::Bytes>)>) {
     let (dir, env): (_, Arc<dyn Env>) = (MemDir::new(), Arc::new(ManualEnv::new(1)));
     let create = Some((IDS.volume, IDS.page_size));
-    let options = VolumeOptions { create, cache_pages: 16, children: None };
+    let options = VolumeOptions { create, cache_pages: 16, ..VolumeOptions::default() };
     let volume = Volume::open(&dir, Arc::clone(&env), options).expect("BUG: a new volume");
     if !mutation.is_empty() {
         let bytes = mutation.to_vec().into();

@@ -40,7 +40,7 @@ pub fn target(data: &[u8]) {
     assert!(site.volume().try_writer().is_some(), "a closed connection still writes");
     let status = site.status();
     assert!(status.pending.len() as u64 <= status.head.0 - before.0, "one commit, one mutation");
-    for pending in site.volume().timeline() {
+    for pending in site.volume().timeline().expect("BUG: a directory in memory") {
         let record = sheaf_site::MutationRecord::from(pending);
         let mutation: Mutation = record.mutation().expect("BUG: captured what does not decode");
         mutation.check().expect("BUG: captured what others would refuse");

@@ -61,7 +61,10 @@ fn open(meta: &[u8], log: &[u8], base: &[u8]) {
     for (name, _) in volume.attrs("") {
         assert!(volume.attr(&name).is_some());
     }
-    assert_eq!(volume.last_pending_seq(), volume.timeline().last().map(|last| last.seq));
+    // Bytes that stay on the disk until they are read may be damaged there.
+    if let Ok(timeline) = volume.timeline() {
+        assert_eq!(volume.last_pending_seq(), timeline.last().map(|last| last.seq));
+    }
     read(&volume.head());
     read(&volume.global());
     let page = Page::from(vec![0xa5; volume.page_size().bytes()]);
@@ -73,7 +76,7 @@ fn open(meta: &[u8], log: &[u8], base: &[u8]) {
 }
 
 fn reopen(dir: &MemDir) -> sheaf_volume::Result<Volume> {
-    let options = VolumeOptions { create: None, cache_pages: 16, children: None };
+    let options = VolumeOptions { create: None, cache_pages: 16, ..VolumeOptions::default() };
     Volume::open(dir, Arc::new(ManualEnv::new(1)), options)
 }
 

@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Fetch a site that exists on the server
     Clone(CloneArgs),
+    /// Drop pages that the server has, to save disk space; they come back when they are read
+    Evict(EvictArgs),
     /// Show the state of one site or of all
     Status(StatusArgs),
     /// Show the newest entries of a site's log
@@ -228,6 +230,19 @@ pub(crate) struct CloneArgs {
     pub(crate) timeout: Duration,
 }
 
+/// `evict`
+#[derive(Args, Debug)]
+pub(crate) struct EvictArgs {
+    /// Name of the site
+    pub(crate) site: String,
+    /// How much of it may stay on this device, as in 500M or 2G
+    #[arg(long, visible_alias = "cache-size", value_name = "BYTES", default_value = "0", value_parser = parse_bytes)]
+    pub(crate) to: u64,
+    /// Do the same from now on whenever the site is closed
+    #[arg(long)]
+    pub(crate) remember: bool,
+}
+
 /// `status`
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
@@ -354,6 +369,16 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
 fn parse_page_size(text: &str) -> Result<u32, String> {
     let size = text.parse().ok().filter(|size| crate::backend::is_page_size(*size));
     size.ok_or_else(|| "give a power of two from 512 to 65536".to_owned())
+}
+
+/// A number of bytes, perhaps in K, M, G or T.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let wrong = || "give a number of bytes, as in 1048576, 500M or 2G".to_owned();
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let unit = units.iter().find(|(unit, _)| text.to_ascii_uppercase().ends_with(*unit));
+    let number = text.get(..text.len() - usize::from(unit.is_some())).unwrap_or(text);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << unit.map_or(0, |(_, shift)| *shift)).ok_or_else(wrong)
 }
 
 /// An address, or a name that has one, such as `localhost:7070`.

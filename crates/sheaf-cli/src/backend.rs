@@ -12,7 +12,7 @@ use std::{path::Path, time::Duration};
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::{args::GlobalArgs, exit::Failure, view::ViewArg};
+use crate::{args::GlobalArgs, exit::Failure, progress::Meter, view::ViewArg};
 use failure::refusal;
 
 pub(crate) use failure::{Refusal, node_failure, says_what_to_do};
@@ -192,8 +192,9 @@ impl Site {
     }
 
     /// Copies an ordinary database file into the site; returns how many tables and rows.
-    pub(crate) fn import(&self, file: &Path) -> Result<(usize, u64), Failure> {
-        let done = self.site.import(file, &mut |_| {}).map_err(|error| failure::of(&error))?;
+    pub(crate) fn import(&self, file: &Path, meter: &Meter) -> Result<(usize, u64), Failure> {
+        let done = self.site.import(file, &mut |rows| meter.set(rows, 0));
+        let done = done.map_err(|error| failure::of(&error))?;
         Ok((done.tables, done.rows))
     }
 
@@ -203,9 +204,31 @@ impl Site {
     }
 
     /// Fetches every page that is not here yet.
-    pub(crate) fn hydrate(&self) -> Result<(), Failure> {
-        let fetched = self.site.hydrate(&mut |_, _| {});
+    pub(crate) fn hydrate(&self, meter: &Meter) -> Result<(), Failure> {
+        let fetched = self.site.hydrate(&mut |done, all| meter.set(done, all));
         fetched.map_err(|error| refusal(&error).into_failure())
+    }
+
+    /// Bytes of own changes on their way or there, and of all that there are.
+    pub(crate) fn push_progress(&self) -> (u64, u64) {
+        let (offered, waiting) = self.site.push_progress();
+        (offered, waiting.max(offered))
+    }
+
+    /// Bytes per page.
+    pub(crate) fn page_size(&self) -> u64 {
+        self.site.engine().ids().page_size.bytes() as u64
+    }
+
+    /// Pages at the head.
+    pub(crate) fn page_count(&self) -> u64 {
+        u64::from(self.site.engine().volume().head().page_count().0)
+    }
+
+    /// Drops pages that the server has; how many, and the bytes of those left.
+    pub(crate) fn evict(&self, bytes_max: u64, remember: bool) -> Result<(u64, u64), Failure> {
+        let evicted = self.site.evict(bytes_max, remember).map_err(|error| failure::of(&error))?;
+        Ok((evicted.pages, evicted.bytes_left))
     }
 
     /// Fetches what is missing of a small site, so that it can be used offline from the first
@@ -214,7 +237,7 @@ impl Site {
         let status = self.site.status();
         if status.pages_pending > 0 && status.page_count <= SMALL_SITE_PAGES_MAX {
             // What cannot be fetched now is fetched, or complained about, when it is read.
-            drop(self.hydrate());
+            drop(self.hydrate(&Meter::default()));
         }
     }
 

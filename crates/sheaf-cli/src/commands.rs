@@ -5,6 +5,7 @@
 
 mod clone;
 mod contact;
+mod evict;
 mod files;
 mod log;
 mod mutate;
@@ -25,7 +26,7 @@ pub(crate) use contact::{Contact, after, before, enter};
 pub(crate) use log::show as show_log;
 pub(crate) use mutate::parse_args as parse_mutation_args;
 pub(crate) use status::{print as print_status, print_rejected};
-pub(crate) use transfer::{Direction, print as print_exchanged, report_rejected, talk};
+pub(crate) use transfer::{Direction, bytes, print as print_exchanged, report_rejected, talk};
 
 /// Runs a command.
 pub(crate) fn run(cli: Cli, console: &mut Console) -> Result<Exit, Failure> {
@@ -37,6 +38,7 @@ pub(crate) fn run(cli: Cli, console: &mut Console) -> Result<Exit, Failure> {
         Command::Import(args) => files::import(&args, global, console),
         Command::Export(args) => files::export(&args, global, console),
         Command::Clone(args) => clone::run(&args, global, console),
+        Command::Evict(args) => evict::run(&args, global, console),
         Command::Status(args) => status::run(&args, global, console),
         Command::Log(args) => log::run(&args, global, console),
         Command::Pull(args) => transfer::run(Direction::Pull, &args, global, console),

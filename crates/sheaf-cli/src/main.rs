@@ -11,6 +11,7 @@ mod backend;
 mod commands;
 mod console;
 mod exit;
+mod progress;
 mod render;
 mod shell;
 mod signals;

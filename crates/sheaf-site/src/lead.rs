@@ -6,6 +6,7 @@
 //! devices, a device that has only a bucket does it for itself.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use sheaf_volume::{
     Applied, Commit, Draft, Error, ErrorKind, Lsn, PushMeta, Reject, RemoteLog, Result, TimelineId,
@@ -16,7 +17,7 @@ use sheaf_volume::teeth::{Tooth, bites};
 
 use crate::error::from_sqlite;
 use crate::limits;
-use crate::rebase::Pass;
+use crate::rebase::{OwnNews, Pass};
 use crate::replay::Outcome;
 use crate::site::Site;
 use crate::timeline::{Answer, Batch, Decided, MutationRecord, RunningHash};
@@ -55,6 +56,16 @@ pub struct Exchanged {
 struct Attempt {
     commit: Option<Box<Commit>>,
     answers: Vec<Answer>,
+}
+
+/// How a run of appends ended.
+enum Run {
+    /// All of the timeline is in the log.
+    Complete,
+    /// Another writer was first, after this many commits of our own.
+    Lost { appended: usize },
+    /// The timeline has new numbers.
+    Restarted,
 }
 
 /// What one pass over the batches gathers.
@@ -120,12 +131,7 @@ impl Site {
             drop(draft.discard());
             return Ok(Some(Attempt { commit: None, answers }));
         }
-        let meta = PushMeta {
-            writer: *self.device().as_bytes(),
-            epoch: 0,
-            tables: tables.into_iter().collect(),
-            applied,
-        };
+        let meta = self.push_meta(tables, applied);
         let Some(commit) = self.0.volume.push(&mut draft, log, meta)? else { return Ok(None) };
         // From here on it is like anybody's commit: what is still pending is redone on top.
         let news = self.own_news(std::slice::from_ref(&commit));
@@ -139,54 +145,126 @@ impl Site {
     /// As [`Site::lead`].
     pub fn exchange_with_log(&self, log: &dyn RemoteLog) -> Result<Exchanged> {
         let mut done = Exchanged::default();
-        self.recover(log)?;
         let mut merged = BTreeSet::new();
-        done.pulled += self.pull_from(log, &mut merged)?.len();
-        let mut last = None;
-        while let Some(batch) = self.outbox(0, limits::LEAD_BYTES_MAX)? {
-            // The log has decided the batch before, so it is not pending any more; if it were, it
-            // would be sent for ever.
-            if last.replace((batch.timeline, batch.first_seq))
-                == Some((batch.timeline, batch.first_seq))
-            {
-                let text = "the log has decided mutations that this replica still keeps";
-                return Err(Error::new(ErrorKind::Internal, text));
-            }
-            let led = self.lead(&[batch], log, limits::LEAD_ATTEMPTS_MAX);
-            if bites(Tooth::ReportAmbiguousAsDone)
-                && led.as_ref().is_err_and(|error| error.kind() == ErrorKind::Ambiguous)
-            {
-                break;
-            }
-            let led = led?;
-            done.pulled += led.found.len();
-            merged.extend(led.merged);
-            for answer in led.answers {
-                match answer {
-                    Answer::Verdicts { first_seq, verdicts, .. } => {
-                        done.pushed += verdicts.len();
-                        for (seq, (verdict, reason)) in (first_seq..).zip(verdicts) {
-                            match verdict {
-                                Verdict::Ok => {}
-                                Verdict::Merged => _ = merged.insert(seq),
-                                Verdict::Rejected => done.rejected.push((seq, reason)),
-                            }
-                        }
-                    }
-                    Answer::Fork { .. } => self.restart_timeline()?,
-                    Answer::Gap { next } => {
-                        return Err(Error::corrupt(format!(
-                            "the log expects mutation {next}, which this device has not"
-                        )));
-                    }
-                    Answer::Malformed(why) => return Err(Error::invalid(why)),
+        let mut attempts = 0;
+        // Commits of a run that lost in the end come back with the next pull.
+        let mut own = 0;
+        loop {
+            self.recover(log)?;
+            done.pulled += self.pull_from(log, &mut merged)?.len().saturating_sub(own);
+            let before = done.pushed;
+            match self.append_timeline(log, &mut done, &mut merged) {
+                Ok(Run::Complete) => break,
+                Ok(Run::Restarted) => own = 0,
+                Ok(Run::Lost { appended }) => {
+                    done.lost += 1;
+                    own = appended;
                 }
+                Err(error)
+                    if bites(Tooth::ReportAmbiguousAsDone)
+                        && error.kind() == ErrorKind::Ambiguous =>
+                {
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+            attempts = if done.pushed > before { 0 } else { attempts + 1 };
+            if attempts >= limits::LEAD_ATTEMPTS_MAX {
+                let text = "other writers were faster every time; try again";
+                return Err(Error::new(ErrorKind::Conflict, text));
             }
         }
         done.base = self.base().0;
         done.merged = merged.len();
         self.0.volume.tidy()?;
         Ok(done)
+    }
+
+    /// Appends the own timeline, batch by batch and each as one commit, and publishes when all of
+    /// it is in the log: what is still pending would otherwise be redone after each of them.
+    fn append_timeline(
+        &self,
+        log: &dyn RemoteLog,
+        done: &mut Exchanged,
+        merged: &mut BTreeSet<u64>,
+    ) -> Result<Run> {
+        if self.0.volume.is_timeline_empty() {
+            return Ok(Run::Complete);
+        }
+        let mut draft = self.0.volume.rebase(self.0.volume.writer(), &[])?;
+        let pending = self.0.volume.held();
+        let mut news = OwnNews { decided: self.decided(), ..OwnNews::default() };
+        let mut appended = 0;
+        while let Some(batch) = self.outbox(news.decided.seq, limits::LEAD_BYTES_MAX)? {
+            let batches = std::slice::from_ref(&batch);
+            let (gathered, next) = self.with_draft(draft, true, |pass| gather(pass, batches))?;
+            draft = next;
+            let answer = gathered.answers.into_iter().next();
+            if gathered.applied.is_empty() {
+                // Nothing was replayed, so the draft is what has been appended, if anything was.
+                if appended > 0 {
+                    self.publish_rebase(draft, &news, Vec::new())?;
+                } else {
+                    drop(draft.discard());
+                }
+                return self.refused(answer);
+            }
+            let meta = self.push_meta(gathered.tables, gathered.applied);
+            let Some(commit) = self.0.volume.push(&mut draft, log, meta)? else {
+                return Ok(Run::Lost { appended });
+            };
+            appended += 1;
+            let before = news.decided.seq;
+            self.add_news(&mut news, std::slice::from_ref(&commit), &pending);
+            if news.decided.seq <= before && !bites(Tooth::ForgetDecided) {
+                let text = "a commit of this replica does not decide its own mutations";
+                return Err(Error::new(ErrorKind::Internal, text));
+            }
+            done.count(answer, merged);
+            if bites(Tooth::ForgetDecided) {
+                break;
+            }
+        }
+        self.publish_rebase(draft, &news, Vec::new())?;
+        Ok(Run::Complete)
+    }
+
+    /// What to do about a batch of which nothing could be appended.
+    fn refused(&self, answer: Option<Answer>) -> Result<Run> {
+        match answer {
+            Some(Answer::Fork { .. }) => {
+                self.restart_timeline()?;
+                Ok(Run::Restarted)
+            }
+            Some(Answer::Gap { next }) => Err(Error::corrupt(format!(
+                "the log expects mutation {next}, which this device has not"
+            ))),
+            Some(Answer::Malformed(why)) => Err(Error::invalid(why)),
+            // The log has decided the batch, so it should not be pending; sent again, it would be
+            // sent for ever.
+            Some(Answer::Verdicts { .. }) | None => {
+                let text = "the log has decided mutations that this replica still keeps";
+                Err(Error::new(ErrorKind::Internal, text))
+            }
+        }
+    }
+
+    fn push_meta(&self, tables: BTreeSet<String>, applied: Vec<Applied>) -> PushMeta {
+        let (writer, tables) = (*self.device().as_bytes(), tables.into_iter().collect());
+        PushMeta { writer, epoch: 0, tables, applied }
+    }
+
+    /// Bytes of mutations that [`Site::outbox`] has handed out since opening.
+    #[must_use]
+    pub fn offered_bytes(&self) -> u64 {
+        self.0.offered_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the pending mutations after a number.
+    #[must_use]
+    pub fn pending_bytes(&self, after_seq: u64) -> u64 {
+        let held = self.0.volume.held();
+        held.iter().filter(|held| held.seq > after_seq).map(|held| held.len() as u64).sum()
     }
 
     /// The oldest pending mutations after `after_seq`, up to about `bytes_max`, made durable here
@@ -199,16 +277,17 @@ impl Site {
         let mut hash = decided.hash;
         let mut mutations: Vec<MutationRecord> = Vec::new();
         let mut bytes = 0;
-        for record in self.pending() {
-            if record.seq <= after_seq {
-                hash = hash.after(&record);
+        for held in self.0.volume.held() {
+            if held.seq <= after_seq {
+                hash = hash.after_held(&held);
                 continue;
             }
-            bytes += record.bytes.len() + limits::RECORD_OVERHEAD;
+            bytes += held.len() + limits::RECORD_OVERHEAD;
             if !mutations.is_empty() && bytes > bytes_max {
                 break;
             }
-            mutations.push(record);
+            let Some(pending) = self.0.volume.mutation(held.seq)? else { break };
+            mutations.push(pending.into());
             if mutations.len() >= limits::BATCH_MUTATIONS_MAX {
                 break;
             }
@@ -217,8 +296,24 @@ impl Site {
         if !bites(Tooth::SendUnflushed) {
             self.0.volume.flush()?;
         }
+        let offered: usize = mutations.iter().map(|record| record.bytes.len()).sum();
+        self.0.offered_bytes.fetch_add(offered as u64, Ordering::Relaxed);
         let (timeline, device) = (self.timeline(), self.device());
         Ok(Some(Batch { timeline, device, first_seq, prev_hash: hash.0, mutations }))
+    }
+}
+
+impl Exchanged {
+    fn count(&mut self, answer: Option<Answer>, merged: &mut BTreeSet<u64>) {
+        let Some(Answer::Verdicts { first_seq, verdicts, .. }) = answer else { return };
+        self.pushed += verdicts.len();
+        for (seq, (verdict, reason)) in (first_seq..).zip(verdicts) {
+            match verdict {
+                Verdict::Ok => {}
+                Verdict::Merged => _ = merged.insert(seq),
+                Verdict::Rejected => self.rejected.push((seq, reason)),
+            }
+        }
     }
 }
 

@@ -34,6 +34,8 @@ pub const BATCH_MUTATIONS_MAX: usize = 10_000;
 pub const RECORD_OVERHEAD: usize = 32;
 /// Bytes of mutations one append takes: small enough that a lost race is cheap to redo.
 pub const LEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of waiting mutations that a status looks into: it must not read a long timeline.
+pub const STATUS_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Appends tried before the caller is told that others are always faster.
 pub const LEAD_ATTEMPTS_MAX: u32 = 16;
 

@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use sheaf_volume::{
-    Commit, Draft, Error, ErrorKind, Lsn, PageIdx, RemoteHead, Result, TimelineId, Verdict,
+    Commit, Draft, Error, ErrorKind, HeldMutation, Lsn, PageIdx, PendingMutation, RemoteHead,
+    Result, TimelineId, Verdict,
 };
 
 use sheaf_volume::teeth::{Tooth, bites};
@@ -50,6 +51,7 @@ pub(crate) struct Pass<'a> {
     /// The position the draft becomes when it is appended next.
     pub(crate) target: Lsn,
     authority: bool,
+    slot: &'a DraftSlot,
 }
 
 /// What a pull did.
@@ -153,14 +155,14 @@ impl Site {
     pub fn restart_timeline(&self) -> Result<()> {
         let writer = self.0.volume.writer();
         let draft = self.0.volume.rebase(writer, &[])?;
-        self.publish_renumbered(draft, self.pending(), Vec::new()).map(|_| ())
+        self.publish_renumbered(draft, self.0.volume.held(), Vec::new()).map(|_| ())
     }
 
     /// Redoes `pending` under new numbers on a new timeline.
     pub(crate) fn publish_renumbered(
         &self,
         draft: Draft,
-        mut pending: Vec<MutationRecord>,
+        mut pending: Vec<HeldMutation>,
         mut attrs: Vec<(String, Option<Bytes>)>,
     ) -> Result<Redone> {
         self.renumber(&mut pending, &mut attrs);
@@ -173,22 +175,32 @@ impl Site {
     /// step that these attributes belong to.
     fn renumber(
         &self,
-        pending: &mut [MutationRecord],
+        pending: &mut [HeldMutation],
         attrs: &mut Vec<(String, Option<Bytes>)>,
     ) -> TimelineId {
         let id = TimelineId::mint(&*self.0.env);
         attrs.push((ATTR_TIMELINE.to_owned(), Some(id.as_bytes().to_vec().into())));
         attrs.push((ATTR_DECIDED.to_owned(), Some(Decided::default().encode())));
-        for (seq, record) in (1..).zip(pending) {
-            record.seq = seq;
+        for (seq, held) in (1..).zip(pending) {
+            held.seq = seq;
         }
         id
     }
 
     pub(crate) fn own_news(&self, commits: &[Commit]) -> OwnNews {
-        let timeline = self.timeline();
         let mut news = OwnNews { decided: self.decided(), ..OwnNews::default() };
-        let pending = self.pending();
+        self.add_news(&mut news, commits, &self.0.volume.held());
+        news
+    }
+
+    /// What further commits say. `pending` is the timeline as it was before all of them.
+    pub(crate) fn add_news(
+        &self,
+        news: &mut OwnNews,
+        commits: &[Commit],
+        pending: &[HeldMutation],
+    ) {
+        let timeline = self.timeline();
         for commit in commits {
             let own = |applied: &&sheaf_volume::Applied| {
                 applied.timeline == timeline && !bites(Tooth::ForgetDecided)
@@ -199,9 +211,9 @@ impl Site {
                 if decided.seq <= news.decided.seq {
                     continue;
                 }
-                if !continues(news.decided, decided, &pending) {
+                if !continues(news.decided, decided, pending) {
                     news.forked = true;
-                    return news;
+                    return;
                 }
                 let verdicts = applied.verdicts();
                 news.confirmed.extend(verdicts.map(|(seq, verdict)| (seq, commit.lsn, verdict)));
@@ -210,12 +222,6 @@ impl Site {
                 news.decided = decided;
             }
         }
-        news
-    }
-
-    /// Own mutations that the log has not decided, oldest first.
-    pub(crate) fn pending(&self) -> Vec<MutationRecord> {
-        self.0.volume.timeline().into_iter().map(MutationRecord::from).collect()
     }
 
     pub(crate) fn publish_rebase(
@@ -225,12 +231,14 @@ impl Site {
         extra: Vec<(String, Option<Bytes>)>,
     ) -> Result<Integrated> {
         let (decided, remaining): (Vec<_>, Vec<_>) =
-            self.pending().into_iter().partition(|record| record.seq <= news.decided.seq);
+            self.0.volume.held().into_iter().partition(|held| held.seq <= news.decided.seq);
         let mut attrs = vec![(ATTR_DECIDED.to_owned(), Some(news.decided.encode()))];
-        let reasons = decided
-            .iter()
-            .filter_map(|record| Some(rejected_attr(record, news.rejected.get(&record.seq)?)));
-        attrs.extend(reasons.chain(extra));
+        for held in &decided {
+            if let Some(reason) = news.rejected.get(&held.seq) {
+                attrs.push(rejected_attr(&draft.mutation(held)?.into(), reason));
+            }
+        }
+        attrs.extend(extra);
         let base = draft.base_lsn();
         let redone = if news.forked {
             self.publish_renumbered(draft, remaining, attrs)?
@@ -251,7 +259,7 @@ impl Site {
     fn publish_pending(
         &self,
         draft: Draft,
-        mut pending: Vec<MutationRecord>,
+        mut pending: Vec<HeldMutation>,
         decided: Decided,
         mut attrs: Vec<(String, Option<Bytes>)>,
     ) -> Result<Redone> {
@@ -269,22 +277,31 @@ impl Site {
             let known = pass.applied_until(timeline)?;
             if known.seq > decided.seq && !bites(Tooth::ForgetDecided) {
                 if continues(decided, known, &pending) {
-                    pending.retain(|record| record.seq > known.seq);
+                    pending.retain(|held| held.seq > known.seq);
                     attrs.push((ATTR_DECIDED.to_owned(), Some(known.encode())));
                 } else {
                     timeline = self.renumber(&mut pending, &mut attrs);
                 }
             }
             let mut redone = Redone::default();
-            for record in &mut pending {
-                let replayed = pass.replay(timeline, record)?;
+            for held in &pending {
+                // One at a time: a long timeline is on disk, before and after.
+                let record = MutationRecord::from(pass.draft(|draft| draft.mutation(held))?);
+                let replayed = pass.replay(timeline, &record)?;
                 match replayed.outcome {
                     Outcome::Applied { merged: true } => redone.merged.push(record.seq),
                     Outcome::Applied { merged: false } => {}
                     Outcome::Rejected { .. } => redone.unpredicted += 1,
                 }
-                if let Some(body) = replayed.recaptured {
-                    *record = record.recaptured(Lsn(pass.target.0 - 1), &body);
+                let kept = match replayed.recaptured {
+                    Some(body) => {
+                        let record = record.recaptured(Lsn(pass.target.0 - 1), &body);
+                        PendingMutation::from(record).into()
+                    }
+                    None => held.clone(),
+                };
+                if !bites(Tooth::PublishHalf) {
+                    pass.draft(|draft| draft.keep(kept))?;
                 }
             }
             shown = std::mem::take(&mut pass.remap.shown);
@@ -292,10 +309,7 @@ impl Site {
         })?;
         attrs.extend(self.row_ids_attr(&shown));
         redone.replayed = pending.len();
-        if bites(Tooth::PublishHalf) {
-            pending.clear();
-        }
-        drop(draft.publish(pending.into_iter().map(Into::into).collect(), attrs)?);
+        drop(draft.publish(Vec::new(), attrs)?);
         self.after_publish(before);
         Ok(redone)
     }
@@ -355,7 +369,8 @@ impl Site {
             rebase.capture.clear();
             let (conn, capture) = (&rebase.conn, &rebase.capture);
             let remap = Remap::default();
-            let value = f(&mut Pass { site, conn, capture, remap, target, authority })?;
+            let slot = &*rebase.slot;
+            let value = f(&mut Pass { site, conn, capture, remap, target, authority, slot })?;
             rebase.conn.execute_batch("COMMIT").map_err(from_sqlite)?;
             Ok(value)
         })();
@@ -394,19 +409,25 @@ impl Site {
 
 /// Whether what the log has applied beyond `known` are this device's own mutations, as far as it
 /// still has them.
-fn continues(known: Decided, applied: Decided, pending: &[MutationRecord]) -> bool {
+fn continues(known: Decided, applied: Decided, pending: &[HeldMutation]) -> bool {
     let mut hash = known.hash;
-    for record in pending.iter().filter(|record| record.seq > known.seq) {
-        hash = hash.after(record);
-        if record.seq == applied.seq {
+    for held in pending.iter().filter(|held| held.seq > known.seq) {
+        hash = hash.after_held(held);
+        if held.seq == applied.seq {
             return hash == applied.hash;
         }
     }
     // The log knows more numbers than this replica: it has nothing of its own left to lose.
-    pending.iter().all(|record| record.seq <= known.seq)
+    pending.iter().all(|held| held.seq <= known.seq)
 }
 
 impl Pass<'_> {
+    /// The draft that this pass writes.
+    fn draft<T>(&self, f: impl FnOnce(&mut Draft) -> Result<T>) -> Result<T> {
+        let mut slot = self.slot.lock();
+        f(slot.as_mut().ok_or_else(|| Error::new(ErrorKind::Internal, "the draft was lost"))?)
+    }
+
     /// To be called after a schema change that is nobody's mutation.
     pub(crate) fn schema_changed(&self) -> Result<()> {
         self.capture.clear();

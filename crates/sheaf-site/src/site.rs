@@ -57,15 +57,17 @@ pub struct SiteOptions {
     pub page_size: PageSize,
     /// Pages of the decoded page cache.
     pub cache_pages: usize,
+    /// See [`VolumeOptions::memory_bytes`].
+    pub memory_bytes: usize,
 }
 
 impl SiteOptions {
     /// Options with new ids and the usual cache.
     #[must_use]
     pub fn new(name: impl Into<String>, device: DeviceId) -> Self {
-        let cache_pages = sheaf_volume::limits::CACHE_PAGES;
+        let VolumeOptions { cache_pages, memory_bytes, .. } = VolumeOptions::default();
         let page_size = PageSize::DEFAULT;
-        Self { name: name.into(), device, create: None, page_size, cache_pages }
+        Self { name: name.into(), device, create: None, page_size, cache_pages, memory_bytes }
     }
 }
 
@@ -101,6 +103,8 @@ pub(crate) struct Inner {
     /// Page size of the site that this replica could not become.
     pub(crate) refused_size: Mutex<Option<PageSize>>,
     listeners: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
+    /// What the outbox has handed out since opening.
+    pub(crate) offered_bytes: AtomicU64,
 }
 
 /// A writable connection with its capture.
@@ -133,8 +137,12 @@ impl Site {
             page_size: options.page_size,
         });
         let create = Some((ids.volume, ids.page_size));
-        let children = Some(vfs::children as sheaf_volume::Children);
-        let volume_options = VolumeOptions { create, cache_pages: options.cache_pages, children };
+        let volume_options = VolumeOptions {
+            create,
+            cache_pages: options.cache_pages,
+            memory_bytes: options.memory_bytes,
+            children: Some(vfs::children),
+        };
         let volume = Volume::open(dir, Arc::clone(&env), volume_options)?;
         if volume.attr(ATTR_SITE).is_none() {
             let timeline = TimelineId::mint(&*env);
@@ -168,6 +176,7 @@ impl Site {
             heard: AtomicU64::new(0),
             refused_size: Mutex::default(),
             listeners: Mutex::default(),
+            offered_bytes: AtomicU64::new(0),
         })))
     }
 

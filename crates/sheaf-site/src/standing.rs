@@ -25,7 +25,7 @@ impl Site {
     /// before [`Site::give_up_pending`] or [`Site::restart_timeline`] mean nothing any more.
     #[must_use]
     pub fn standing(&self, seq: u64) -> Standing {
-        if self.volume().timeline().iter().any(|mutation| mutation.seq == seq) {
+        if self.volume().held().iter().any(|mutation| mutation.seq == seq) {
             return Standing::Local;
         }
         let rejected = self.rejected().into_iter().find(|rejected| rejected.seq == seq);
@@ -41,7 +41,7 @@ impl Site {
     /// Whatever `keep` returns, and as [`Site::integrate`].
     pub fn give_up_pending(&self, keep: impl FnOnce() -> Result<()>) -> Result<usize> {
         let writer = self.volume().writer();
-        let count = self.volume().timeline().len();
+        let count = self.volume().held().len();
         if count == 0 {
             return Ok(0);
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use bytes::{BufMut, Bytes, BytesMut};
 use sheaf_volume::{DeviceId, LocalLsn, Lsn, SiteId, TimelineId, VolumeId};
 
+use crate::limits;
 use crate::site::Site;
 use crate::timeline::MutationRecord;
 
@@ -56,7 +57,7 @@ pub struct Status {
 pub struct PendingInfo {
     /// Its number.
     pub seq: u64,
-    /// `rows`, `call` or `ddl`.
+    /// `rows`, `call` or `ddl`; `rows` too if it was not looked at because there are so many.
     pub kind: &'static str,
     /// One line for people.
     pub summary: String,
@@ -81,7 +82,7 @@ pub struct RejectedInfo {
 
 /// The attribute that keeps a rejected mutation: time, reason, and its bytes for export.
 pub(crate) fn rejected_attr(record: &MutationRecord, reason: &str) -> (String, Option<Bytes>) {
-    let reason = crate::limits::clip(reason);
+    let reason = limits::clip(reason);
     let mut value = BytesMut::new();
     value.put_u64_le(record.time_ms);
     value.put_u32_le(u32::try_from(reason.len()).unwrap_or(0));
@@ -108,13 +109,16 @@ impl Site {
     pub fn status(&self) -> Status {
         let ids = self.ids();
         let volume = self.volume().status();
-        let pending = self.pending().into_iter().map(|record| {
-            let (kind, summary) = match record.mutation() {
-                Ok(mutation) => (mutation.kind(), mutation.summary()),
-                Err(e) => ("rows", e.to_string()),
+        let mut looked_at = 0;
+        let pending = self.volume().held().into_iter().map(|held| {
+            let (seq, time_ms, bytes) = (held.seq, held.time_ms, held.len() as u64);
+            looked_at += bytes;
+            let (kind, summary) = if looked_at <= limits::STATUS_BYTES_MAX {
+                self.look_at(seq)
+            } else {
+                ("rows", format!("{bytes} bytes, not looked at"))
             };
-            let (seq, time_ms) = (record.seq, record.time_ms);
-            PendingInfo { seq, kind, summary, time_ms, bytes: record.bytes.len() as u64 }
+            PendingInfo { seq, kind, summary, time_ms, bytes }
         });
         let page_count = volume.page_count.0;
         Status {
@@ -136,6 +140,19 @@ impl Site {
             rejected: self.rejected(),
             pushing: volume.pushing,
             poisoned: volume.poisoned,
+        }
+    }
+
+    /// Kind and summary of a mutation that waits.
+    fn look_at(&self, seq: u64) -> (&'static str, String) {
+        let record = match self.volume().mutation(seq) {
+            Ok(Some(pending)) => MutationRecord::from(pending),
+            Ok(None) => return ("rows", "decided meanwhile".to_owned()),
+            Err(e) => return ("rows", e.to_string()),
+        };
+        match record.mutation() {
+            Ok(mutation) => (mutation.kind(), mutation.summary()),
+            Err(e) => ("rows", e.to_string()),
         }
     }
 

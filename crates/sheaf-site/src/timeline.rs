@@ -6,7 +6,9 @@
 //! bytes, and is found out by that hash.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use sheaf_volume::{DeviceId, Error, Lsn, PendingMutation, Result, TimelineId, Verdict};
+use sheaf_volume::{
+    DeviceId, Error, HeldMutation, Lsn, PendingMutation, Result, TimelineId, Verdict,
+};
 
 use crate::Mutation;
 
@@ -22,10 +24,19 @@ impl RunningHash {
     /// number and the mutation's identity.
     #[must_use]
     pub fn after(self, record: &MutationRecord) -> Self {
+        self.after_uid(record.seq, record.bytes.get(..UID_LEN).unwrap_or(&record.bytes))
+    }
+
+    /// The same for one whose bytes may be on disk.
+    pub(crate) fn after_held(self, held: &HeldMutation) -> Self {
+        self.after_uid(held.seq, held.head())
+    }
+
+    fn after_uid(self, seq: u64, uid: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.0);
-        hasher.update(&record.seq.to_le_bytes());
-        hasher.update(record.bytes.get(..UID_LEN).unwrap_or(&record.bytes));
+        hasher.update(&seq.to_le_bytes());
+        hasher.update(uid);
         let mut half = [0; 16];
         half.copy_from_slice(hasher.finalize().as_bytes().get(..16).unwrap_or(&[0; 16]));
         Self(half)

@@ -418,6 +418,14 @@ impl ClientSession {
         Ok(())
     }
 
+    /// Whether commits of this site are left with the node while the push under way is: a role
+    /// that has much more to push takes them all at once when it is done.
+    pub fn hold_commits(&mut self, name: &str, hold: bool) {
+        if let Some(site) = self.sites.get_mut(name) {
+            site.hold_commits = hold;
+        }
+    }
+
     /// Sends what the sites want, as far as their stage allows.
     fn pump(&mut self) {
         // Asking for more while the role has not taken what came would only pile it up here.

@@ -55,8 +55,14 @@ pub const HYDRATE_BYTES: usize = 4 * 1024 * 1024;
 pub const HYDRATE_PAGES_MAX: usize = 1_024;
 /// Log bytes at which the local store folds, when they are also several times what it carries.
 pub const FOLD_LOG_BYTES: u64 = 256 * 1024 * 1024;
-/// Pages of the decoded page cache, unless the caller asks for another size: 64 MiB of 4 KiB.
-pub const CACHE_PAGES: usize = 16_384;
+/// Pages of the decoded page cache, unless the caller asks for another size: 16 MiB of 4 KiB. What
+/// is not in it is read from a file that the operating system caches too.
+pub const CACHE_PAGES: usize = 4_096;
+/// Bytes of the pages of a write transaction, and again of waiting mutations, that are kept in
+/// memory, unless the caller asks for another size.
+pub const MEMORY_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of pages that one record stages: bounds the buffer it is put together in.
+pub const STAGE_BYTES: usize = 1024 * 1024;
 /// Pages of past states kept in memory for time travel.
 pub const PAST_CACHE_PAGES: usize = 1_024;
 /// Times a read starts again after a fetch or a damaged local page, before it gives up.
@@ -84,6 +90,9 @@ pub const RANGE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 pub const SITE_NAME_BYTES_MAX: usize = 200;
 /// Bytes of the record buffer that is kept between commits, and of one write of a fold.
 pub const RECORD_BUFFER_BYTES: usize = 1024 * 1024;
+/// Log bytes at which a replica that is being hydrated is folded, when they are also several times
+/// what is carried: bounds the index of the log.
+pub const HYDRATE_FOLD_LOG_BYTES: u64 = 64 * 1024 * 1024;
 /// Log bytes from which an idle replica is folded, so that its base file is the whole database.
 pub const IDLE_FOLD_LOG_BYTES: u64 = 1024 * 1024;
 /// Log bytes from which a replica is folded when it is closed, if that gives space back.

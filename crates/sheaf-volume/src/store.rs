@@ -12,6 +12,7 @@ mod fold;
 mod foreign;
 #[doc(hidden)]
 pub mod fuzz;
+mod held;
 mod local;
 mod map;
 mod meta;
@@ -20,7 +21,8 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use held::{Content, StagedPage, bytes_here};
+pub use held::{HeldMutation, PendingMutation};
 pub(crate) use local::{Locate, Store, StoreOptions};
 pub(crate) use map::FixedState;
-pub use state::PendingMutation;
 pub(crate) use state::{Incoming, Intent, State, Step, StepBody};

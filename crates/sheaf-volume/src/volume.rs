@@ -20,15 +20,18 @@ use crate::{
 };
 
 mod draft;
+mod evict;
 mod fetch;
 mod push;
 mod snapshot;
+mod spill;
 #[cfg(test)]
 mod tests;
 mod working_set;
 
-pub use crate::store::PendingMutation;
+pub use crate::store::{HeldMutation, PendingMutation};
 pub use draft::{Draft, Durability, Saved};
+pub use evict::Evicted;
 pub use push::PushMeta;
 pub use snapshot::Snapshot;
 use working_set::WorkingSet;
@@ -40,13 +43,21 @@ pub struct VolumeOptions {
     pub create: Option<(VolumeId, PageSize)>,
     /// Pages of the decoded page cache.
     pub cache_pages: usize,
+    /// Bytes of the pages of a write transaction, and again of the mutations that wait, which are
+    /// kept in memory. What is more waits in the log file.
+    pub memory_bytes: usize,
     /// Where pages lead, for the prefetcher; `None` if nobody knows.
     pub children: Option<Children>,
 }
 
 impl Default for VolumeOptions {
     fn default() -> Self {
-        Self { create: None, cache_pages: limits::CACHE_PAGES, children: None }
+        Self {
+            create: None,
+            cache_pages: limits::CACHE_PAGES,
+            memory_bytes: limits::MEMORY_BYTES,
+            children: None,
+        }
     }
 }
 
@@ -73,6 +84,8 @@ struct Shared {
     counters: Counters,
     /// Log bytes right after the last fold: what folding again would have to carry.
     carried: AtomicU64,
+    /// See [`VolumeOptions::memory_bytes`].
+    memory_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -158,6 +171,7 @@ impl Volume {
             past: cache::fetched_ahead(limits::PAST_CACHE_PAGES)?,
             counters: Counters::default(),
             carried: AtomicU64::new(0),
+            memory_bytes: options.memory_bytes,
         })))
     }
 
@@ -198,10 +212,13 @@ impl Volume {
         (state.base.lsn, state.base.hash)
     }
 
-    /// Mutations that the log has not decided, oldest first.
-    #[must_use]
-    pub fn timeline(&self) -> Vec<PendingMutation> {
-        self.0.store.read().timeline.clone()
+    /// Mutations that the log has not decided, oldest first, with all of their bytes.
+    ///
+    /// # Errors
+    /// As [`Volume::mutation`].
+    pub fn timeline(&self) -> Result<Vec<PendingMutation>> {
+        let seqs: Vec<u64> = self.held().iter().map(|held| held.seq).collect();
+        seqs.into_iter().filter_map(|seq| self.mutation(seq).transpose()).collect()
     }
 
     /// Number of the newest mutation that the log has not decided.

@@ -53,5 +53,5 @@ pub use sheaf_site::{
     Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, Standing, View, from_sqlite,
     rusqlite,
 };
-pub use sheaf_volume::{DeviceId, Lsn, PageSize, SiteId, TimelineId, VolumeId};
+pub use sheaf_volume::{DeviceId, Evicted, Lsn, PageSize, SiteId, TimelineId, VolumeId};
 pub use site::{Site, Status};

@@ -20,6 +20,11 @@ pub const PIECES_MAX: usize = 64;
 /// Bytes of an error body that are read.
 pub const ERROR_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of mutations offered at once, unless a single one is larger: what a push under way holds
+/// in memory here and there.
+pub const PUSH_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of mutations still to be pushed from which commits are not taken until they are.
+pub const REDO_BYTES: u64 = 8 * 1024 * 1024;
 /// How long a connection that nobody uses is kept: two commands in a row need one handshake.
 pub const LINGER: Duration = Duration::from_secs(10);
 /// Frames and other inputs that wait for the link thread; a full queue stops reading the socket.

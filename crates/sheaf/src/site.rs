@@ -12,7 +12,7 @@ use std::{
 use rusqlite::{Connection, Transaction};
 use sheaf_site::{Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, View};
 use sheaf_volume::{
-    DeviceId, Dir as _, LocalLsn, Lsn, Remote, SiteId, StdDir, TimelineId, VolumeId,
+    DeviceId, Dir as _, Evicted, LocalLsn, Lsn, Remote, SiteId, StdDir, TimelineId, VolumeId,
 };
 
 use crate::{
@@ -29,6 +29,9 @@ use crate::{
 
 /// Attribute of the volume that remembers the server.
 const ATTR_SERVER: &str = "client/server";
+
+/// Attribute of the volume that remembers how much of it may stay here: 8 bytes, bytes of pages.
+const ATTR_CACHE_SIZE: &str = "client/cache-size";
 
 /// A site on this device. Cheap to clone; closed when the last clone is dropped.
 #[derive(Clone, Debug)]
@@ -49,7 +52,13 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // A replica at rest should not keep a long log of superseded pages. Nobody is left to tell
         // of a failure; the log is as good as it was, and the next opening says what is wrong.
-        self.site.volume().tidy().ok();
+        let volume = self.site.volume();
+        volume.tidy().ok();
+        if let Some(max) = volume.attr(ATTR_CACHE_SIZE).and_then(|b| b.as_ref().try_into().ok())
+            && let Some(writer) = volume.try_writer()
+        {
+            volume.evict(&writer, u64::from_le_bytes(max)).ok();
+        }
     }
 }
 
@@ -262,6 +271,34 @@ impl Site {
     /// `Unavailable` without a server that answers.
     pub fn hydrate(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
         self.0.site.volume().hydrate(progress)
+    }
+
+    /// Drops pages that the server has until those that are left take at most `bytes_max`; how many
+    /// were dropped. Whoever reads one of them fetches it again. With `remember` the same is done
+    /// whenever the site is closed.
+    ///
+    /// # Errors
+    /// `Invalid` without a server, `Busy` while somebody writes, `Io`.
+    pub fn evict(&self, bytes_max: u64, remember: bool) -> Result<Evicted> {
+        // Without a server they could not be had again.
+        drop(self.0.way()?);
+        let volume = self.0.site.volume();
+        if remember {
+            let value = Some(bytes_max.to_le_bytes().to_vec().into());
+            volume.set_attrs(vec![(ATTR_CACHE_SIZE.to_owned(), value)])?;
+        }
+        let Some(writer) = volume.try_writer() else {
+            let text = "the site is being written; try again when that has ended";
+            return Err(Error::new(ErrorKind::Busy, text));
+        };
+        volume.evict(&writer, bytes_max)
+    }
+
+    /// Bytes of own changes that have been handed out to the server since the site was opened, and
+    /// of those that wait. For displays of progress.
+    #[must_use]
+    pub fn push_progress(&self) -> (u64, u64) {
+        (self.0.site.offered_bytes(), self.0.site.pending_bytes(0))
     }
 
     /// Where the site stands. Walks the page map: meant for people.

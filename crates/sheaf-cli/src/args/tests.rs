@@ -105,3 +105,10 @@ fn json_is_seen_even_in_a_wrong_line() {
     assert!(!asks_for_json(args(&["sheaf", "sql", "s", "--", "--json"])));
     assert!(!asks_for_json(args(&["--json", "sql"])));
 }
+
+#[test]
+fn sizes_are_read_as_people_write_them() {
+    let read = |text| parse_bytes(text).ok();
+    assert_eq!([read("0"), read("12k"), read("2G")], [Some(0), Some(12 << 10), Some(2 << 30)]);
+    assert_eq!([read(""), read("M"), read("-1"), read("99999999999T"), read("1.5G")], [None; 5]);
+}

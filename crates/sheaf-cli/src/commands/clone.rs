@@ -9,6 +9,7 @@ use crate::{
     commands::{print_status, transfer::count},
     console::Console,
     exit::{Exit, Failure},
+    progress::{self, Meter, Unit},
 };
 
 pub(super) fn run(
@@ -29,7 +30,8 @@ pub(super) fn run(
     }
     let site = device.clone_site(name, args.timeout).map_err(Refusal::into_failure)?;
     if args.full {
-        site.hydrate()?;
+        let (meter, unit) = (Meter::default(), Unit::Pages(site.page_size()));
+        progress::during(console, "clone", unit, || meter.sample(), || site.hydrate(&meter))?;
     } else {
         site.fetch_if_small();
     }

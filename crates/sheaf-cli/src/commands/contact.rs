@@ -9,6 +9,7 @@ use crate::{
     backend::{Device, Exchanged, Refusal, Site},
     console::Console,
     exit::{Exit, Failure},
+    progress::{self, Unit},
 };
 
 /// How the exchange before a command went.
@@ -112,7 +113,7 @@ pub(crate) fn after(
         Contact::None => Ok(Exit::Done),
         Contact::Lost(reason) => Ok(unreachable(site, &reason, console)),
         Contact::Reached if site.status().pending.is_empty() => Ok(Exit::Done),
-        Contact::Reached => match site.exchange(args.timeout) {
+        Contact::Reached => match exchange(site, args, console) {
             Ok(done) => judge_after(site.name(), &done),
             Err(Refusal::Unreachable(reason)) => Ok(unreachable(site, &reason, console)),
             Err(Refusal::Refused(failure)) => {
@@ -120,6 +121,11 @@ pub(crate) fn after(
             }
         },
     }
+}
+
+fn exchange(site: &Site, args: ExchangeArgs, console: &mut Console) -> Result<Exchanged, Refusal> {
+    let sample = || site.push_progress();
+    progress::during(console, "push", Unit::Bytes, sample, || site.exchange(args.timeout))
 }
 
 /// A rejected mutation makes the command fail: what it was asked to do is not in the site.

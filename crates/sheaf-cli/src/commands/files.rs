@@ -14,6 +14,7 @@ use crate::{
     commands::{after, enter, transfer::count},
     console::Console,
     exit::{Exit, Failure},
+    progress::{self, Meter, Unit},
     sql,
     view::ViewArg,
 };
@@ -33,7 +34,10 @@ pub(super) fn import(
         let message = format!("site `{name}` has tables already; import under another name");
         return Err(Failure::new("exists", message));
     }
-    let (tables, rows) = site.import(&args.file)?;
+    let meter = Meter::default();
+    let import = || site.import(&args.file, &meter);
+    let (tables, rows) =
+        progress::during(console, "import", Unit::Rows, || meter.sample(), import)?;
     if console.json() {
         console.value(&json!({ "site": args.site, "tables": tables, "rows": rows }));
     } else {
@@ -57,11 +61,17 @@ pub(super) fn export(
     }
     let device = Device::open(global)?;
     let site = device.existing(&args.site)?;
-    if file.exists() {
-        replace(&site, args)?;
-    } else {
-        site.export(args.view, file)?;
-    }
+    let all = site.page_count() * site.page_size();
+    let written = || {
+        // The library writes beside the place too, under one name or, to replace a file, another.
+        let len = |path: PathBuf| path.metadata().map_or(0, |meta| meta.len());
+        let part = |end: &str| file.with_file_name(name_and(file, end));
+        (len(part(".partial")).max(len(part(".sheaf-part.partial"))), all)
+    };
+    progress::during(console, "export", Unit::Bytes, written, || match file.exists() {
+        true => replace(&site, args),
+        false => site.export(args.view, file),
+    })?;
     if console.json() {
         console.value(&json!({ "site": args.site, "file": file.display().to_string() }));
     }
@@ -87,6 +97,12 @@ fn replace(site: &Site, args: &ExportArgs) -> Result<(), Failure> {
         drop(std::fs::remove_file(&part));
     }
     written
+}
+
+fn name_and(file: &Path, end: &str) -> std::ffi::OsString {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(end);
+    name
 }
 
 /// The name under which an export is written until it is whole.

@@ -10,6 +10,7 @@ use crate::{
     commands::contact,
     console::Console,
     exit::{Exit, Failure},
+    progress::{self, Unit},
 };
 
 /// Which way.
@@ -29,7 +30,14 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let device = Device::open(global)?;
     let site = device.existing(&args.site)?;
-    let done = talk(&site, direction, args.timeout)?;
+    let doing = if direction == Direction::Push { "push" } else { "pull" };
+    let done = progress::during(
+        console,
+        doing,
+        Unit::Bytes,
+        || site.push_progress(),
+        || talk(&site, direction, args.timeout),
+    )?;
     print(direction, &done, console);
     report_rejected(&args.site, &done)
 }

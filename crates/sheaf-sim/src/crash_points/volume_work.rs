@@ -134,6 +134,30 @@ pub(super) const ALL: &[(&str, u32, Work)] = &[
         b.read_all()?;
         b.fold()
     }),
+    ("volume: evict and read again", 512, |b| {
+        base(b)?;
+        b.evict()?;
+        b.read_all()?;
+        b.local(&[2])
+    }),
+    ("volume: evict below drafts and a snapshot", 4_096, |b| {
+        base(b)?;
+        let _pin = b.pin()?;
+        b.memory(&[2])?;
+        b.others(None, &[1, 3])?;
+        b.integrate(&[2])?;
+        b.read_all()?;
+        b.evict()?;
+        b.memory(&[1])?;
+        b.fold()
+    }),
+    ("volume: evict and evict again", 512, |b| {
+        base(b)?;
+        b.evict()?;
+        b.read_all()?;
+        b.evict()?;
+        b.fold()
+    }),
     ("volume: fills", 4_096, |b| {
         pending(b)?;
         b.read_all()?;

@@ -15,5 +15,6 @@ mod lazy;
 mod lockpage;
 mod rowids;
 mod schemas;
+mod space;
 mod sqlite;
 mod support;

@@ -42,10 +42,21 @@ impl World {
         self.open(MemDir::new(), number)
     }
 
+    /// A device that keeps less of its own work in memory than devices do.
+    pub(crate) fn device_with_memory(&self, memory_bytes: usize) -> Device {
+        let number = self.next.replace(self.next.get() + 1);
+        self.open_with(MemDir::new(), number, memory_bytes)
+    }
+
     pub(crate) fn open(&self, dir: MemDir, number: u64) -> Device {
+        self.open_with(dir, number, sheaf_volume::limits::MEMORY_BYTES)
+    }
+
+    fn open_with(&self, dir: MemDir, number: u64, memory_bytes: usize) -> Device {
         let env = Arc::new(ManualEnv::new(number * 1_000));
         let options = SiteOptions {
             create: Some(self.ids),
+            memory_bytes,
             ..SiteOptions::new("test", DeviceId::from_bytes([number as u8; 16]))
         };
         let site = Site::open(&dir, env, options).unwrap();

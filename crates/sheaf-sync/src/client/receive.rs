@@ -198,7 +198,8 @@ impl ClientSession {
             return Ok(());
         };
         site.known = site.known.max(last);
-        if commits.first().map(|commit| commit.lsn) != Some(site.delivered.next()) {
+        let follows = commits.first().map(|commit| commit.lsn) == Some(site.delivered.next());
+        if !follows || site.is_holding() {
             return Ok(());
         }
         site.delivered = last;

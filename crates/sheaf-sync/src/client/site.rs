@@ -27,6 +27,8 @@ pub(super) struct SiteState {
     /// The newest refresh that was wished before `Open` was sent: its answer is fresh enough.
     pub(super) fresh_serial: u64,
     pub(super) push: Option<PushState>,
+    /// Leave commits with the node for as long as a push is under way.
+    pub(super) hold_commits: bool,
     /// The node asked for patience: send nothing for this site before.
     pub(super) hold_until: u64,
     /// Whether it is left alone because it was not found: whoever wishes it open need not wait.
@@ -68,6 +70,7 @@ impl SiteState {
             refresh_done: 0,
             fresh_serial: 0,
             push: None,
+            hold_commits: false,
             hold_until: 0,
             missing: false,
         }
@@ -89,6 +92,11 @@ impl SiteState {
     }
 
     pub(super) fn wants_pull(&self) -> bool {
-        self.known > self.delivered || self.refresh_wanted > self.refresh_done
+        !self.is_holding()
+            && (self.known > self.delivered || self.refresh_wanted > self.refresh_done)
+    }
+
+    pub(super) fn is_holding(&self) -> bool {
+        self.hold_commits && self.push.is_some()
     }
 }

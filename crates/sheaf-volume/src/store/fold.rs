@@ -7,25 +7,30 @@
 //! Order: copy pages to the base file, flush it; write what is still needed to the other log,
 //! flush it; write the other meta file, flush it; only then switch.
 
+use std::collections::BTreeMap;
+
+use super::held::{Body, HeldMutation};
 use super::local::{LOG_HEADER_LEN, Store, meta_file, write_log_header};
 use super::map::{Loc, Version};
 use super::meta;
 use super::state::State;
 use crate::teeth::{Tooth, bites};
-use crate::{Error, File, LocalLsn, Page, PageIdx, Result, limits};
+use crate::{Error, File, LocalLsn, Lsn, Page, PageIdx, PageSet, Result, limits};
 
-/// Versions by page, in page order.
-type Kept = Vec<(PageIdx, Vec<Version>)>;
+/// Versions in page order, those of one page ascending.
+type Kept = Vec<(PageIdx, Version)>;
 
 /// What a fold will do: computed under a read lock, carried out without one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct FoldPlan {
     /// The new state of the base file.
     through: LocalLsn,
-    /// Slots to set, and the log place to copy each from (`None`: nothing to copy).
-    slots: Vec<(PageIdx, Version, Option<Loc>)>,
+    /// Versions that become slots. One that is in the log, or zeros, is copied to the base file.
+    slots: Vec<(PageIdx, Version)>,
     /// Versions above `through` that some snapshot can still see.
     kept: Kept,
+    /// Slots whose pages leave the base file for the new log: none, except while it is emptied.
+    moved: Kept,
 }
 
 impl Store {
@@ -33,16 +38,36 @@ impl Store {
     /// precedes. The caller holds the volume's writer, so only fills can happen meanwhile, and
     /// they wait for the tail lock.
     pub(crate) fn fold(&self, pins: &[LocalLsn]) -> Result<()> {
+        self.fold_without(pins, None)
+    }
+
+    /// Folds, empties the base file and fills it again without the pages of `gone`, which become
+    /// pending. Writes each page that stays twice. No page is ever overwritten in place: what stays
+    /// is durable in the log before the base file is cut, and in the base file before the log is.
+    pub(crate) fn evict(&self, pins: &[LocalLsn], gone: &PageSet) -> Result<()> {
+        self.fold_without(pins, Some(gone))?;
+        // Nothing names a place in the base file now.
+        self.base.truncate(0).map_err(|e| Error::io("empty base file", e))?;
+        self.fold(pins)
+    }
+
+    fn fold_without(&self, pins: &[LocalLsn], gone: Option<&PageSet>) -> Result<()> {
         let _turn = self.flushing();
         let mut tail = self.tail();
         self.check_poison()?;
         let pins = if bites(Tooth::ForgetPinned) { &[] } else { pins };
-        let plan = self.read().plan_fold(pins);
+        let mut plan = self.read().plan_fold(pins);
+        if let Some(gone) = gone {
+            self.read().plan_without(&mut plan, gone);
+        }
         self.copy_to_base(&plan)?;
         let generation = tail.generation + 1;
         let log = self.log_of(generation);
-        let (kept, end) = self.carry(&plan.kept, log, generation)?;
-        let mut next = self.folded_state(&plan, kept);
+        log.truncate(0).map_err(|e| Error::io("write log", e))?;
+        let end = self.carry(&mut plan.moved, log, generation, LOG_HEADER_LEN as u64, true)?;
+        let end = self.carry(&mut plan.kept, log, generation, end, gone.is_some())?;
+        let mut next = self.folded_state(plan);
+        let end = self.carry_timeline(&mut next.timeline, log, generation, end)?;
         // Last, over the hole left for it.
         write_log_header(log, generation, end)?;
         let flush = || if bites(Tooth::SkipFoldFlush) { Ok(()) } else { log.flush() };
@@ -64,30 +89,35 @@ impl Store {
         Ok(())
     }
 
-    fn log_of(&self, generation: u64) -> &dyn File {
+    pub(super) fn log_of(&self, generation: u64) -> &dyn File {
         let [even, odd] = &self.logs;
         if generation.is_multiple_of(2) { &**even } else { &**odd }
     }
 
-    /// The bytes of a version in the log: what it holds, whether or not they match their checksum,
+    /// The bytes of a version in a file: what it holds, whether or not they match their checksum,
     /// which travels with them.
     fn log_page(&self, idx: PageIdx, mark: LocalLsn, loc: Loc) -> Result<Page> {
         if let Some(page) = self.cache.peek(&(idx.get(), mark.0)) {
             return Ok(page);
         }
-        let Loc::Log { file, offset, .. } = loc else { return Ok(Page::zeros(self.page_size())) };
+        let (file, offset) = match loc {
+            Loc::Log { file, offset, .. } => (self.log_of(u64::from(file)), offset),
+            Loc::Base { .. } => (&*self.base, idx.offset(self.page_size())),
+            Loc::Zero | Loc::Pending(_) => return Ok(Page::zeros(self.page_size())),
+        };
         Page::filled(self.page_size(), |bytes| {
-            let read = self.log_of(u64::from(file)).read_at(bytes, offset);
-            read.map(|_| ()).map_err(|e| Error::io("read log", e))
+            let read = file.read_at(bytes, offset);
+            read.map(|_| ()).map_err(|e| Error::io("read page", e))
         })
     }
 
     fn copy_to_base(&self, plan: &FoldPlan) -> Result<()> {
         let size = self.page_size();
         let mut out = Run::new(&*self.base, "write base file");
-        for (idx, version, from) in &plan.slots {
-            if let Some(loc) = from {
-                out.write(&self.log_page(*idx, version.mark, *loc)?, idx.offset(size))?;
+        for (idx, version) in &plan.slots {
+            // Zeros are written too, so that the base file stays a plain SQLite file.
+            if matches!(version.loc, Loc::Log { .. } | Loc::Zero) {
+                out.write(&self.log_page(*idx, version.mark, version.loc)?, idx.offset(size))?;
             }
         }
         out.end()?;
@@ -106,31 +136,56 @@ impl Store {
         Ok(())
     }
 
-    /// Copies kept versions that live in the old log to the new one.
-    fn carry(&self, kept: &Kept, log: &dyn File, generation: u64) -> Result<(Kept, u64)> {
-        log.truncate(0).map_err(|e| Error::io("write log", e))?;
-        let mut end = LOG_HEADER_LEN as u64;
+    /// Copies kept versions that live in the old log (or in the base file, if that is emptied) to
+    /// the new one; the end of what was copied.
+    fn carry(
+        &self,
+        kept: &mut Kept,
+        log: &dyn File,
+        generation: u64,
+        mut end: u64,
+        empties_base: bool,
+    ) -> Result<u64> {
         let mut out = Run::new(log, "carry log");
-        let mut moved = Vec::with_capacity(kept.len());
-        for (idx, list) in kept {
-            let mut copies = Vec::with_capacity(list.len());
-            for version in list {
-                let mut version = *version;
-                if let Loc::Log { sum, .. } = version.loc {
-                    let page = self.log_page(*idx, version.mark, version.loc)?;
-                    out.write(&page, end)?;
-                    version.loc = Loc::Log { file: (generation % 2) as u8, offset: end, sum };
-                    end += page.len() as u64;
-                }
-                copies.push(version);
+        for (idx, version) in kept {
+            let sum = match version.loc {
+                Loc::Log { sum, .. } => Some(sum),
+                Loc::Base { sum } => empties_base.then_some(sum),
+                Loc::Zero | Loc::Pending(_) => None,
+            };
+            if let Some(sum) = sum {
+                let page = self.log_page(*idx, version.mark, version.loc)?;
+                out.write(&page, end)?;
+                version.loc = Loc::Log { file: (generation % 2) as u8, offset: end, sum };
+                end += page.len() as u64;
             }
-            moved.push((*idx, copies));
         }
         out.end()?;
-        Ok((moved, end))
+        Ok(end)
     }
 
-    fn folded_state(&self, plan: &FoldPlan, kept: Kept) -> State {
+    /// The same for the bodies of mutations.
+    fn carry_timeline(
+        &self,
+        timeline: &mut [HeldMutation],
+        log: &dyn File,
+        generation: u64,
+        mut end: u64,
+    ) -> Result<u64> {
+        let mut out = Run::new(log, "carry timeline");
+        for held in timeline {
+            let bytes = if held.is_here() { continue } else { self.body(&held.body)? };
+            if let Body::Log(place) = &mut held.body {
+                out.write(&bytes, end)?;
+                (place.file, place.offset) = ((generation % 2) as u8, end);
+                end += bytes.len() as u64;
+            }
+        }
+        out.end()?;
+        Ok(end)
+    }
+
+    fn folded_state(&self, plan: FoldPlan) -> State {
         let old = self.read();
         let mut next = State {
             head: old.head,
@@ -140,17 +195,18 @@ impl Store {
             timeline: old.timeline.clone(),
             attrs: old.attrs.clone(),
             intent: old.intent,
-            ..State::default()
+            map: old.map.slots_only(),
         };
-        for (at, slot) in old.map.slots().enumerate() {
-            if let Some(idx) = u32::try_from(at + 1).ok().and_then(PageIdx::new) {
-                next.map.set_slot(idx, slot);
+        for (idx, mut version) in plan.slots {
+            if let Loc::Log { sum, .. } = version.loc {
+                version.loc = Loc::Base { sum };
             }
+            next.map.set_slot(idx, Some(version));
         }
-        for (idx, version, _) in &plan.slots {
-            next.map.set_slot(*idx, Some(*version));
+        for (idx, version) in plan.moved {
+            next.map.set_slot(idx, Some(version));
         }
-        next.map.replace_versions(kept);
+        next.map.replace_versions(&plan.kept);
         next
     }
 
@@ -211,63 +267,77 @@ impl State {
             pins.iter().copied().chain([self.base.local, self.head]).collect();
         seen.sort_unstable();
         seen.dedup();
-        let mut plan = FoldPlan { through, slots: Vec::new(), kept: Vec::new() };
+        let mut plan = FoldPlan { through, ..FoldPlan::default() };
         // Pages that were pending when they were last folded and have been filled since. A newer
         // folded version of the same page comes later in the list and overwrites this one.
         for (number, slot) in (1..).zip(self.map.slots()) {
             if let (Some(idx), Some(version)) = (PageIdx::new(number), slot)
                 && let Loc::Log { .. } = version.loc
             {
-                plan.slots.push(slot_for(idx, version));
+                plan.slots.push((idx, version));
             }
         }
         for (idx, list) in self.map.versions() {
             let folded = list.iter().rev().find(|version| version.mark <= through).copied();
-            if let Some(version) = folded {
-                plan.slots.push(slot_for(idx, version));
-            }
+            plan.slots.extend(folded.map(|version| (idx, version)));
             let folded = folded.or_else(|| self.map.slot(idx));
-            let kept = keep(list, through, &seen, folded);
-            if !kept.is_empty() {
-                plan.kept.push((idx, kept));
-            }
+            plan.kept.extend(keep(list, through, &seen, folded).map(|version| (idx, version)));
         }
         plan
     }
 }
 
-fn slot_for(idx: PageIdx, version: Version) -> (PageIdx, Version, Option<Loc>) {
-    match version.loc {
-        Loc::Log { sum, .. } => {
-            (idx, Version { mark: version.mark, loc: Loc::Base { sum } }, Some(version.loc))
+impl State {
+    /// Changes a plan so that nothing is in the base file after it: pages of `gone` that the log of
+    /// the volume has are pending, all others are in the new log file.
+    fn plan_without(&self, plan: &mut FoldPlan, gone: &PageSet) {
+        let in_base = (1..).zip(self.map.slots()).filter_map(|(number, slot)| {
+            let version = slot.filter(|version| matches!(version.loc, Loc::Base { .. }))?;
+            Some((PageIdx::new(number)?, version))
+        });
+        let mut slots: BTreeMap<PageIdx, Version> = in_base.collect();
+        slots.extend(plan.slots.drain(..));
+        for (idx, mut version) in slots {
+            match self.evictable(version).filter(|_| gone.contains(idx)) {
+                Some(lsn) => {
+                    version.loc = Loc::Pending(lsn);
+                    plan.slots.push((idx, version));
+                }
+                None if matches!(version.loc, Loc::Base { .. } | Loc::Log { .. }) => {
+                    plan.moved.push((idx, version));
+                }
+                None => plan.slots.push((idx, version)),
+            }
         }
-        // Written as zeros too, so that the base file stays a plain SQLite file.
-        Loc::Zero => (idx, version, Some(Loc::Zero)),
-        Loc::Pending(_) | Loc::Base { .. } => (idx, version, None),
+    }
+
+    /// At which position of the volume's log the page of a slot can be had again.
+    pub(crate) fn evictable(&self, slot: Version) -> Option<Lsn> {
+        let is_global = matches!(slot.loc, Loc::Base { .. }) && slot.mark <= self.base.local;
+        let (_, lsn) = self.bases.range(slot.mark..).next()?;
+        (is_global && *lsn > Lsn::ZERO).then_some(*lsn)
     }
 }
 
 /// Versions above `through` that one of the `seen` states resolves to.
-fn keep(
-    list: &[Version],
+fn keep<'a>(
+    list: &'a [Version],
     through: LocalLsn,
-    seen: &[LocalLsn],
+    seen: &'a [LocalLsn],
     folded: Option<Version>,
-) -> Vec<Version> {
-    let mut kept: Vec<Version> = Vec::new();
-    for at in seen.iter().filter(|at| **at > through) {
-        let Some(version) = list.iter().rev().find(|version| version.mark <= *at) else { continue };
-        if version.mark <= through || kept.last().is_some_and(|last| last.mark == version.mark) {
-            continue;
+) -> impl Iterator<Item = Version> + 'a {
+    let mut last = None;
+    seen.iter().filter(move |at| **at > through).filter_map(move |at| {
+        let mut version = *list.iter().rev().find(|version| version.mark <= *at)?;
+        if version.mark <= through || last.replace(version.mark) == Some(version.mark) {
+            return None;
         }
-        let mut version = *version;
         // Dropped drafts point back to the place their page had: it is in the base file now.
         if let (Loc::Log { sum, .. }, Some(folded)) = (version.loc, folded)
             && folded.loc == version.loc
         {
             version.loc = Loc::Base { sum };
         }
-        kept.push(version);
-    }
-    kept
+        Some(version)
+    })
 }

@@ -35,8 +35,9 @@ pub fn meta(bytes: &[u8], pages_max: u32) -> Result<Meta> {
 /// # Errors
 /// `Corrupt`.
 pub fn record(metadata: &[u8], page_count: u32) -> Result<(Vec<u8>, u32)> {
-    let (step, sums) = record::decode(metadata, page_count)?;
-    Ok((record::encode_metadata(&step, &sums).to_vec(), highest(&step)))
+    let record::Decoded { step, sums, staged } = record::decode(metadata, page_count, 0)?;
+    let again = record::encode_metadata(&step, &sums, &staged);
+    Ok((again.to_vec(), highest(&step)))
 }
 
 fn highest(step: &Step) -> u32 {
@@ -50,6 +51,6 @@ fn highest(step: &Step) -> u32 {
             adopted.max(named.map_or(0, PageIdx::get)).max(last(filled)).max(drafts)
         }
         StepBody::Fill { pages } => pages.iter().map(|(idx, _)| idx.get()).max().unwrap_or(0),
-        StepBody::Push(_) | StepBody::Pushed | StepBody::Attrs => 0,
+        StepBody::Push(_) | StepBody::Pushed | StepBody::Attrs | StepBody::Stage { .. } => 0,
     }
 }

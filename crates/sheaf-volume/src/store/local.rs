@@ -7,9 +7,10 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use super::held::Content;
 use super::map::Loc;
 use super::meta::{self, Identity};
-use super::record::{self, HEADER_LEN, Header};
+use super::record::{self, Decoded, HEADER_LEN, Header};
 use super::state::{State, Step};
 use crate::cache::{self, PageCache};
 use crate::sync::{
@@ -191,12 +192,32 @@ impl Store {
 
     /// Writes a step and its pages as one record, then applies it. Not flushed.
     pub(crate) fn append(&self, step: &Step, pages: &[Page]) -> Result<()> {
+        self.append_located(step, pages).map(|_| ())
+    }
+
+    /// [`Store::append`]; the log file and offset of the record, and where its pages are.
+    pub(super) fn append_located(
+        &self,
+        step: &Step,
+        pages: &[Page],
+    ) -> Result<((u8, u64), Vec<Loc>)> {
+        let contents: Vec<Content> = pages.iter().cloned().map(Content::Here).collect();
+        self.append_contents(step, &contents)
+    }
+
+    /// [`Store::append_located`] where some of the pages may have been staged.
+    pub(crate) fn append_contents(
+        &self,
+        step: &Step,
+        contents: &[Content],
+    ) -> Result<((u8, u64), Vec<Loc>)> {
         let mut tail = self.tail();
         self.check_poison()?;
         let place = (tail.file(), tail.end);
         // The buffer is kept: a commit would otherwise allocate and free many pages' worth.
         let mut bytes = std::mem::take(&mut tail.buffer);
-        let locs = record::encode(&mut bytes, step, pages, (tail.generation, tail.flushed), place);
+        let durable = (tail.generation, tail.flushed);
+        let locs = record::encode(&mut bytes, step, contents, durable, place);
         let log = log_file(&self.logs, tail.generation);
         self.env.fault("store: before log write").map_err(|e| Error::io("write log", e))?;
         if let Err(e) = log.write_at(&bytes, tail.end) {
@@ -213,10 +234,12 @@ impl Store {
         }
         let mut state = self.write();
         state.apply(step, &locs);
-        for (version, page) in written_versions(&state, step).zip(pages) {
-            self.cache.insert(version, page.clone());
+        for (version, content) in written_versions(&state, step).zip(contents) {
+            if let Content::Here(page) = content {
+                self.cache.insert(version, page.clone());
+            }
         }
-        Ok(())
+        Ok((place, locs))
     }
 
     /// Makes every step so far survive a power cut.
@@ -285,6 +308,11 @@ impl Store {
         })?;
         self.cache.insert(key, page.clone());
         Ok(Locate::Page(page))
+    }
+
+    /// Whether the page cache has this version.
+    pub(crate) fn is_cached(&self, idx: PageIdx, mark: LocalLsn) -> bool {
+        self.cache.contains_key(&(idx.get(), mark.0))
     }
 
     /// Declares the local bytes of a global page lost, so that they are fetched again. False if
@@ -507,16 +535,27 @@ fn read_record(
     if read(&mut meta, at + HEADER_LEN as u64)? < meta.len() || !header.matches(&head, &meta) {
         return Ok(None);
     }
-    let (step, sums) = record::decode(&meta, header.page_count)?;
+    let file = (generation % 2) as u8;
+    let Decoded { step, sums, staged } = record::decode(&meta, header.page_count, file)?;
     let mut offset = at + HEADER_LEN as u64 + u64::from(header.meta_len);
     let mut page = vec![0; size.bytes()];
-    let mut locs = Vec::with_capacity(sums.len());
-    for sum in sums {
+    let mut locs = Vec::with_capacity(sums.len() + staged.len());
+    let mut staged = staged.into_iter().peekable();
+    let mut sums = sums.into_iter();
+    loop {
+        if let Some((_, earlier)) = staged.next_if(|(index, _)| *index as usize == locs.len()) {
+            if earlier.offset + page.len() as u64 > at {
+                return Err(damaged(Error::corrupt("log record: refers to what comes later")));
+            }
+            locs.push(Loc::Log { file, offset: earlier.offset, sum: earlier.sum });
+            continue;
+        }
+        let Some(sum) = sums.next() else { break };
         let whole = read(&mut page, offset)? == page.len() && record::page_sum(&page) == sum;
         if !whole && !bites(Tooth::AcceptTornRecord) {
             return Ok(None);
         }
-        locs.push(Loc::Log { file: (generation % 2) as u8, offset, sum });
+        locs.push(Loc::Log { file, offset, sum });
         offset += page.len() as u64;
     }
     Ok(Some((header, step, locs)))

@@ -4,7 +4,8 @@
 //! below the asked state, else the slot of the base file. The index is a function of the page map
 //! in the meta file and of the records in the log; it holds nothing that is not in them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::{LocalLsn, Lsn, PageCount, PageIdx};
@@ -20,6 +21,12 @@ pub(crate) enum Loc {
     Log { file: u8, offset: u64, sum: u32 },
     /// In the base file, at the page's own place.
     Base { sum: u32 },
+}
+
+impl Loc {
+    pub(crate) fn is_base(self) -> bool {
+        matches!(self, Self::Base { .. })
+    }
 }
 
 /// A version: the state it belongs to and where it is.
@@ -57,18 +64,54 @@ impl Hasher for NumberHasher {
     }
 }
 
+/// The versions of one page, ascending and never none. Most pages have one, and a site may have
+/// millions of pages: that one takes no memory of its own.
+#[derive(Clone, Debug)]
+enum Versions {
+    One(Version),
+    Many(Vec<Version>),
+}
+
+impl Versions {
+    fn as_slice(&self) -> &[Version] {
+        match self {
+            Self::One(version) => std::slice::from_ref(version),
+            Self::Many(list) => list,
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [Version] {
+        match self {
+            Self::One(version) => std::slice::from_mut(version),
+            Self::Many(list) => list,
+        }
+    }
+
+    fn push(&mut self, version: Version) {
+        match self {
+            // Exactly two: a vector that grows by itself begins with room for four.
+            Self::One(first) => {
+                let mut list = Vec::with_capacity(2);
+                list.extend([*first, version]);
+                *self = Self::Many(list);
+            }
+            Self::Many(list) => list.push(version),
+        }
+    }
+}
+
 /// Versions by page, above the slots of the base file.
 #[derive(Debug, Default)]
 pub(crate) struct PageMap {
     slots: Vec<Option<Version>>,
-    versions: HashMap<u32, Vec<Version>, FixedState>,
+    versions: HashMap<u32, Versions, FixedState>,
 }
 
 impl PageMap {
     /// The version of a page that a snapshot at `at` sees.
     pub(crate) fn find(&self, idx: PageIdx, at: LocalLsn) -> Version {
         if let Some(list) = self.versions.get(&idx.get())
-            && let Some(found) = list.iter().rev().find(|version| version.mark <= at)
+            && let Some(found) = list.as_slice().iter().rev().find(|version| version.mark <= at)
         {
             return *found;
         }
@@ -92,6 +135,11 @@ impl PageMap {
         }
     }
 
+    /// A map with these slots and no versions above them.
+    pub(crate) fn slots_only(&self) -> Self {
+        Self { slots: self.slots.clone(), versions: HashMap::default() }
+    }
+
     /// Slots in page order, up to the last one that was ever set.
     pub(crate) fn slots(&self) -> impl ExactSizeIterator<Item = Option<Version>> + '_ {
         self.slots.iter().copied()
@@ -99,10 +147,21 @@ impl PageMap {
 
     /// Adds a version, replacing one with the same mark.
     pub(crate) fn push(&mut self, idx: PageIdx, version: Version) {
-        let list = self.versions.entry(idx.get()).or_default();
-        match list.last_mut() {
-            Some(last) if last.mark == version.mark => *last = version,
-            _ => list.push(version),
+        match self.versions.entry(idx.get()) {
+            Entry::Vacant(free) => _ = free.insert(Versions::One(version)),
+            Entry::Occupied(mut taken) => match taken.get_mut().as_mut_slice().last_mut() {
+                Some(last) if last.mark == version.mark => *last = version,
+                _ => taken.get_mut().push(version),
+            },
+        }
+    }
+
+    /// Adds the first version of a page: to its slot, which takes less memory, if it has none.
+    pub(crate) fn begin(&mut self, idx: PageIdx, version: Version) {
+        if self.slot(idx).is_some() || self.versions.contains_key(&idx.get()) {
+            self.push(idx, version);
+        } else {
+            self.set_slot(idx, Some(version));
         }
     }
 
@@ -111,7 +170,7 @@ impl PageMap {
         let in_list = self
             .versions
             .get_mut(&idx.get())
-            .and_then(|list| list.iter_mut().find(|version| version.mark == mark));
+            .and_then(|list| list.as_mut_slice().iter_mut().find(|version| version.mark == mark));
         let slot = self.slots.get_mut(idx.get() as usize - 1).and_then(Option::as_mut);
         let target = in_list.or_else(|| slot.filter(|version| version.mark == mark));
         match target {
@@ -128,7 +187,7 @@ impl PageMap {
         if let Some(version) = self
             .versions
             .get_mut(&idx.get())
-            .and_then(|list| list.iter_mut().find(|version| version.mark == mark))
+            .and_then(|list| list.as_mut_slice().iter_mut().find(|version| version.mark == mark))
         {
             version.loc = Loc::Pending(lsn);
         } else if let Some(version) =
@@ -143,7 +202,7 @@ impl PageMap {
         let mut pages: Vec<PageIdx> = self
             .versions
             .iter()
-            .filter(|(_, list)| list.iter().any(|v| v.mark > after && v.mark <= through))
+            .filter(|(_, list)| list.as_slice().iter().any(|v| v.mark > after && v.mark <= through))
             .filter_map(|(&number, _)| PageIdx::new(number))
             .collect();
         pages.sort_unstable();
@@ -164,19 +223,20 @@ impl PageMap {
     }
 
     /// Every page's versions above the slots, in page order.
-    pub(crate) fn versions(&self) -> BTreeMap<PageIdx, &[Version]> {
-        self.versions
-            .iter()
-            .filter_map(|(&number, list)| Some((PageIdx::new(number)?, list.as_slice())))
-            .collect()
+    pub(crate) fn versions(&self) -> impl ExactSizeIterator<Item = (PageIdx, &[Version])> {
+        let mut pages: Vec<PageIdx> =
+            self.versions.keys().filter_map(|n| PageIdx::new(*n)).collect();
+        pages.sort_unstable();
+        let list = |idx: PageIdx| self.versions.get(&idx.get()).map_or(&[][..], Versions::as_slice);
+        pages.into_iter().map(move |idx| (idx, list(idx)))
     }
 
-    /// Replaces all versions; the slots stay.
-    pub(crate) fn replace_versions(&mut self, versions: Vec<(PageIdx, Vec<Version>)>) {
-        self.versions = versions
-            .into_iter()
-            .filter(|(_, list)| !list.is_empty())
-            .map(|(idx, list)| (idx.get(), list))
-            .collect();
+    /// Replaces all versions by those of a list in page order; the slots stay.
+    pub(crate) fn replace_versions(&mut self, versions: &[(PageIdx, Version)]) {
+        self.versions = HashMap::default();
+        self.versions.reserve(versions.len());
+        for (idx, version) in versions {
+            self.push(*idx, *version);
+        }
     }
 }

@@ -7,17 +7,21 @@
 
 use bytes::Bytes;
 
+use super::held::{Body, Place};
 use super::map::{Loc, Version};
 use super::record::{
-    put_attrs, put_intent, put_mutations, take_attrs, take_intent, take_local, take_lsn,
-    take_mutations,
+    put_attrs, put_intent, put_mutations, put_places, refer, take_attrs, take_intent, take_local,
+    take_lsn, take_mutations, take_places,
 };
 use super::state::{BaseState, State};
 use crate::wire::{Reader, Writer};
 use crate::{CommitHash, Error, ErrorKind, PageCount, PageIdx, PageSize, Result, VolumeId};
 
 const MAGIC: &[u8; 4] = b"SHFM";
+/// Of a file whose timeline is all in it.
 const VERSION: u8 = 1;
+/// Of one that says where in the log the bodies of mutations are.
+const VERSION_PLACES: u8 = 2;
 
 /// What a store is before any state: fixed at creation, except that an adopted volume's id
 /// replaces a provisional one.
@@ -30,8 +34,15 @@ pub(super) struct Identity {
 /// Encodes the meta file of `generation`.
 pub(super) fn encode(generation: u64, identity: Identity, state: &State) -> Bytes {
     let mut out = Writer::with_capacity(256);
+    let bodies: Vec<(u32, Place)> = (0..)
+        .zip(&state.timeline)
+        .filter_map(|(index, held)| match held.body {
+            Body::Log(place) => Some((index, place)),
+            Body::Here(_) => None,
+        })
+        .collect();
     out.raw(MAGIC);
-    out.u8(VERSION);
+    out.u8(if bodies.is_empty() { VERSION } else { VERSION_PLACES });
     out.varint(generation);
     out.raw(identity.volume.as_bytes());
     out.varint(u64::from(identity.page_size.get()));
@@ -56,6 +67,11 @@ pub(super) fn encode(generation: u64, identity: Identity, state: &State) -> Byte
         state.attrs.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
     put_attrs(&mut out, &attrs);
     put_mutations(&mut out, &state.timeline);
+    if let Some((_, first)) = bodies.first() {
+        // All in one: the log that this file belongs to.
+        out.u8(first.file);
+        put_places(&mut out, &bodies);
+    }
     put_slots(&mut out, state);
     put_versions(&mut out, state);
     let hash = blake3::hash(&out.0);
@@ -86,7 +102,8 @@ pub(super) fn decode_within(bytes: &[u8], pages_max: u32) -> Result<(u64, Identi
     if blake3::hash(body).as_bytes() != hash {
         return Err(reader.fail("checksum does not match"));
     }
-    if reader.u8()? > VERSION {
+    let version = reader.u8()?;
+    if version > VERSION_PLACES {
         return Err(Error::new(
             ErrorKind::Unsupported,
             "this replica was made by a newer version of Sheaf; upgrade",
@@ -117,6 +134,11 @@ pub(super) fn decode_within(bytes: &[u8], pages_max: u32) -> Result<(u64, Identi
         state.attrs.extend(value.map(|value| (name, value)));
     }
     state.timeline = take_mutations(&mut reader)?;
+    if version >= VERSION_PLACES {
+        let file = reader.u8()?;
+        let bodies = take_places(&mut reader, file)?;
+        refer(&mut state.timeline, &bodies).map_err(|()| reader.fail("no such mutation"))?;
+    }
     take_slots(&mut reader, &mut state, pages_max)?;
     take_versions(&mut reader, &mut state, pages_max)?;
     reader.end()?;

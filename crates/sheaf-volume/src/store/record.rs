@@ -8,17 +8,23 @@
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::held::{Body, Content, HeldMutation, Place, StagedPage};
 use super::map::Loc;
-use super::state::{Incoming, Intent, PendingMutation, Step, StepBody};
+use super::state::{Incoming, Intent, Step, StepBody};
 use crate::limits::LSN_MAX;
 use crate::wire::{Reader, Writer};
-use crate::{CommitHash, LocalLsn, Lsn, Page, PageCount, PageIdx, PageSet, PageSize, Result};
+use crate::{CommitHash, LocalLsn, Lsn, PageCount, PageIdx, PageSet, PageSize, Result};
 
 const MAGIC: &[u8; 4] = b"SHFR";
 /// Bytes of magic, metadata length, page count, generation, flushed offset and checksum.
 pub(super) const HEADER_LEN: usize = 4 + 4 + 4 + 8 + 8 + 8;
 /// Metadata of one record: what a very long timeline carried over needs.
 const META_BYTES_MAX: u32 = 1 << 30;
+
+/// First byte of the metadata of a record that stages bytes.
+const STAGE: u8 = 7;
+/// First byte where pages or mutations of the step are in earlier records; where, comes first.
+const REFERS: u8 = 8;
 
 /// The fixed part of a record.
 #[derive(Clone, Copy, Debug)]
@@ -72,18 +78,23 @@ pub(super) fn page_sum(page: &[u8]) -> u32 {
 pub(super) fn encode(
     out: &mut Vec<u8>,
     step: &Step,
-    pages: &[Page],
+    contents: &[Content],
     (generation, flushed): (u64, u64),
     (file, offset): (u8, u64),
 ) -> Vec<Loc> {
     out.clear();
-    let sums: Vec<u32> = pages.iter().map(|page| page_sum(page)).collect();
-    let meta = encode_metadata(step, &sums);
-    let bytes_of_pages: usize = pages.iter().map(|page| page.len()).sum();
+    let pages = || contents.iter().filter_map(Content::here);
+    let sums: Vec<u32> = pages().map(|page| page_sum(page)).collect();
+    let staged: Vec<(u32, StagedPage)> = (0..)
+        .zip(contents)
+        .filter_map(|(index, content)| Some((index, content.staged()?)))
+        .collect();
+    let meta = encode_metadata(step, &sums, &staged);
+    let bytes_of_pages: usize = pages().map(|page| page.len()).sum();
     out.reserve(HEADER_LEN + meta.len() + bytes_of_pages);
     out.extend_from_slice(MAGIC);
     let meta_len = u32::try_from(meta.len()).expect("BUG: metadata beyond its bound");
-    let page_count = u32::try_from(pages.len()).expect("BUG: more pages than page numbers");
+    let page_count = u32::try_from(sums.len()).expect("BUG: more pages than page numbers");
     out.extend_from_slice(&meta_len.to_le_bytes());
     out.extend_from_slice(&page_count.to_le_bytes());
     out.extend_from_slice(&generation.to_le_bytes());
@@ -92,30 +103,112 @@ pub(super) fn encode(
     out.extend_from_slice(&sum.to_le_bytes());
     out.extend_from_slice(&meta);
     let mut at = offset + out.len() as u64;
-    let mut locs = Vec::with_capacity(pages.len());
-    for (page, sum) in pages.iter().zip(sums) {
-        locs.push(Loc::Log { file, offset: at, sum });
-        out.extend_from_slice(page);
-        at += page.len() as u64;
+    let mut locs = Vec::with_capacity(contents.len());
+    let mut sums = sums.into_iter();
+    for content in contents {
+        match content {
+            Content::Here(page) => {
+                let sum = sums.next().unwrap_or_default();
+                locs.push(Loc::Log { file, offset: at, sum });
+                out.extend_from_slice(page);
+                at += page.len() as u64;
+            }
+            Content::Staged(StagedPage { offset, sum }) => {
+                locs.push(Loc::Log { file, offset: *offset, sum: *sum });
+            }
+        }
     }
     locs
 }
 
 /// What [`decode`] reads.
-pub(super) fn encode_metadata(step: &Step, sums: &[u32]) -> Bytes {
-    let mut meta = Writer::with_capacity(64 + sums.len() * 8);
+pub(super) fn encode_metadata(step: &Step, sums: &[u32], staged: &[(u32, StagedPage)]) -> Bytes {
+    let mut meta = Writer::with_capacity(64 + sums.len() * 8 + staged.len() * 16);
+    let bodies: Vec<(u32, Place)> = (0..)
+        .zip(mutations(step))
+        .filter_map(|(index, held)| match held.body {
+            Body::Log(place) => Some((index, place)),
+            Body::Here(_) => None,
+        })
+        .collect();
+    if !staged.is_empty() || !bodies.is_empty() {
+        meta.u8(REFERS);
+        meta.varint(staged.len() as u64);
+        for (index, page) in staged {
+            meta.varint(u64::from(*index));
+            meta.varint(page.offset);
+            meta.u32(page.sum);
+        }
+        put_places(&mut meta, &bodies);
+    }
     put_step(&mut meta, step);
     sums.iter().for_each(|sum| meta.u32(*sum));
     meta.finish()
 }
 
-/// The step in a record's metadata and the checksums of its pages.
-pub(super) fn decode(meta: &[u8], page_count: u32) -> Result<(Step, Vec<u32>)> {
+/// A record's metadata, read.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) step: Step,
+    /// Checksums of the pages in the record.
+    pub(super) sums: Vec<u32>,
+    /// Pages that earlier records hold, by their place among all pages of the step.
+    pub(super) staged: Vec<(u32, StagedPage)>,
+}
+
+/// The step in the metadata of a record of log `file`.
+pub(super) fn decode(meta: &[u8], page_count: u32, file: u8) -> Result<Decoded> {
     let mut reader = Reader::new(meta, "log record");
-    let step = take_step(&mut reader)?;
+    let (mut staged, mut bodies) = (Vec::new(), Vec::new());
+    if meta.first() == Some(&REFERS) {
+        reader.u8()?;
+        for _ in 0..reader.count(6)? {
+            let (index, offset) = (reader.varint_u32()?, take_number(&mut reader)?);
+            staged.push((index, StagedPage { offset, sum: reader.u32()? }));
+        }
+        bodies = take_places(&mut reader, file)?;
+    }
+    if !staged.is_sorted_by(|(a, _), (b, _)| a < b) {
+        return Err(reader.fail("staged pages out of order"));
+    }
+    let mut step = take_step(&mut reader)?;
+    let timeline: &mut [HeldMutation] = match &mut step.body {
+        StepBody::Commit { mutation, .. } => mutation.as_mut_slice(),
+        StepBody::Advance { timeline, .. } => timeline,
+        _ => &mut [],
+    };
+    refer(timeline, &bodies).map_err(|()| reader.fail("no such mutation"))?;
     let sums = (0..page_count).map(|_| reader.u32()).collect::<Result<_>>()?;
     reader.end()?;
-    Ok((step, sums))
+    Ok(Decoded { step, sums, staged })
+}
+
+fn mutations(step: &Step) -> &[HeldMutation] {
+    match &step.body {
+        StepBody::Commit { mutation, .. } => mutation.as_slice(),
+        StepBody::Advance { timeline, .. } => timeline,
+        _ => &[],
+    }
+}
+
+/// Gives mutations, which were read without bytes, the places of their bytes.
+pub(super) fn refer(
+    timeline: &mut [HeldMutation],
+    bodies: &[(u32, Place)],
+) -> std::result::Result<(), ()> {
+    for (index, place) in bodies {
+        timeline.get_mut(*index as usize).ok_or(())?.body = Body::Log(*place);
+    }
+    Ok(())
+}
+
+/// Where, after the beginning of a record that stages one body of this length, that body begins.
+pub(super) fn staged_body_offset(len: usize) -> u64 {
+    let mut before = Writer::with_capacity(16);
+    before.u8(STAGE);
+    before.varint(1);
+    before.varint(len as u64);
+    (HEADER_LEN + before.0.len()) as u64
 }
 
 /// A number that others are counted on from: far from every overflow.
@@ -132,26 +225,53 @@ pub(super) fn take_local(reader: &mut Reader<'_>) -> Result<LocalLsn> {
     take_number(reader).map(LocalLsn)
 }
 
-pub(super) fn put_mutations(out: &mut Writer, list: &[PendingMutation]) {
+/// Bodies that are in the log are left empty; [`put_places`] says where they are.
+pub(super) fn put_mutations(out: &mut Writer, list: &[HeldMutation]) {
     out.varint(list.len() as u64);
     for mutation in list {
         out.varint(mutation.seq);
         out.varint(mutation.base.0);
         out.varint(mutation.time_ms);
-        out.bytes(&mutation.bytes);
+        match &mutation.body {
+            Body::Here(bytes) => out.bytes(bytes),
+            Body::Log(_) => out.bytes(&[]),
+        }
     }
 }
 
-pub(super) fn take_mutations(reader: &mut Reader<'_>) -> Result<Vec<PendingMutation>> {
+pub(super) fn take_mutations(reader: &mut Reader<'_>) -> Result<Vec<HeldMutation>> {
     let count = reader.count(4)?;
     (0..count)
         .map(|_| {
-            Ok(PendingMutation {
+            Ok(HeldMutation {
                 seq: take_number(reader)?,
                 base: take_lsn(reader)?,
                 time_ms: reader.varint()?,
-                bytes: Bytes::copy_from_slice(reader.bytes()?),
+                body: Body::Here(Bytes::copy_from_slice(reader.bytes()?)),
             })
+        })
+        .collect()
+}
+
+/// Where bodies are, by the mutation's place in its list. The file is said by whoever keeps them.
+pub(super) fn put_places(out: &mut Writer, bodies: &[(u32, Place)]) {
+    out.varint(bodies.len() as u64);
+    for (index, place) in bodies {
+        out.varint(u64::from(*index));
+        out.varint(place.offset);
+        out.varint(u64::from(place.len));
+        out.u32(place.sum);
+        out.raw(&place.head);
+    }
+}
+
+pub(super) fn take_places(reader: &mut Reader<'_>, file: u8) -> Result<Vec<(u32, Place)>> {
+    (0..reader.count(15)?)
+        .map(|_| {
+            let index = reader.varint_u32()?;
+            let (offset, len) = (take_number(reader)?, reader.varint_u32()?);
+            let (sum, head) = (reader.u32()?, reader.array()?);
+            Ok((index, Place { file, offset, len, sum, head }))
         })
         .collect()
 }
@@ -263,6 +383,11 @@ fn put_step(out: &mut Writer, step: &Step) {
             marks.iter().for_each(|mark| out.varint(mark.0));
         }
         StepBody::Attrs => out.u8(6),
+        StepBody::Stage { bodies } => {
+            out.u8(STAGE);
+            out.varint(bodies.len() as u64);
+            bodies.iter().for_each(|body| out.bytes(body));
+        }
     }
     put_attrs(out, &step.attrs);
 }
@@ -286,6 +411,11 @@ fn take_step(reader: &mut Reader<'_>) -> Result<Step> {
             StepBody::Fill { pages }
         }
         6 => StepBody::Attrs,
+        STAGE => {
+            let body = |reader: &mut Reader<'_>| Ok(Bytes::copy_from_slice(reader.bytes()?));
+            let bodies = (0..reader.count(1)?).map(|_| body(reader)).collect::<Result<_>>()?;
+            StepBody::Stage { bodies }
+        }
         _ => return Err(reader.fail("unknown kind; made by a newer version of Sheaf?")),
     };
     Ok(Step { body, attrs: take_attrs(reader)? })

@@ -7,21 +7,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::held::HeldMutation;
 use super::map::{Loc, PageMap, Version};
 use crate::{CommitHash, LocalLsn, Lsn, PageCount, PageIdx, PageSet};
-
-/// A mutation of this device that the log has not decided yet. The bytes are opaque here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PendingMutation {
-    /// Its number on the timeline.
-    pub seq: u64,
-    /// The global position its effects were last computed on.
-    pub base: Lsn,
-    /// When it was made, milliseconds since 1970.
-    pub time_ms: u64,
-    /// Its encoded form.
-    pub bytes: Bytes,
-}
 
 /// The newest local state that equals a global one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +39,7 @@ pub(crate) struct Step {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum StepBody {
     /// A local transaction: pages and, in the same record, its mutation.
-    Commit { page_count: PageCount, pages: Vec<PageIdx>, mutation: Option<PendingMutation> },
+    Commit { page_count: PageCount, pages: Vec<PageIdx>, mutation: Option<HeldMutation> },
     /// Forward to a new base. Drafts are dropped; `incoming` says what the log changed, oldest
     /// first; `filled` are pages whose bytes came along; `replayed` are the redone drafts. With
     /// `adopt` this is first contact: every page of the new base is pending.
@@ -64,7 +52,7 @@ pub(crate) enum StepBody {
         incoming: Vec<Incoming>,
         filled: Vec<PageIdx>,
         replayed: Option<(PageCount, Vec<PageIdx>)>,
-        timeline: Vec<PendingMutation>,
+        timeline: Vec<HeldMutation>,
     },
     /// A push is about to be tried.
     Push(Intent),
@@ -74,6 +62,8 @@ pub(crate) enum StepBody {
     Fill { pages: Vec<(PageIdx, LocalLsn)> },
     /// Only attributes change.
     Attrs,
+    /// Bytes for a later step to refer to: nothing changes. Pages may travel along.
+    Stage { bodies: Vec<Bytes> },
 }
 
 /// What one commit of the log changed.
@@ -92,7 +82,7 @@ pub(crate) struct State {
     pub(crate) base: BaseState,
     /// Local states since the last fold that equal a global one, with its Lsn.
     pub(crate) bases: BTreeMap<LocalLsn, Lsn>,
-    pub(crate) timeline: Vec<PendingMutation>,
+    pub(crate) timeline: Vec<HeldMutation>,
     pub(crate) attrs: BTreeMap<String, Bytes>,
     pub(crate) intent: Option<Intent>,
     pub(crate) map: PageMap,
@@ -124,7 +114,7 @@ impl State {
                     self.map.fill(idx, mark, loc);
                 }
             }
-            StepBody::Attrs => {}
+            StepBody::Attrs | StepBody::Stage { .. } => {}
         }
         for (name, value) in &step.attrs {
             match value {
@@ -189,7 +179,7 @@ impl State {
         }
         let all = if *adopt { page_count.0 } else { 0 };
         for idx in (1..=all).filter_map(PageIdx::new) {
-            self.map.push(idx, Version { mark, loc: Loc::Pending(*lsn) });
+            self.map.begin(idx, Version { mark, loc: Loc::Pending(*lsn) });
         }
         let mut count = old.page_count;
         for commit in incoming {

@@ -134,7 +134,7 @@ fn commit(rng: &Rng, store: &Store, model: &mut Model, next_tag: &mut u64) {
     let body = StepBody::Commit {
         page_count: PageCount(count),
         pages: pages.into_iter().map(idx).collect(),
-        mutation: Some(mutation),
+        mutation: Some(mutation.into()),
     };
     store.append(&Step { body, attrs: Vec::new() }, &contents).unwrap();
     model.head = model.head.next();
@@ -190,12 +190,8 @@ fn advance(rng: &Rng, store: &Store, model: &mut Model, next_tag: &mut u64) {
         model.head = model.head.next();
         model.worlds.insert(model.head, world);
         model.seqs.push(*next_tag);
-        timeline.push(PendingMutation {
-            seq: *next_tag,
-            base: lsn,
-            time_ms: 0,
-            bytes: vec![1].into(),
-        });
+        let (seq, bytes) = (*next_tag, vec![1].into());
+        timeline.push(PendingMutation { seq, base: lsn, time_ms: 0, bytes }.into());
     }
     let body = StepBody::Advance {
         adopt: false,

@@ -1,8 +1,9 @@
-//! A write transaction: pages over a snapshot, kept in memory until they are saved as one step.
+//! A write transaction: pages over a snapshot, saved as one step.
 //!
 //! Invariant: a draft that is dropped leaves no trace. A local draft lies on the head and is saved
 //! with its mutation; a rebase draft lies on a *new* base that no reader can see yet, and is
-//! published together with that base as one step.
+//! published together with that base as one step. However large it becomes, it holds a bounded
+//! number of bytes in memory (`spill.rs`).
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -10,7 +11,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::{ATTR_VOLUME, Snapshot, Volume, WriterGuard};
-use crate::store::{Incoming, PendingMutation, Step, StepBody};
+use crate::store::{Content, HeldMutation, Incoming, PendingMutation, StagedPage, Step, StepBody};
 use crate::teeth::{Tooth, bites};
 use crate::{
     Commit, CommitHash, Error, LocalLsn, Lsn, Page, PageCount, PageIdx, RemoteHead, Result,
@@ -46,8 +47,14 @@ const PLAN_SCAN: usize = 16;
 pub struct Draft {
     writer: WriterGuard,
     below: Snapshot,
-    rebase: Option<Rebase>,
-    dirty: BTreeMap<PageIdx, Page>,
+    pub(super) rebase: Option<Rebase>,
+    pub(super) dirty: BTreeMap<PageIdx, Content>,
+    /// The timeline to be published with a rebase draft.
+    pub(super) kept: Vec<HeldMutation>,
+    /// Bytes of their bodies that are in memory.
+    pub(super) kept_here: usize,
+    /// Pages written or fetched since the last spill: no fewer than are in memory.
+    pub(super) unspilled: usize,
     /// Pages cut off in this draft: zeros if the draft grows over them again.
     cut_to: u32,
     page_count: PageCount,
@@ -55,7 +62,7 @@ pub struct Draft {
 
 /// The new base under a rebase draft.
 #[derive(Debug)]
-struct Rebase {
+pub(super) struct Rebase {
     adopt: Option<VolumeId>,
     lsn: Lsn,
     hash: CommitHash,
@@ -65,15 +72,25 @@ struct Rebase {
     cut_to: u32,
     incoming: Vec<Incoming>,
     /// What the new base says about a page that it changed.
-    over: BTreeMap<PageIdx, Over>,
+    pub(super) over: BTreeMap<PageIdx, Over>,
     /// Requests made for pages of the new base.
     misses: u32,
 }
 
 #[derive(Clone, Debug)]
-enum Over {
+pub(super) enum Over {
     Pending(Lsn),
     Here(Page),
+    Staged(StagedPage),
+}
+
+impl From<Content> for Over {
+    fn from(content: Content) -> Self {
+        match content {
+            Content::Here(page) => Self::Here(page),
+            Content::Staged(staged) => Self::Staged(staged),
+        }
+    }
 }
 
 impl Volume {
@@ -82,8 +99,7 @@ impl Volume {
     pub fn draft(&self, writer: WriterGuard) -> Draft {
         let below = self.head();
         let page_count = below.page_count();
-        let dirty = BTreeMap::new();
-        Draft { writer, below, rebase: None, dirty, cut_to: u32::MAX, page_count }
+        Draft::over(writer, below, None, page_count)
     }
 
     /// Starts a rebase onto the base plus `commits`, which follow it in order. With no commits
@@ -220,8 +236,21 @@ impl Rebase {
 impl Draft {
     fn on(writer: WriterGuard, below: Snapshot, rebase: Rebase) -> Self {
         let page_count = rebase.page_count;
-        let dirty = BTreeMap::new();
-        Self { writer, below, rebase: Some(rebase), dirty, cut_to: u32::MAX, page_count }
+        let mut draft = Self::over(writer, below, Some(rebase), page_count);
+        // Pages that came along with the commits count too.
+        draft.unspilled = draft.rebase.as_ref().map_or(0, |rebase| rebase.over.len());
+        draft
+    }
+
+    fn over(
+        writer: WriterGuard,
+        below: Snapshot,
+        rebase: Option<Rebase>,
+        page_count: PageCount,
+    ) -> Self {
+        let (dirty, kept) = (BTreeMap::new(), Vec::new());
+        let (kept_here, unspilled, cut_to) = (0, 0, u32::MAX);
+        Self { writer, below, rebase, dirty, kept, kept_here, unspilled, cut_to, page_count }
     }
 
     /// The volume written.
@@ -259,8 +288,10 @@ impl Draft {
     /// # Errors
     /// As [`Snapshot::page`].
     pub fn page(&mut self, idx: PageIdx) -> Result<Page> {
-        if let Some(page) = self.dirty.get(&idx) {
-            return Ok(page.clone());
+        match self.dirty.get(&idx) {
+            Some(Content::Here(page)) => return Ok(page.clone()),
+            Some(Content::Staged(staged)) => return self.volume().0.store.staged_page(*staged),
+            None => {}
         }
         if idx.get() > self.cut_to || !self.page_count.contains(idx) {
             return Ok(Page::zeros(self.volume().page_size()));
@@ -280,6 +311,7 @@ impl Draft {
         };
         match over {
             Over::Here(page) => Ok(page),
+            Over::Staged(staged) => self.volume().0.store.staged_page(staged),
             Over::Pending(lsn) => {
                 let wants = rebase.plan(idx, lsn, &self.below);
                 let fetched = self.writer.volume().remote()?.fetch(&wants)?;
@@ -292,15 +324,17 @@ impl Draft {
                     };
                     if wanted && page.page.len() == self.writer.volume().page_size().bytes() {
                         rebase.over.insert(page.idx, Over::Here(page.page));
+                        self.unspilled += 1;
                     }
                 }
-                match rebase.over.get(&idx) {
-                    Some(Over::Here(page)) => Ok(page.clone()),
-                    _ => Err(Error::new(
+                let Some(Over::Here(page)) = rebase.over.get(&idx).cloned() else {
+                    return Err(Error::new(
                         crate::ErrorKind::NotFound,
                         format!("the remote did not send page `{idx}` lsn=`{lsn}`"),
-                    )),
-                }
+                    ));
+                };
+                self.spill_if_large();
+                Ok(page)
             }
         }
     }
@@ -313,7 +347,9 @@ impl Draft {
             return;
         }
         self.page_count = self.page_count.max(PageCount(idx.get()));
-        self.dirty.insert(idx, page);
+        self.dirty.insert(idx, Content::Here(page));
+        self.unspilled += 1;
+        self.spill_if_large();
     }
 
     /// Sets the number of pages. Pages cut off read as zeros if the draft grows over them again.
@@ -331,12 +367,8 @@ impl Draft {
     /// # Errors
     /// As [`Snapshot::page`].
     pub fn drop_unchanged(&mut self) -> Result<()> {
-        for (idx, page) in std::mem::take(&mut self.dirty) {
-            if idx.get() > self.cut_to || !self.has_below(idx) || self.page_below(idx)? != page {
-                self.dirty.insert(idx, page);
-            }
-        }
-        Ok(())
+        let written: Vec<PageIdx> = self.dirty.keys().copied().collect();
+        written.into_iter().try_for_each(|idx| self.drop_if_unchanged(idx))
     }
 
     /// Drops the written form of one page if it is what lies below.
@@ -344,7 +376,10 @@ impl Draft {
     /// # Errors
     /// As [`Snapshot::page`].
     pub fn drop_if_unchanged(&mut self, idx: PageIdx) -> Result<()> {
-        let Some(page) = self.dirty.get(&idx).cloned() else { return Ok(()) };
+        if !self.dirty.contains_key(&idx) {
+            return Ok(());
+        }
+        let page = self.page(idx)?;
         if idx.get() <= self.cut_to && self.has_below(idx) && self.page_below(idx)? == page {
             self.dirty.remove(&idx);
         }
@@ -381,9 +416,11 @@ impl Draft {
             return Ok((Saved::Unchanged, self.writer));
         }
         let volume = self.volume().clone();
+        let mutation = mutation.map(HeldMutation::from);
+        let mutation = mutation.map(|held| volume.place(held)).transpose()?;
         let (page_count, pages, contents) = self.written();
         let body = StepBody::Commit { page_count, pages, mutation };
-        volume.0.store.append(&Step { body, attrs }, &contents)?;
+        volume.0.store.append_contents(&Step { body, attrs }, &contents)?;
         if durability == Durability::Local {
             volume.flush()?;
         }
@@ -402,6 +439,8 @@ impl Draft {
         timeline: Vec<PendingMutation>,
         mut attrs: Vec<(String, Option<Bytes>)>,
     ) -> Result<WriterGuard> {
+        timeline.into_iter().try_for_each(|mutation| self.keep(mutation.into()))?;
+        let timeline = std::mem::take(&mut self.kept);
         let unchanged = self.is_unchanged();
         let replayed = (!unchanged).then(|| self.written());
         let Some(rebase) = self.rebase.take() else {
@@ -413,16 +452,12 @@ impl Draft {
                 .adopt
                 .map(|id| (ATTR_VOLUME.to_owned(), Some(Bytes::copy_from_slice(id.as_bytes())))),
         );
-        let mut filled: Vec<(PageIdx, Page)> = rebase
-            .over
-            .into_iter()
-            .filter_map(|(idx, over)| match over {
-                Over::Here(page) => Some((idx, page)),
-                Over::Pending(_) => None,
-            })
-            .collect();
-        filled.sort_unstable_by_key(|(idx, _)| *idx);
-        let (filled, mut contents): (Vec<PageIdx>, Vec<Page>) = filled.into_iter().unzip();
+        let here = rebase.over.into_iter().filter_map(|(idx, over)| match over {
+            Over::Here(page) => Some((idx, Content::Here(page))),
+            Over::Staged(staged) => Some((idx, Content::Staged(staged))),
+            Over::Pending(_) => None,
+        });
+        let (filled, mut contents): (Vec<PageIdx>, Vec<Content>) = here.unzip();
         let replayed = replayed.map(|(page_count, pages, drafts)| {
             contents.extend(drafts);
             (page_count, pages)
@@ -438,7 +473,8 @@ impl Draft {
             replayed,
             timeline,
         };
-        volume.0.store.append(&Step { body, attrs }, &contents)?;
+        volume.0.store.append_contents(&Step { body, attrs }, &contents)?;
+        drop(contents);
         volume.maybe_checkpoint(&self.writer);
         Ok(self.writer)
     }
@@ -456,23 +492,33 @@ impl Draft {
             .as_mut()
             .ok_or_else(|| Error::new(crate::ErrorKind::Internal, "a local draft was pushed"))?;
         rebase.note(commit);
-        rebase.over.extend(written.into_iter().map(|(idx, page)| (idx, Over::Here(page))));
+        rebase.over.extend(written.into_iter().map(|(idx, content)| (idx, content.into())));
         self.page_count = commit.page_count;
         self.cut_to = u32::MAX;
         Ok(())
     }
 
-    pub(super) fn written(&mut self) -> (PageCount, Vec<PageIdx>, Vec<Page>) {
-        // Cut off and grown over again without being written: they are zeros now.
+    /// Cut off and grown over again without being written: they are zeros now.
+    fn write_zeros(&mut self) {
         let zeros = Page::zeros(self.volume().page_size());
         for number in self.cut_to.saturating_add(1)..=self.page_count.0 {
             let Some(idx) = PageIdx::new(number) else { continue };
             if self.has_below(idx) {
-                self.dirty.entry(idx).or_insert_with(|| zeros.clone());
+                self.dirty.entry(idx).or_insert_with(|| Content::Here(zeros.clone()));
             }
         }
-        let (pages, contents) = self.dirty.iter().map(|(idx, page)| (*idx, page.clone())).unzip();
+    }
+
+    fn written(&mut self) -> (PageCount, Vec<PageIdx>, Vec<Content>) {
+        self.write_zeros();
+        let (pages, contents) = std::mem::take(&mut self.dirty).into_iter().unzip();
         (self.page_count, pages, contents)
+    }
+
+    /// Numbers of the pages written, to be read one by one.
+    pub(super) fn written_pages(&mut self) -> Vec<PageIdx> {
+        self.write_zeros();
+        self.dirty.keys().copied().collect()
     }
 
     /// Gives the writer back and forgets the draft.

@@ -218,6 +218,7 @@ impl Volume {
         };
         let (mut done, all) = (0, missing.len() as u64);
         let at_once = limits::HYDRATE_BYTES / self.page_size().bytes();
+        let mut carried = self.0.store.log_len();
         for pages in missing.chunks(at_once.clamp(1, limits::HYDRATE_PAGES_MAX)) {
             self.fetch_run(pages, at)?;
             for idx in pages {
@@ -227,6 +228,14 @@ impl Volume {
                 }
                 done += 1;
                 progress(done, all);
+            }
+            // Into the base file on the way: the log, and its index, stay small.
+            let full = limits::HYDRATE_FOLD_LOG_BYTES.max(carried.saturating_mul(3));
+            if self.0.store.log_len() >= full
+                && let Some(writer) = self.try_writer()
+            {
+                self.checkpoint(&writer)?;
+                carried = self.0.store.log_len();
             }
         }
         Ok(())

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use super::{Draft, Volume, WriterGuard};
-use crate::frame::build_frames;
+use crate::frame::FrameBuilder;
 use crate::store::{Intent, Step, StepBody};
 use crate::teeth::{Tooth, bites};
 use crate::{
@@ -70,9 +70,12 @@ impl Volume {
         let (lsn, parent, time_ms) = draft
             .parent()
             .ok_or_else(|| Error::new(ErrorKind::Internal, "only a rebase draft can be pushed"))?;
-        let (page_count, pages, contents) = draft.written();
-        let pairs = pages.iter().copied().zip(contents);
-        let (frames, bytes) = build_frames(self.id(), self.page_size(), pairs)?;
+        let pages = draft.written_pages();
+        let mut builder = FrameBuilder::new(self.id(), self.page_size())?;
+        for idx in &pages {
+            builder.push(*idx, &draft.page(*idx)?)?;
+        }
+        let (frames, bytes) = builder.finish()?;
         let (segment, inline) = if bytes.len() > limits::INLINE_BYTES_MAX {
             let id = SegmentId::mint(&*self.0.env);
             log.put_segment(id, bytes.into())?;
@@ -92,7 +95,7 @@ impl Volume {
             // Never decreases along the log, whatever this clock says.
             time_ms: self.0.env.now_ms().max(if bites(Tooth::TrustClock) { 0 } else { time_ms }),
             page_size: self.page_size(),
-            page_count,
+            page_count: draft.page_count(),
             bulk_seen: Lsn::ZERO,
             pages: pages.into_iter().collect::<PageSet>(),
             frames,

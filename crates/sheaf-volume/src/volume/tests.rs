@@ -8,6 +8,7 @@ use crate::{
     PageIdx, PageSize, Remote, Result, VolumeId,
 };
 
+mod space;
 mod worked_example;
 
 const ID: VolumeId = VolumeId::from_bytes([9; 16]);

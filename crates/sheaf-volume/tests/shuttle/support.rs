@@ -44,7 +44,7 @@ pub(crate) fn open(dir: &dyn Dir, env: Arc<dyn Env>, size: PageSize) -> Result<V
     Volume::open(
         dir,
         env,
-        VolumeOptions { create: Some((ID, size)), cache_pages: 1, children: None },
+        VolumeOptions { create: Some((ID, size)), cache_pages: 1, ..VolumeOptions::default() },
     )
 }
 

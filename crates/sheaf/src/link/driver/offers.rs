@@ -7,6 +7,7 @@ use sheaf_site::{MutationRecord, Result};
 use sheaf_sync::wire::{PushBatch, PushMutation};
 
 use super::{Driver, Transport};
+use crate::limits;
 
 impl<T: Transport> Driver<T> {
     /// Offers what the sites have to push.
@@ -35,9 +36,15 @@ impl<T: Transport> Driver<T> {
     /// Whether there was anything to offer.
     fn offer(&mut self, name: &str) -> Result<bool> {
         let after = self.progress.get(name).map_or(0, |progress| progress.acknowledged);
-        let max = self.session.push_bytes_max();
-        let batch = self.wishes.with_site(name, |site| site.outbox(after, max));
-        let Some(batch) = batch.transpose()?.flatten() else { return Ok(false) };
+        let max = self.session.push_bytes_max().min(limits::PUSH_BYTES);
+        let batch = self.wishes.with_site(name, |site| {
+            let Some(batch) = site.outbox(after, max)? else { return Ok(None) };
+            let last = batch.mutations.last().map_or(after, |record| record.seq);
+            Ok(Some((batch, site.pending_bytes(last))))
+        });
+        let Some((batch, left)) = batch.transpose()?.flatten() else { return Ok(false) };
+        // Each commit taken redoes all that is still pending: a long timeline is pushed first.
+        self.session.hold_commits(name, left > limits::REDO_BYTES);
         let mutation = |record: MutationRecord| PushMutation {
             seq: record.seq,
             base: record.base,

@@ -487,21 +487,32 @@ fn a_site_that_was_taken_away_and_a_driver_that_is_gone_answer_closed() {
 
 #[test]
 fn pushes_too_large_to_wait_together_end_the_connection_at_once_and_arrive_after_it() {
-    // Two pushes of two of these are more than a session keeps for its transport.
+    // A push offers one of these, and those of four sites are more than a session keeps for its
+    // transport.
     let large = sheaf_sync::limits::OUT_BYTES_MAX / 4 + 1;
     let mut world = world();
-    let other = SiteOptions::new("other", DEVICE);
-    let other = Site::open(&MemDir::new(), world.env.clone(), other).unwrap();
     let wishes = Arc::clone(world.driver.wishes());
-    wishes.attach("other", other.clone());
+    let mut sites = vec![(NAME, world.site.clone())];
+    for name in ["second", "third", "fourth"] {
+        let options = SiteOptions::new(name, DEVICE);
+        let site = Site::open(&MemDir::new(), world.env.clone(), options).unwrap();
+        wishes.attach(name, site.clone());
+        wishes.set_online(name, true);
+        sites.push((name, site));
+    }
     wishes.set_online(NAME, true);
-    wishes.set_online("other", true);
     world.run();
-    for (name, site) in [(NAME, &world.site), ("other", &other)] {
+    for (name, site) in &sites {
+        // The table travels alone, so that every offer is as large as can be.
+        let create =
+            |tx: &rusqlite::Transaction<'_>| tx.execute_batch("CREATE TABLE large(bytes BLOB)");
+        site.write(|tx| create(tx).map_err(from_sqlite)).unwrap();
+        wishes.note_commit(name);
+    }
+    world.run();
+    for (name, site) in &sites {
         let insert = format!("INSERT INTO large VALUES (zeroblob({large}))");
-        for sql in ["CREATE TABLE large(bytes BLOB)", &insert, &insert] {
-            site.write(|tx| tx.execute_batch(sql).map_err(from_sqlite)).unwrap();
-        }
+        site.write(|tx| tx.execute_batch(&insert).map_err(from_sqlite)).unwrap();
         wishes.note_commit(name);
     }
     let deadline = world.step();
@@ -511,5 +522,29 @@ fn pushes_too_large_to_wait_together_end_the_connection_at_once_and_arrive_after
     world.session = None;
     world.wait_ms(deadline);
     world.run();
-    assert!(world.site.status().pending.is_empty() && other.status().pending.is_empty());
+    assert!(sites.iter().all(|(_, site)| site.status().pending.is_empty()));
+}
+
+/// Each commit taken redoes all that is still pending, so a long timeline is pushed first.
+#[test]
+fn commits_are_left_with_the_node_while_there_is_much_to_push() {
+    let mut world = World::new("secret");
+    world.exec("CREATE TABLE todo(id INTEGER PRIMARY KEY, what TEXT)");
+    for _ in 0..30 {
+        world.exec("INSERT INTO todo(what) VALUES (hex(randomblob(500000)))");
+    }
+    let _asked = world.ask();
+    let mut bases = std::collections::BTreeSet::new();
+    loop {
+        world.step();
+        bases.insert(world.site.base().0);
+        if !(world.dial() || world.move_to_node() || world.move_to_device()) {
+            break;
+        }
+    }
+    assert!(world.pushes.len() >= 7, "{} pushes of 30 MB", world.pushes.len());
+    assert_eq!(world.site.base().0, world.node.head());
+    assert!(world.site.volume().is_timeline_empty());
+    assert_eq!(world.rows(View::Global).len(), 30);
+    assert!(bases.len() <= 5, "30 MB were redone again and again: {bases:?}");
 }

@@ -1,5 +1,7 @@
 //! What waits in the log instead of in memory, and what leaves the disk again.
 
+#![expect(clippy::cast_possible_truncation, reason = "small numbers of a test")]
+
 use bytes::Bytes;
 
 use super::*;

@@ -23,4 +23,4 @@ mod tests;
 pub(crate) use local::{Locate, Store, StoreOptions};
 pub(crate) use map::FixedState;
 pub use state::PendingMutation;
-pub(crate) use state::{Incoming, Intent, State, Step, StepBody};
+pub(crate) use state::{BaseState, Incoming, Intent, State, Step, StepBody};

@@ -128,7 +128,7 @@ impl Site {
         };
         let Some(commit) = self.0.volume.push(&mut draft, log, meta)? else { return Ok(None) };
         // From here on it is like anybody's commit: what is still pending is redone on top.
-        let news = self.own_news(std::slice::from_ref(&commit));
+        let news = self.own_news([(commit.lsn, &*commit.applied)]);
         self.publish_rebase(draft, &news, Vec::new())?;
         Ok(Some(Attempt { commit: Some(Box::new(commit)), answers }))
     }

@@ -3,7 +3,7 @@
 //! Invariant: a target panics only for a bug. Bytes that a checksum would refuse at the door are
 //! tried twice, as they are and sealed with the right checksum, because damage is found by the
 //! checksum and malice is not. Every target is a function of its bytes: no clock, no randomness,
-//! no file. Leaves out page deltas, which no format has yet.
+//! no file.
 //!
 //! The libFuzzer entry points are `fuzz_targets/*.rs`; `tests/corpus.rs` runs the same functions
 //! over `corpus/` with the stable toolchain.
@@ -11,6 +11,7 @@
 #![expect(clippy::indexing_slicing, reason = "a target is a test: where it panics, it found a bug")]
 
 pub mod commit;
+pub mod delta;
 pub mod frame;
 mod input;
 pub mod mutation;
@@ -29,6 +30,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target.
 pub const TARGETS: &[Target] = &[
     ("commit", commit::target),
+    ("delta", delta::target),
     ("frame", frame::target),
     ("mutation", mutation::target),
     ("pages", pages::target),

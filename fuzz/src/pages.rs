@@ -5,8 +5,12 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use sheaf_sync::{limits, message::PageBlock, pages};
-use sheaf_volume::{ErrorKind, FetchedPage, Lsn, PageIdx, PageSize, Result, VolumeId, Want};
+use sheaf_sync::pages::{self, PageRequest};
+use sheaf_sync::{limits, message::PageBlock};
+use sheaf_volume::{
+    ErrorKind, FetchedPage, HeldPage, Lsn, Page, PageIdx, PageSize, Result, VolumeId, Want,
+    apply_delta,
+};
 
 use crate::input::{Input, assert_refusal, page_size};
 
@@ -24,8 +28,9 @@ pub fn target(data: &[u8]) {
 }
 
 fn request(data: &[u8]) {
-    match pages::decode_request(Bytes::copy_from_slice(data)) {
-        Ok((volume, wants)) => {
+    match pages::decode_request_holding(Bytes::copy_from_slice(data)) {
+        Ok(PageRequest { volume, wants, held }) => {
+            assert!(held.len() <= limits::HELD_PAGES_MAX);
             let count: u64 = wants.iter().map(|want| want.pages.len()).sum();
             assert!(wants.len() <= limits::WANTS_MAX && count <= limits::WANT_PAGES_MAX);
             // Written anew it may be longer than it was: the other side has one form for a set.
@@ -69,7 +74,8 @@ fn stream(size: PageSize, wants: &[Want], piece: usize, body: &[u8]) {
 }
 
 fn read(size: PageSize, wants: &[Want], piece: usize, body: &[u8]) -> Result<Vec<FetchedPage>> {
-    let mut reader = pages::BlockReader::new(VOLUME, size, wants);
+    let reader = pages::BlockReader::new(VOLUME, size, wants);
+    let mut reader = reader.holding(&held(size));
     let mut got: Vec<FetchedPage> = Vec::new();
     for piece in body.chunks(piece) {
         for page in reader.feed(piece)? {
@@ -83,17 +89,31 @@ fn read(size: PageSize, wants: &[Want], piece: usize, body: &[u8]) -> Result<Vec
     Ok(got)
 }
 
-/// The same blocks, those stored as they are with a right hash.
+/// What the asker says to hold of every second page.
+fn held(size: PageSize) -> Vec<HeldPage> {
+    let page = |idx| HeldPage { idx, lsn: Lsn(1), page: old(size) };
+    [1, 3, 5, 7].into_iter().filter_map(PageIdx::new).map(page).collect()
+}
+
+fn old(size: PageSize) -> Page {
+    vec![0xa5; size.bytes()].into()
+}
+
+/// The same blocks, those stored as they are, or as deltas, with a right hash.
 fn sealed(size: PageSize, mut body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     while let Ok(mut block) = PageBlock::decode_length_delimited(&mut body) {
         let Some(idx) = PageIdx::new(block.idx) else { break };
-        if block.encoding == 0 {
-            let mut raw = block.bytes.to_vec();
-            raw.resize(size.bytes(), 0);
-            block.bytes = raw.into();
+        let mut raw = block.bytes.to_vec();
+        match block.encoding {
+            0 => {
+                raw.resize(size.bytes(), 0);
+                block.bytes = raw.clone().into();
+            }
+            2 => raw = apply_delta(&old(size), &raw).map_or(raw, |page| page.to_vec()),
+            _ => {}
         }
-        let hash = pages::page_hash(VOLUME, Lsn(block.lsn), idx, &block.bytes);
+        let hash = pages::page_hash(VOLUME, Lsn(block.lsn), idx, &raw);
         block.hash = Bytes::copy_from_slice(&hash);
         out.extend_from_slice(&block.encode_length_delimited_to_vec());
         if body.is_empty() {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use rusqlite::Connection;
 use sheaf_site::{MutationRecord, Site, SiteOptions, View};
 use sheaf_volume::{
-    BucketRemote, Commit, Dir as _, ManualEnv, MemDir, MemObjects, Objects as _, PageSize, Remote,
+    BucketRemote, Commit, Dir as _, ManualEnv, MemDir, MemObjects, Objects as _, Page, PageSize,
+    Remote,
 };
 
 mod messages;
@@ -41,6 +42,7 @@ const STORY: &[&str] = &[
 pub fn all() -> Vec<Seed> {
     let mut seeds = Vec::new();
     story(&mut seeds);
+    page_deltas(&mut seeds);
     messages::add_all(&mut seeds);
     sql(&mut seeds);
     seeds
@@ -66,7 +68,13 @@ fn story(seeds: &mut Vec<Seed>) {
         }
         store(seeds, &dir, &format!("pending-{at}"));
         if at % 2 == 1 {
+            let (base, mut deltas) = (site.base().0, site.volume().deltas());
             site.exchange_with_log(&log).expect("BUG: a bucket in memory");
+            for commit in log.pull(base).expect("BUG: a bucket in memory") {
+                let delta = deltas.next(&commit).expect("BUG: our own commit");
+                let delta = delta.expect("BUG: its pages are here and in it");
+                add(seeds, "delta", &format!("lsn-{}", commit.lsn), delta.encode());
+            }
             store(seeds, &dir, &format!("exchanged-{at}"));
         }
         if at == 3 {
@@ -92,6 +100,26 @@ fn story(seeds: &mut Vec<Seed>) {
     }
     let head = log.head().expect("BUG: a bucket in memory");
     messages::pulled(seeds, &log, &head);
+}
+
+/// Deltas as the target reads them: page size 512, what the old version begins with, the delta.
+fn page_deltas(seeds: &mut Vec<Seed>) {
+    let begin: Vec<u8> = (0..=255).collect();
+    let mut old = begin.clone();
+    old.resize(512, 0xa5);
+    let changed = Page::edited(&old, |bytes| bytes[100..104].copy_from_slice(b"milk"));
+    let moved = Page::edited(&old, |bytes| bytes.copy_within(10..200, 12));
+    let raw = [&[0][..], &old].concat();
+    for (name, delta) in [
+        ("changed", sheaf_volume::encode_delta(&old, &changed)),
+        ("moved", sheaf_volume::encode_delta(&old, &moved)),
+        ("raw", raw),
+    ] {
+        let mut bytes = vec![0];
+        put_section(&mut bytes, &begin);
+        bytes.extend_from_slice(&delta);
+        add(seeds, "delta", name, bytes);
+    }
 }
 
 fn mutation(seeds: &mut Vec<Seed>, at: usize, record: &MutationRecord) {

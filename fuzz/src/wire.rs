@@ -86,7 +86,9 @@ fn answer(session: &mut ServerSession, request: ServerRequest, opened: &mut BTre
         }
         ServerRequest::Watch { volume, after } => {
             assert!(opened.contains(&volume));
-            session.changed(volume, Lsn(after.0.saturating_add(1)), 0, &[]);
+            // What the deltas hold is nothing to a session.
+            let newest = (Lsn(after.0.saturating_add(1)), 0);
+            session.changed(volume, newest, &[], &[Bytes::from_static(b"delta")]);
         }
         ServerRequest::Unwatch { volume } => _ = opened.remove(&volume),
         ServerRequest::Pull { request, volume, .. } => {
@@ -146,8 +148,8 @@ fn react(session: &mut ClientSession, base: &mut Lsn, now: u64) {
             ClientEvent::CommitsArrived { commits, .. } => {
                 assert!(!commits.is_empty());
                 for commit in commits {
-                    assert_eq!(commit.lsn, base.next(), "commits come in order");
-                    *base = commit.lsn;
+                    assert_eq!(commit.lsn(), base.next(), "commits come in order");
+                    *base = commit.lsn();
                 }
             }
             ClientEvent::Verdicts { batch, .. } => assert_eq!(batch.timeline, TIMELINE),

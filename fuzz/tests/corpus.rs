@@ -103,4 +103,4 @@ macro_rules! smoke {
     };
 }
 
-smoke! { commit frame mutation pages pull record site sql store wire }
+smoke! { commit delta frame mutation pages pull record site sql store wire }

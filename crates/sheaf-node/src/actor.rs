@@ -12,7 +12,7 @@ use std::{
 };
 
 use sheaf_site::{Answer, Batch, Led};
-use sheaf_volume::{Commit, Error, ErrorKind, Lsn, Remote as _, Result, Verdict, VolumeId};
+use sheaf_volume::{Commit, Deltas, Error, ErrorKind, Lsn, Remote as _, Result, Verdict, VolumeId};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -194,21 +194,27 @@ impl Actor {
         let _entered = span.enter();
         self.metrics.group_batches.add(count as u64);
         let began = self.clock.now();
+        let deltas = self.deltas();
         let led =
             self.open.site.lead(&group.batches, self.open.log.as_ref(), limits::LEAD_ATTEMPTS);
         self.metrics.commit_duration.observe(self.clock.now().saturating_sub(began));
         match led {
-            Ok(led) => self.succeeded(led, group.waiting),
+            Ok(led) => self.succeeded(led, deltas, group.waiting),
             Err(error) => self.failed(&error, group.waiting),
         }
     }
 
-    fn succeeded(&mut self, led: Led, waiting: Vec<Waiting>) {
+    /// What makes deltas of the commits after the base, for those who watch.
+    fn deltas(&self) -> Option<Deltas> {
+        self.open.is_watched().then(|| self.open.site.volume().deltas())
+    }
+
+    fn succeeded(&mut self, led: Led, deltas: Option<Deltas>, waiting: Vec<Waiting>) {
         self.metrics.commits.one(if led.commit.is_some() { "committed" } else { "empty" });
         // ORDER: what was appended is recorded before anybody can ask for it, so that a device
         // that has its verdict finds the commit in its next pull.
         let news = led.found.iter().chain(led.commit.as_deref());
-        if let Err(error) = record_all(&self.open, news) {
+        if let Err(error) = record_all(&self.open, news, deltas) {
             error::note(&self.metrics, "read back the log", &error);
         }
         let base = self.open.site.base().0;
@@ -274,7 +280,7 @@ impl Actor {
                 return Ok(found);
             }
             found = true;
-            record_all(&self.open, &commits)?;
+            record_all(&self.open, &commits, self.deltas())?;
             self.open.site.integrate(commits)?;
             if self.open.site.base().0 <= base {
                 return Err(Error::new(ErrorKind::Internal, "a replica did not follow its log"));
@@ -326,8 +332,16 @@ impl Actor {
     }
 }
 
-fn record_all<'a>(open: &OpenSite, commits: impl IntoIterator<Item = &'a Commit>) -> Result<()> {
-    commits.into_iter().try_for_each(|commit| open.record(commit))
+fn record_all<'a>(
+    open: &OpenSite,
+    commits: impl IntoIterator<Item = &'a Commit>,
+    mut deltas: Option<Deltas>,
+) -> Result<()> {
+    commits.into_iter().try_for_each(|commit| {
+        // A delta saves bytes and nothing rests on it: without one the commit goes out whole.
+        let delta = deltas.as_mut().and_then(|deltas| deltas.next(commit).ok().flatten());
+        open.record(commit, delta.as_ref())
+    })
 }
 
 fn count_answer(metrics: &Metrics, answer: &Answer) {

@@ -43,18 +43,25 @@ pub(crate) fn chunks(wants: &[Want]) -> VecDeque<Want> {
     chunks
 }
 
-/// The encoded blocks of one chunk.
+/// The encoded blocks of one chunk; deltas where the asker holds what is still here too.
 ///
 /// # Errors
 /// `NotFound` when not all of its pages are there, and those of [`OpenSite::pages`].
-pub(crate) fn chunk(open: &OpenSite, want: &Want, metrics: &Metrics) -> Result<Bytes> {
+pub(crate) fn chunk(
+    open: &OpenSite,
+    want: &Want,
+    held: &pages::Held,
+    metrics: &Metrics,
+) -> Result<Bytes> {
     let pages = open.pages(want)?;
     if pages.len() as u64 != want.pages.len() {
         return Err(Error::new(ErrorKind::NotFound, "the site has not all of these pages"));
     }
     let mut blocks = BytesMut::new();
+    let mut recent = open.site.volume().recent_pages();
     for page in &pages {
-        blocks.extend_from_slice(&pages::encode_block(open.ids.volume, page));
+        let old = held.get(&page.idx).and_then(|(lsn, hash)| recent.find(page.idx, *lsn, *hash));
+        blocks.extend_from_slice(&pages::encode_block_over(open.ids.volume, page, old.as_ref()));
     }
     metrics.pages_served.add(want.pages.len());
     metrics.bytes.add("out", blocks.len() as u64);

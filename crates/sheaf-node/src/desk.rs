@@ -210,7 +210,8 @@ impl Desk {
 
     /// Tells the peer that a log is longer.
     pub(crate) fn notify(&mut self, notice: &Notice) {
-        self.session.changed(notice.volume, notice.lsn, notice.time_ms, &notice.commits);
+        let newest = (notice.lsn, notice.time_ms);
+        self.session.changed(notice.volume, newest, &notice.commits, &notice.deltas);
     }
 
     fn opened(&mut self, request: u64, hold: Handhold, site: &OpenedSite) {

@@ -210,11 +210,12 @@ impl Engine {
     }
 
     fn try_pages(&self, body: Bytes) -> Result<Bytes> {
-        let (volume, wants) = pages::decode_request(body)?;
-        let open = self.sites.by_volume(volume)?;
+        let request = pages::decode_request_holding(body)?;
+        let open = self.sites.by_volume(request.volume)?;
         let mut blocks = BytesMut::new();
-        for want in answers::chunks(&wants) {
-            blocks.extend_from_slice(&answers::chunk(&open, &want, &self.sites.metrics)?);
+        for want in answers::chunks(&request.wants) {
+            let metrics = &self.sites.metrics;
+            blocks.extend_from_slice(&answers::chunk(&open, &want, &request.held, metrics)?);
         }
         Ok(blocks.freeze())
     }

@@ -136,11 +136,12 @@ async fn fetch(State(shared): State<Arc<Shared>>, request: Request) -> Response 
 
 async fn try_fetch(shared: &Arc<Shared>, request: Request) -> Result<Response> {
     let body = read_body(shared, request, talk::REQUEST_BODY_MAX).await?;
-    let (volume, wants) = pages::decode_request(body)?;
+    let pages::PageRequest { volume, wants, held } = pages::decode_request_holding(body)?;
     let sites = Arc::clone(&shared.sites);
     let open = shared.blocking(move || sites.by_volume(volume)).await?;
     let chunks = answers::chunks(&wants);
-    let mut answer = PageAnswer { shared: Arc::clone(shared), open, chunks };
+    let held = Arc::new(held);
+    let mut answer = PageAnswer { shared: Arc::clone(shared), open, chunks, held };
     // The first chunk decides the status; later failures can only break the answer off.
     let first = answer.next().await?;
     let state = (Some(first.unwrap_or_default()), answer);
@@ -162,13 +163,16 @@ struct PageAnswer {
     shared: Arc<Shared>,
     open: Arc<OpenSite>,
     chunks: VecDeque<Want>,
+    held: Arc<pages::Held>,
 }
 
 impl PageAnswer {
     async fn next(&mut self) -> Result<Option<Bytes>> {
         let Some(want) = self.chunks.pop_front() else { return Ok(None) };
         let (open, metrics) = (Arc::clone(&self.open), Arc::clone(&self.shared.metrics));
-        self.shared.blocking(move || answers::chunk(&open, &want, &metrics)).await.map(Some)
+        let held = Arc::clone(&self.held);
+        let read = move || answers::chunk(&open, &want, &held, &metrics);
+        self.shared.blocking(read).await.map(Some)
     }
 }
 

@@ -14,8 +14,8 @@ use std::{
 use bytes::Bytes;
 use sheaf_site::{Answer, Batch, Site, SiteIds};
 use sheaf_volume::{
-    BucketRemote, Commit, Error, ErrorKind, FetchedPage, Lsn, Remote as _, RemoteHead, Result,
-    VolumeId, Want,
+    BucketRemote, Commit, CommitDelta, Error, ErrorKind, FetchedPage, Lsn, Remote as _, RemoteHead,
+    Result, VolumeId, Want,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -48,6 +48,8 @@ pub(crate) struct Notice {
     pub(crate) time_ms: u64,
     /// The newest commits when they are small, the last at `lsn`.
     pub(crate) commits: Arc<[Bytes]>,
+    /// The same as commit deltas, if all of them have that form.
+    pub(crate) deltas: Arc<[Bytes]>,
 }
 
 /// One connection's end of the notifications.
@@ -177,12 +179,12 @@ impl OpenSite {
         locked(&self.recent).head()
     }
 
-    /// Takes commits that were just appended or pulled. A gap is filled from the log.
+    /// Takes a commit that was just appended or pulled. A gap is filled from the log.
     ///
     /// # Errors
     /// Of the log.
-    pub(crate) fn record(&self, commit: &Commit) -> Result<()> {
-        if commit.lsn <= self.known_head().lsn || locked(&self.recent).record(commit) {
+    pub(crate) fn record(&self, commit: &Commit, delta: Option<&CommitDelta>) -> Result<()> {
+        if commit.lsn <= self.known_head().lsn || locked(&self.recent).record(commit, delta) {
             return Ok(());
         }
         self.refresh_now().map(drop)
@@ -200,7 +202,7 @@ impl OpenSite {
             let mut recent = locked(&self.recent);
             for commit in &commits {
                 // Somebody else may have recorded it meanwhile.
-                let _ = recent.record(commit);
+                let _ = recent.record(commit, None);
             }
             if commits.is_empty() {
                 recent.mark_checked(self.clock.now());
@@ -233,14 +235,17 @@ impl OpenSite {
     pub(crate) fn notice_after(&self, after: Lsn) -> Notice {
         let recent = locked(&self.recent);
         let head = recent.head();
-        let commits = recent.after(after).filter(|commits| {
+        let small = |commits: &Vec<Bytes>| {
             commits.iter().map(Bytes::len).sum::<usize>() <= limits::INLINE_COMMIT_MAX
-        });
+        };
+        let commits = recent.after(after).filter(small);
+        let deltas = recent.deltas_after(after).filter(small);
         Notice {
             volume: self.ids.volume,
             lsn: head.lsn,
             time_ms: head.time_ms,
             commits: commits.unwrap_or_default().into(),
+            deltas: deltas.unwrap_or_default().into(),
         }
     }
 

@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
-use sheaf_volume::{Commit, Lsn, RemoteHead};
+use sheaf_volume::{Commit, CommitDelta, Lsn, RemoteHead};
 
 use crate::limits::{COMMIT_CACHE_BYTES, COMMIT_CACHE_MAX};
 
@@ -15,8 +15,22 @@ use crate::limits::{COMMIT_CACHE_BYTES, COMMIT_CACHE_MAX};
 pub(crate) struct Recent {
     head: RemoteHead,
     checked: Duration,
-    commits: VecDeque<Bytes>,
+    commits: VecDeque<Kept>,
     bytes: usize,
+}
+
+/// One commit.
+#[derive(Debug)]
+struct Kept {
+    object: Bytes,
+    /// Its delta form, where that was made and is smaller.
+    delta: Option<Bytes>,
+}
+
+impl Kept {
+    fn len(&self) -> usize {
+        self.object.len() + self.delta.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 impl Recent {
@@ -41,7 +55,7 @@ impl Recent {
     }
 
     /// Takes the commit that follows the head; false (and nothing happens) for any other.
-    pub(crate) fn record(&mut self, commit: &Commit) -> bool {
+    pub(crate) fn record(&mut self, commit: &Commit, delta: Option<&CommitDelta>) -> bool {
         if commit.lsn != self.head.lsn.next() {
             return false;
         }
@@ -53,11 +67,16 @@ impl Recent {
             page_size: commit.page_size,
             time_ms: commit.time_ms,
         };
-        self.bytes += object.len();
-        self.commits.push_back(object);
+        // Whoever gets the commit whole fetches the pages that it does not carry.
+        let fetched = if commit.segment.is_some() { &commit.frames[..] } else { &[] };
+        let whole = object.len() + fetched.iter().map(|frame| frame.len as usize).sum::<usize>();
+        let delta = delta.map(CommitDelta::encode).filter(|delta| delta.len() < whole);
+        let kept = Kept { object, delta };
+        self.bytes += kept.len();
+        self.commits.push_back(kept);
         while self.commits.len() > COMMIT_CACHE_MAX || self.bytes > COMMIT_CACHE_BYTES {
             match self.commits.pop_front() {
-                Some(object) => self.bytes -= object.len(),
+                Some(kept) => self.bytes -= kept.len(),
                 None => break,
             }
         }
@@ -66,9 +85,18 @@ impl Recent {
 
     /// Every commit after a position; `None` when they do not reach back that far.
     pub(crate) fn after(&self, lsn: Lsn) -> Option<Vec<Bytes>> {
+        Some(self.kept_after(lsn)?.map(|kept| kept.object.clone()).collect())
+    }
+
+    /// The same commits as deltas; `None` when not all of them have that form.
+    pub(crate) fn deltas_after(&self, lsn: Lsn) -> Option<Vec<Bytes>> {
+        self.kept_after(lsn)?.map(|kept| kept.delta.clone()).collect()
+    }
+
+    fn kept_after(&self, lsn: Lsn) -> Option<impl Iterator<Item = &Kept>> {
         let wanted = self.head.lsn.0.checked_sub(lsn.0)?;
         let skip = self.commits.len().checked_sub(usize::try_from(wanted).ok()?)?;
-        Some(self.commits.iter().skip(skip).cloned().collect())
+        Some(self.commits.iter().skip(skip))
     }
 }
 
@@ -113,10 +141,10 @@ mod tests {
     #[test]
     fn commits_are_given_without_gaps_or_not_at_all() {
         let mut recent = empty();
-        assert!(!recent.record(&commit(12, 1)), "a gap");
-        assert!(!recent.record(&commit(10, 1)), "known already");
+        assert!(!recent.record(&commit(12, 1), None), "a gap");
+        assert!(!recent.record(&commit(10, 1), None), "known already");
         for lsn in 11..=14 {
-            assert!(recent.record(&commit(lsn, 1)));
+            assert!(recent.record(&commit(lsn, 1), None));
         }
         assert_eq!(recent.head().lsn, Lsn(14));
         assert_eq!(recent.after(Lsn(10)).unwrap().len(), 4);
@@ -131,10 +159,10 @@ mod tests {
     fn the_cache_is_bounded() {
         let mut recent = empty();
         for lsn in 11..11 + 2 * COMMIT_CACHE_MAX as u64 {
-            assert!(recent.record(&commit(lsn, 1)));
+            assert!(recent.record(&commit(lsn, 1), None));
         }
         assert_eq!(recent.commits.len(), COMMIT_CACHE_MAX);
-        let sum: usize = recent.commits.iter().map(Bytes::len).sum();
+        let sum: usize = recent.commits.iter().map(Kept::len).sum();
         assert_eq!(sum, recent.bytes);
     }
 }

@@ -134,7 +134,7 @@ impl Site {
         let meta = self.push_meta(tables, applied);
         let Some(commit) = self.0.volume.push(&mut draft, log, meta)? else { return Ok(None) };
         // From here on it is like anybody's commit: what is still pending is redone on top.
-        let news = self.own_news(std::slice::from_ref(&commit));
+        let news = self.own_news([(commit.lsn, &*commit.applied)]);
         self.publish_rebase(draft, &news, Vec::new())?;
         Ok(Some(Attempt { commit: Some(Box::new(commit)), answers }))
     }
@@ -215,7 +215,7 @@ impl Site {
             };
             appended += 1;
             let before = news.decided.seq;
-            self.add_news(&mut news, std::slice::from_ref(&commit), &pending);
+            self.add_news(&mut news, [(commit.lsn, &*commit.applied)], &pending);
             if news.decided.seq <= before && !bites(Tooth::ForgetDecided) {
                 let text = "a commit of this replica does not decide its own mutations";
                 return Err(Error::new(ErrorKind::Internal, text));

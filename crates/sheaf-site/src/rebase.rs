@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use sheaf_volume::{
-    Commit, Draft, Error, ErrorKind, HeldMutation, Lsn, PageIdx, PendingMutation, RemoteHead,
-    Result, TimelineId, Verdict,
+    Applied, Commit, CommitNews, Draft, Error, ErrorKind, HeldMutation, Lsn, PageIdx,
+    PendingMutation, RemoteHead, Result, TimelineId, Verdict,
 };
 
 use sheaf_volume::teeth::{Tooth, bites};
@@ -98,14 +98,22 @@ impl Site {
     /// `Corrupt` when the commits do not continue this replica's log; `Unavailable` when a page
     /// that a redo needs cannot be fetched. Nothing is changed then.
     pub fn integrate(&self, commits: Vec<Commit>) -> Result<Integrated> {
+        self.integrate_news(commits.into_iter().map(CommitNews::Whole).collect())
+    }
+
+    /// As [`Site::integrate`], for commits that came whole or as deltas.
+    ///
+    /// # Errors
+    /// As [`Site::integrate`].
+    pub fn integrate_news(&self, mut commits: Vec<CommitNews>) -> Result<Integrated> {
         let writer = self.0.volume.writer();
         let base = self.base().0;
-        let commits: Vec<Commit> = commits.into_iter().filter(|c| c.lsn > base).collect();
+        commits.retain(|commit| commit.lsn() > base);
         if commits.is_empty() {
             return Ok(Integrated { base, ..Integrated::default() });
         }
-        let news = self.own_news(&commits);
-        let draft = self.0.volume.rebase(writer, &commits)?;
+        let news = self.own_news(commits.iter().map(|commit| (commit.lsn(), commit.applied())));
+        let draft = self.0.volume.rebase_news(writer, &commits)?;
         self.publish_rebase(draft, &news, Vec::new())
     }
 
@@ -187,25 +195,28 @@ impl Site {
         id
     }
 
-    pub(crate) fn own_news(&self, commits: &[Commit]) -> OwnNews {
+    /// What commits, as (position, what they applied), say about one's own timeline.
+    pub(crate) fn own_news<'a>(
+        &self,
+        commits: impl IntoIterator<Item = (Lsn, &'a [Applied])>,
+    ) -> OwnNews {
         let mut news = OwnNews { decided: self.decided(), ..OwnNews::default() };
         self.add_news(&mut news, commits, &self.0.volume.held());
         news
     }
 
     /// What further commits say. `pending` is the timeline as it was before all of them.
-    pub(crate) fn add_news(
+    pub(crate) fn add_news<'a>(
         &self,
         news: &mut OwnNews,
-        commits: &[Commit],
+        commits: impl IntoIterator<Item = (Lsn, &'a [Applied])>,
         pending: &[HeldMutation],
     ) {
         let timeline = self.timeline();
-        for commit in commits {
-            let own = |applied: &&sheaf_volume::Applied| {
-                applied.timeline == timeline && !bites(Tooth::ForgetDecided)
-            };
-            for applied in commit.applied.iter().filter(own) {
+        for (lsn, applied) in commits {
+            let own =
+                |applied: &&Applied| applied.timeline == timeline && !bites(Tooth::ForgetDecided);
+            for applied in applied.iter().filter(own) {
                 let decided =
                     Decided { seq: applied.end_seq() - 1, hash: RunningHash(applied.running_hash) };
                 if decided.seq <= news.decided.seq {
@@ -216,7 +227,7 @@ impl Site {
                     return;
                 }
                 let verdicts = applied.verdicts();
-                news.confirmed.extend(verdicts.map(|(seq, verdict)| (seq, commit.lsn, verdict)));
+                news.confirmed.extend(verdicts.map(|(seq, verdict)| (seq, lsn, verdict)));
                 let rejects = applied.rejects.iter().map(|r| (r.seq, r.reason.clone()));
                 news.rejected.extend(rejects);
                 news.decided = decided;

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use sheaf_volume::{Commit, DeviceId, Error, ErrorKind, Lsn, RemoteHead, Result, VolumeId};
+use sheaf_volume::{CommitNews, DeviceId, Error, ErrorKind, Lsn, RemoteHead, Result, VolumeId};
 
 use crate::{
     limits,
@@ -58,7 +58,7 @@ pub enum ClientEvent {
         /// Its volume.
         volume: VolumeId,
         /// Never empty.
-        commits: Vec<Commit>,
+        commits: Vec<CommitNews>,
         /// The newest position known.
         head: Lsn,
     },
@@ -361,6 +361,7 @@ impl ClientSession {
         self.send(Body::Watch(message::Watch {
             volume: wire::id_bytes(volume.as_bytes()),
             after_lsn,
+            deltas: true,
         }));
     }
 
@@ -506,8 +507,8 @@ fn backoff_ms(attempts: u32, random: u64) -> u64 {
 }
 
 /// The first of `commits` that the role does not have.
-fn first_new(commits: &[Commit], delivered: Lsn) -> usize {
-    commits.partition_point(|commit| commit.lsn <= delivered)
+fn first_new(commits: &[CommitNews], delivered: Lsn) -> usize {
+    commits.partition_point(|commit| commit.lsn() <= delivered)
 }
 
 /// The head a commit list ends at, or the one known before.

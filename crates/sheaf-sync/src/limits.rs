@@ -58,6 +58,8 @@ pub const SITE_MISSING_HOLD_MS: u64 = 30_000;
 pub const WANTS_MAX: usize = 1_024;
 /// Pages in one page request: at 4 KiB, 64 MiB raw.
 pub const WANT_PAGES_MAX: u64 = 16_384;
+/// Older versions that one page request may say to hold.
+pub const HELD_PAGES_MAX: usize = 1_024;
 /// Bytes of an HTTP request body.
 pub const REQUEST_BODY_MAX: usize = 1024 * 1024;
 /// Bytes of one page block beside the page: field tags, lengths, number, position and hash.

@@ -209,6 +209,9 @@ pub struct Watch {
     /// The newest position the device has; a longer log is announced at once.
     #[prost(uint64, tag = "2")]
     pub after_lsn: u64,
+    /// The device takes [`Changed::deltas`].
+    #[prost(bool, tag = "3")]
+    pub deltas: bool,
 }
 
 /// Ends the notifications of a volume.
@@ -235,6 +238,9 @@ pub struct Changed {
     /// when they are too large to push unasked: the device pulls them when it wants them.
     #[prost(bytes = "bytes", repeated, tag = "4")]
     pub commits: Vec<Bytes>,
+    /// In place of `commits`, to a device that takes them: the same commits as commit deltas.
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub deltas: Vec<Bytes>,
 }
 
 /// Asks for the commits after a position. Also the body of an HTTP request (`request` zero).
@@ -436,6 +442,23 @@ pub struct FetchPages {
     /// The pages, by position.
     #[prost(message, repeated, tag = "2")]
     pub wants: Vec<WantPages>,
+    /// Older versions of them that the asker has: they may be answered with deltas.
+    #[prost(message, repeated, tag = "3")]
+    pub held: Vec<HeldPage>,
+}
+
+/// A page that the asker of [`FetchPages`] has as it was at an earlier position.
+#[derive(Clone, PartialEq, Message)]
+pub struct HeldPage {
+    /// Page number, from 1; at most one of each page counts.
+    #[prost(uint32, tag = "1")]
+    pub idx: u32,
+    /// The position.
+    #[prost(uint64, tag = "2")]
+    pub lsn: u64,
+    /// The page's hash there, as in [`PageBlock::hash`].
+    #[prost(bytes = "bytes", tag = "3")]
+    pub hash: Bytes,
 }
 
 /// Pages wanted as they were at a position.
@@ -458,7 +481,8 @@ pub struct PageBlock {
     /// The position it was asked for at.
     #[prost(uint64, tag = "2")]
     pub lsn: u64,
-    /// 0: `bytes` is the page; 1: `bytes` is the page compressed with zstd.
+    /// 0: `bytes` is the page; 1: `bytes` is the page compressed with zstd; 2: `bytes` is a page
+    /// delta against the version that the asker said to hold.
     #[prost(uint32, tag = "3")]
     pub encoding: u32,
     /// The page.

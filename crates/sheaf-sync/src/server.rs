@@ -102,6 +102,8 @@ enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Announced {
     lsn: Lsn,
+    /// The device takes commit deltas.
+    deltas: bool,
     /// A newer position that waits until the transport has caught up.
     later: Option<(Lsn, u64)>,
 }
@@ -213,8 +215,14 @@ impl ServerSession {
 
     /// Tells a watching device that the log is longer. `commits` are the newest log objects, the
     /// last at `lsn`; they are left out when the device has some of them not coming without a gap
-    /// or they are too large to send unasked.
-    pub fn changed(&mut self, volume: VolumeId, lsn: Lsn, time_ms: u64, commits: &[Bytes]) {
+    /// or they are too large to send unasked. `deltas` are the same commits as deltas, or nothing.
+    pub fn changed(
+        &mut self,
+        volume: VolumeId,
+        (lsn, time_ms): (Lsn, u64),
+        commits: &[Bytes],
+        deltas: &[Bytes],
+    ) {
         let crowded = self.out.is_crowded();
         let Some(Some(announced)) = self.open.get_mut(&volume) else {
             return;
@@ -226,14 +234,15 @@ impl ServerSession {
             announced.later = Some((lsn, time_ms));
             return;
         }
-        *announced = Announced { lsn, later: None };
-        let bytes: usize = commits.iter().map(Bytes::len).sum();
-        let small = bytes <= limits::CHANGED_BYTES_MAX && commits.len() <= limits::COMMITS_MAX;
+        *announced = Announced { lsn, later: None, ..*announced };
+        let deltas = if announced.deltas { small(deltas) } else { &[] };
+        let commits = if deltas.is_empty() { small(commits) } else { &[] };
         self.send(Body::Changed(message::Changed {
             volume: wire::id_bytes(volume.as_bytes()),
             lsn: lsn.0,
             time_ms,
-            commits: if small { commits.to_vec() } else { Vec::new() },
+            commits: commits.to_vec(),
+            deltas: deltas.to_vec(),
         }));
     }
 
@@ -323,7 +332,7 @@ impl ServerSession {
         let volume = wire::volume_from_wire(&watch.volume)?;
         let after = Lsn(watch.after_lsn);
         let announced = self.open.get_mut(&volume).ok_or_else(unopened)?;
-        *announced = Some(Announced { lsn: after, later: None });
+        *announced = Some(Announced { lsn: after, deltas: watch.deltas, later: None });
         self.requests.push_back(ServerRequest::Watch { volume, after });
         Ok(())
     }
@@ -403,7 +412,7 @@ impl ServerSession {
             .filter_map(|(volume, announced)| Some((*volume, (*announced)?.later?)))
             .collect();
         for (volume, (lsn, time_ms)) in late {
-            self.changed(volume, lsn, time_ms, &[]);
+            self.changed(volume, (lsn, time_ms), &[], &[]);
         }
     }
 
@@ -450,6 +459,13 @@ pub fn commits_message(
         commits,
         head: Some(wire::head_to_wire(head)),
     })
+}
+
+/// These, unless they are too much to send unasked.
+fn small(commits: &[Bytes]) -> &[Bytes] {
+    let bytes: usize = commits.iter().map(Bytes::len).sum();
+    let fits = bytes <= limits::CHANGED_BYTES_MAX && commits.len() <= limits::COMMITS_MAX;
+    if fits { commits } else { &[] }
 }
 
 fn unopened() -> Error {

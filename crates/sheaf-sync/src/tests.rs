@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message as _;
 use sheaf_volume::{
-    Commit, CommitHash, DeviceId, Error, ErrorKind, FrameRef, Lsn, PageCount, PageIdx, PageSet,
-    PageSize, RemoteHead, SiteId, TimelineId, Verdict, VolumeId,
+    Commit, CommitDelta, CommitHash, CommitNews, DeviceId, Error, ErrorKind, FrameRef, Lsn,
+    PageCount, PageIdx, PageSet, PageSize, RemoteHead, SiteId, TimelineId, Verdict, VolumeId,
 };
 
 use crate::{
@@ -96,7 +96,15 @@ impl Node {
     fn announce(&self, session: &mut ServerSession, inline: usize) {
         let from = self.log.len().saturating_sub(inline);
         let head = self.head();
-        session.changed(VOLUME, head.lsn, head.time_ms, &self.log[from..]);
+        session.changed(VOLUME, (head.lsn, head.time_ms), &self.log[from..], &[]);
+    }
+
+    /// Announces the newest commits as a node does that made deltas of them.
+    fn announce_deltas(&self, session: &mut ServerSession, count: usize) {
+        let head = self.head();
+        let newest = &self.log[self.log.len() - count..];
+        let deltas: Vec<Bytes> = newest.iter().map(delta).collect();
+        session.changed(VOLUME, (head.lsn, head.time_ms), newest, &deltas);
     }
 
     fn serve(&mut self, session: &mut ServerSession, wanted: ServerRequest) {
@@ -245,8 +253,8 @@ impl World {
             ClientEvent::SiteOpened(site) => self.client.watch_from(&site.name, self.base),
             ClientEvent::CommitsArrived { commits, .. } => {
                 for commit in commits {
-                    assert_eq!(commit.lsn, self.base.next(), "commits come in order");
-                    self.base = commit.lsn;
+                    assert_eq!(commit.lsn(), self.base.next(), "commits come in order");
+                    self.base = commit.lsn();
                 }
             }
             ClientEvent::Disconnect { .. } | ClientEvent::Refused { .. } => self.cut(),
@@ -289,6 +297,24 @@ impl World {
             _ => None,
         })
     }
+}
+
+/// A commit as a delta, without its pages.
+fn delta(object: &Bytes) -> Bytes {
+    let commit = Commit::decode(object.clone()).unwrap();
+    let delta = CommitDelta {
+        volume: commit.volume,
+        lsn: commit.lsn,
+        parent: commit.parent,
+        hash: commit.hash(),
+        time_ms: commit.time_ms,
+        page_count: commit.page_count,
+        bulk_seen: commit.bulk_seen,
+        tables: commit.tables,
+        applied: commit.applied,
+        pages: Vec::new(),
+    };
+    delta.encode()
 }
 
 fn hash(object: &Bytes) -> CommitHash {

@@ -7,8 +7,8 @@
 use bytes::Bytes;
 use prost::Message as _;
 use sheaf_volume::{
-    Commit, CommitHash, DeviceId, Error, ErrorKind, Lsn, PageCount, PageSize, RemoteHead, Result,
-    SiteId, TimelineId, Verdict, VolumeId,
+    Commit, CommitDelta, CommitHash, DeviceId, Error, ErrorKind, Lsn, PageCount, PageSize,
+    RemoteHead, Result, SiteId, TimelineId, Verdict, VolumeId,
 };
 
 use crate::{
@@ -271,6 +271,25 @@ pub fn commits_from_wire(volume: VolumeId, objects: &[Bytes]) -> Result<Vec<Comm
         if commit.volume != volume {
             return Err(Error::corrupt(format!("commit of another volume volume=`{volume}`")));
         }
+        if commits.last().is_some_and(|last| last.lsn.next() != commit.lsn) {
+            return Err(Error::corrupt(format!("gap between commits lsn=`{}`", commit.lsn)));
+        }
+        commits.push(commit);
+    }
+    Ok(commits)
+}
+
+/// Reads commits that came as deltas, as [`commits_from_wire`] reads whole ones.
+///
+/// # Errors
+/// As [`commits_from_wire`].
+pub fn deltas_from_wire(volume: VolumeId, deltas: &[Bytes]) -> Result<Vec<CommitDelta>> {
+    if deltas.len() > limits::COMMITS_MAX {
+        return Err(over("commits in one message", deltas.len(), limits::COMMITS_MAX));
+    }
+    let mut commits: Vec<CommitDelta> = Vec::with_capacity(deltas.len());
+    for bytes in deltas {
+        let commit = CommitDelta::decode(volume, bytes)?;
         if commits.last().is_some_and(|last| last.lsn.next() != commit.lsn) {
             return Err(Error::corrupt(format!("gap between commits lsn=`{}`", commit.lsn)));
         }

@@ -12,10 +12,12 @@ use crate::{Lsn, PageCount, PageSet, PageSize, SegmentId, TimelineId, VolumeId};
 
 mod check;
 mod codec;
+mod delta;
 mod frames;
 #[cfg(test)]
 mod tests;
 
+pub use delta::{CommitDelta, CommitNews, PageDelta};
 pub(crate) use frames::{FrameAt, FrameIndex};
 
 /// BLAKE3 of an encoded commit; the root of an empty log is all zeros.

@@ -13,6 +13,7 @@
 mod bucket;
 mod cache;
 mod commit;
+mod delta;
 mod env;
 mod error;
 mod file;
@@ -32,7 +33,11 @@ mod volume;
 mod wire;
 
 pub use bucket::{BucketRemote, SiteRecord, check_site_name, create_site, find_site, list_sites};
-pub use commit::{Applied, Commit, CommitHash, FrameRef, Reject, Verdict, VerdictRun};
+pub use commit::{
+    Applied, Commit, CommitDelta, CommitHash, CommitNews, FrameRef, PageDelta, Reject, Verdict,
+    VerdictRun,
+};
+pub use delta::{apply_delta, encode_delta, page_hash};
 #[cfg(feature = "native")]
 pub use env::SystemEnv;
 pub use env::{Env, ManualEnv};
@@ -46,7 +51,7 @@ pub use objects::{MemObjects, Objects, ObjectsError, objects_conformance, probe}
 pub use objects::{StoreObjects, open_url};
 pub use pageset::PageSet;
 pub use prefetch::Children;
-pub use remote::{Append, FetchedPage, Remote, RemoteHead, RemoteLog, Want};
+pub use remote::{Append, FetchedPage, HeldPage, Remote, RemoteHead, RemoteLog, Want};
 #[doc(hidden)]
 pub use store::fuzz;
 pub use types::{LocalLsn, Lsn, Page, PageCount, PageIdx, PageSize};

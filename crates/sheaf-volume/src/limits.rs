@@ -53,6 +53,15 @@ pub const SHORT_REDO_MISSES: u32 = 8;
 pub const HYDRATE_BYTES: usize = 4 * 1024 * 1024;
 /// Pages of such a request: each may hold at another position, and names it.
 pub const HYDRATE_PAGES_MAX: usize = 1_024;
+/// Pages of a commit up to which it is told as deltas: each costs a compression and some 40 bytes.
+pub const DELTA_PAGES_MAX: u64 = 256;
+/// Pages that one request says are here in an older version: each costs some 30 bytes to say.
+pub const HELD_PAGES_MAX: usize = 1_024;
+/// Positions of such pages that are looked for in one answer: each search walks the states
+/// since the last fold.
+pub const HELD_STATES_MAX: usize = 8;
+/// Versions without content that are passed over in search of an older one to build on.
+pub const HELD_STEPS_MAX: usize = 8;
 /// Log bytes at which the local store folds, when they are also several times what it carries.
 pub const FOLD_LOG_BYTES: u64 = 256 * 1024 * 1024;
 /// Pages of the decoded page cache, unless the caller asks for another size: 16 MiB of 4 KiB. What

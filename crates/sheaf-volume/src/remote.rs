@@ -47,6 +47,17 @@ pub struct FetchedPage {
     pub page: Page,
 }
 
+/// A page that the asker has as it was at an earlier position: an answer may build on it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldPage {
+    /// Which page.
+    pub idx: PageIdx,
+    /// A position at which this is its content.
+    pub lsn: Lsn,
+    /// The content.
+    pub page: Page,
+}
+
 /// Somebody who knows the log and can give pages.
 pub trait Remote: fmt::Debug + Send + Sync {
     /// The newest state.
@@ -68,6 +79,16 @@ pub trait Remote: fmt::Debug + Send + Sync {
     /// # Errors
     /// `Corrupt` when bytes fail their hash, `NotFound` or `Expired` when they are gone.
     fn fetch(&self, wants: &[Want]) -> Result<Vec<FetchedPage>>;
+
+    /// As [`Remote::fetch`], saying what is here already: a far side that can sends deltas. What
+    /// is returned are whole pages in any case.
+    ///
+    /// # Errors
+    /// As [`Remote::fetch`].
+    fn fetch_holding(&self, wants: &[Want], held: &[HeldPage]) -> Result<Vec<FetchedPage>> {
+        let _ = held;
+        self.fetch(wants)
+    }
 }
 
 /// Outcome of a conditional append. An unknown outcome is resolved by reading back, and only

@@ -25,4 +25,4 @@ pub(crate) use held::{Content, StagedPage, bytes_here};
 pub use held::{HeldMutation, PendingMutation};
 pub(crate) use local::{Locate, Store, StoreOptions};
 pub(crate) use map::FixedState;
-pub(crate) use state::{Incoming, Intent, State, Step, StepBody};
+pub(crate) use state::{BaseState, Incoming, Intent, State, Step, StepBody};

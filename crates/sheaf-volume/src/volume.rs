@@ -19,9 +19,11 @@ use crate::{
     Remote, Result, VolumeId, limits,
 };
 
+mod deltas;
 mod draft;
 mod evict;
 mod fetch;
+mod held;
 mod push;
 mod snapshot;
 mod spill;
@@ -30,8 +32,10 @@ mod tests;
 mod working_set;
 
 pub use crate::store::{HeldMutation, PendingMutation};
+pub use deltas::Deltas;
 pub use draft::{Draft, Durability, Saved};
 pub use evict::Evicted;
+pub use held::RecentPages;
 pub use push::PushMeta;
 pub use snapshot::Snapshot;
 use working_set::WorkingSet;
@@ -367,18 +371,31 @@ impl Volume {
     }
 
     fn check_commit(&self, commit: &Commit, lsn: Lsn, parent: CommitHash) -> Result<()> {
-        let wrong = if commit.volume != self.id() {
+        self.check_place(commit.volume, (commit.lsn, commit.parent), (lsn, parent))?;
+        if commit.page_size != self.page_size() {
+            let text = format!("the remote sent a commit with another page size lsn=`{lsn}`");
+            return Err(Error::corrupt(text));
+        }
+        Ok(())
+    }
+
+    /// Whether a commit of `volume` at a position, with a parent, is the `next` one here.
+    fn check_place(
+        &self,
+        volume: VolumeId,
+        (lsn, parent): (Lsn, CommitHash),
+        next: (Lsn, CommitHash),
+    ) -> Result<()> {
+        let wrong = if volume != self.id() {
             "another volume's commit"
-        } else if commit.lsn != lsn {
+        } else if lsn != next.0 {
             "a gap in the log"
-        } else if commit.parent != parent {
+        } else if parent != next.1 {
             "a commit whose parent is not ours: the log was replaced or forked"
-        } else if commit.page_size != self.page_size() {
-            "a commit with another page size"
         } else {
             return Ok(());
         };
-        Err(Error::corrupt(format!("the remote sent {wrong} lsn=`{}`", commit.lsn)))
+        Err(Error::corrupt(format!("the remote sent {wrong} lsn=`{lsn}`")))
     }
 }
 

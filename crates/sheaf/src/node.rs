@@ -8,7 +8,9 @@ use std::{fmt, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use sheaf_site::{Error, ErrorKind, Result};
 use sheaf_sync::{message, pages, pull};
-use sheaf_volume::{Commit, FetchedPage, Lsn, PageSize, Remote, RemoteHead, VolumeId, Want};
+use sheaf_volume::{
+    Commit, FetchedPage, HeldPage, Lsn, PageSize, Remote, RemoteHead, VolumeId, Want,
+};
 
 use crate::limits;
 
@@ -65,9 +67,9 @@ impl NodeRemote {
         pull::decode_answer(self.volume, after, answer)
     }
 
-    fn fetch_once(&self, wants: &[Want]) -> Result<Vec<FetchedPage>, Fault> {
-        let body = pages::encode_request(self.volume, wants)?;
-        let mut reader = pages::BlockReader::new(self.volume, self.size, wants);
+    fn fetch_once(&self, wants: &[Want], held: &[HeldPage]) -> Result<Vec<FetchedPage>, Fault> {
+        let body = pages::encode_request_holding(self.volume, wants, held)?;
+        let mut reader = pages::BlockReader::new(self.volume, self.size, wants).holding(held);
         let mut found = Vec::new();
         self.post.post(message::PAGES_PATH, body, &mut |piece| {
             found.extend(reader.feed(&piece)?);
@@ -102,11 +104,23 @@ impl Remote for NodeRemote {
         self.pull_once(after, false).map(|answer| answer.commits)
     }
 
-    /// In as many requests as the limits need.
     fn fetch(&self, wants: &[Want]) -> Result<Vec<FetchedPage>> {
+        self.fetch_holding(wants, &[])
+    }
+
+    /// In as many requests as the limits need.
+    fn fetch_holding(&self, wants: &[Want], held: &[HeldPage]) -> Result<Vec<FetchedPage>> {
         let mut found = Vec::new();
         for wants in pages::split_wants(wants) {
-            found.extend(repeated(|| self.fetch_once(&wants))?);
+            let pages = match repeated(|| self.fetch_once(&wants, held)) {
+                // A delta may be at fault: the whole pages are asked for, once.
+                Err(error) if error.kind() == ErrorKind::Corrupt && !held.is_empty() => {
+                    tracing::debug!(%error, "asking again for whole pages");
+                    repeated(|| self.fetch_once(&wants, &[]))
+                }
+                pages => pages,
+            };
+            found.extend(pages?);
         }
         Ok(found)
     }

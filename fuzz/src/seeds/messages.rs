@@ -1,12 +1,13 @@
 //! Seeds of what travels: frames of the connection, bodies of requests and answers.
 
+use bytes::Bytes;
 use prost::Message as _;
 use sheaf_sync::message::{self, Body};
 use sheaf_sync::wire::{self, CreateIds, OpenedSite, PushAnswer};
 use sheaf_sync::{commits_message, pages, pull};
 use sheaf_volume::{
-    BucketRemote, Commit, FetchedPage, Lsn, Page, PageIdx, Remote as _, RemoteHead, Verdict,
-    VolumeId, Want,
+    BucketRemote, Commit, CommitDelta, FetchedPage, HeldPage, Lsn, Page, PageIdx, Remote as _,
+    RemoteHead, Verdict, VolumeId, Want,
 };
 
 use super::{SIZE, Seed, add};
@@ -33,7 +34,7 @@ pub(super) fn add_all(seeds: &mut Vec<Seed>) {
     let talk = [
         Body::Hello(hello),
         Body::Open(open),
-        Body::Watch(message::Watch { volume: volume.clone(), after_lsn: 0 }),
+        Body::Watch(message::Watch { volume: volume.clone(), after_lsn: 0, deltas: true }),
         Body::Pull(message::Pull {
             request: 2,
             volume: volume.clone(),
@@ -87,7 +88,9 @@ pub(super) fn pulled(seeds: &mut Vec<Seed>, log: &BucketRemote, head: &RemoteHea
         lsn: head.lsn.0,
         time_ms: 1,
         commits: objects.to_vec(),
+        deltas: Vec::new(),
     };
+    let told = message::Changed { deltas: few.iter().map(delta).collect(), ..changed(&[]) };
     let verdicts = |answer| Body::Verdicts(wire::answer_to_wire(2, volume, TIMELINE, answer));
     let talk = [
         Body::Welcome(welcome.clone()),
@@ -102,7 +105,26 @@ pub(super) fn pulled(seeds: &mut Vec<Seed>, log: &BucketRemote, head: &RemoteHea
     let gap = verdicts(&PushAnswer::Gap { next: 9 });
     let commits = Body::Commits(answer(2, few, true));
     add(seeds, "wire", "client-gap", frames(1, &[welcome.clone(), opened.clone(), gap]));
-    add(seeds, "wire", "client-pull", frames(1, &[welcome, opened, commits]));
+    add(seeds, "wire", "client-pull", frames(1, &[welcome.clone(), opened.clone(), commits]));
+    add(seeds, "wire", "client-told", frames(1, &[welcome, opened, Body::Changed(told)]));
+}
+
+/// A commit as a delta, without its pages.
+fn delta(object: &Bytes) -> Bytes {
+    let commit = Commit::decode(object.clone()).expect("BUG: our own commit");
+    let delta = CommitDelta {
+        volume: commit.volume,
+        lsn: commit.lsn,
+        parent: commit.parent,
+        hash: commit.hash(),
+        time_ms: commit.time_ms,
+        page_count: commit.page_count,
+        bulk_seen: commit.bulk_seen,
+        tables: commit.tables,
+        applied: commit.applied,
+        pages: Vec::new(),
+    };
+    delta.encode()
 }
 
 fn page_stream(seeds: &mut Vec<Seed>) {
@@ -110,6 +132,16 @@ fn page_stream(seeds: &mut Vec<Seed>) {
     let want = Want { lsn: Lsn(1), pages: [at(1), at(2), at(8)].into_iter().collect() };
     let request = pages::encode_request(VOLUME, std::slice::from_ref(&want));
     add(seeds, "pages", "request", request.expect("BUG: a small request"));
+    // The same, by somebody who holds the first of them, as the target's reader does.
+    let old = Page::from(vec![0xa5; 512]);
+    let held = HeldPage { idx: at(1), lsn: Lsn(1), page: old.clone() };
+    let request = pages::encode_request_holding(VOLUME, std::slice::from_ref(&want), &[held]);
+    add(seeds, "pages", "request-held", request.expect("BUG: a small request"));
+    // Page size 512; page 1 of the first position; in pieces of 100 bytes.
+    let page = Page::edited(&old, |bytes| bytes[100..104].copy_from_slice(b"milk"));
+    let page = FetchedPage { idx: at(1), lsn: want.lsn, page };
+    let block = pages::encode_block_over(VolumeId::from_bytes([7; 16]), &page, Some(&old));
+    add(seeds, "pages", "stream-delta", [&[0, 1, 0, 100][..], &block].concat());
     // Page size 512; pages 1, 2 and 8 of the first position; in pieces of 100 bytes.
     let mut bytes = vec![0, 0b1000_0011, 0, 100];
     let volume = VolumeId::from_bytes([7; 16]);

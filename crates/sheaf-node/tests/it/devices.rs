@@ -194,7 +194,13 @@ fn a_watching_device_gets_the_commit_inside_the_notification() {
         a.push().await;
         let mut b = Device::meet(&node, &node.running, 2).await;
         let volume = wire::id_bytes(b.volume.as_bytes());
-        b.socket.say(Body::Watch(message::Watch { volume, after_lsn: b.site.base().0.0 })).await;
+        b.socket
+            .say(Body::Watch(message::Watch {
+                volume,
+                after_lsn: b.site.base().0.0,
+                deltas: false,
+            }))
+            .await;
         // An answered ping: the watch before it has been taken.
         b.socket.say(Body::Ping(message::Ping { nonce: 1 })).await;
         assert!(matches!(b.socket.hear().await, Some(Body::Pong(_))));

@@ -76,7 +76,8 @@ fn watching_an_unopened_volume_is_an_error() {
     let node = TestNode::start();
     run(async {
         let mut socket = Socket::greeted(&node).await;
-        let watch = message::Watch { volume: Bytes::from_static(&[8; 16]), after_lsn: 0 };
+        let watch =
+            message::Watch { volume: Bytes::from_static(&[8; 16]), after_lsn: 0, deltas: false };
         socket.say(Body::Watch(watch)).await;
         assert!(socket.hear_end().await.message.contains("Open"));
     });

@@ -4,7 +4,7 @@
 //! log's order is answered by a pull, and one about a site closed meanwhile is dropped.
 
 use bytes::Bytes;
-use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, Result, VolumeId};
+use sheaf_volume::{CommitNews, DeviceId, Error, ErrorKind, Lsn, Result, VolumeId};
 
 use super::{ClientEvent, ClientSession, Phase, RequestKind, first_new, newest, site::Stage};
 use crate::{
@@ -99,7 +99,14 @@ impl ClientSession {
             return Ok(());
         }
         let name = name.clone();
-        self.deliver(&name, volume, &changed.commits)
+        let commits = if changed.deltas.is_empty() {
+            whole(volume, &changed.commits)?
+        } else {
+            let deltas = wire::deltas_from_wire(volume, &changed.deltas)?;
+            deltas.into_iter().map(CommitNews::Delta).collect()
+        };
+        self.deliver(&name, volume, commits);
+        Ok(())
     }
 
     fn commits(&mut self, answer: &message::Commits) -> Result<()> {
@@ -108,7 +115,7 @@ impl ClientSession {
         let Some(name) = self.answered(answer.request, RequestKind::Pull) else {
             return Ok(());
         };
-        self.deliver(&name, volume, &answer.commits)?;
+        self.deliver(&name, volume, whole(volume, &answer.commits)?);
         let Some(site) = self.sites.get_mut(&name) else {
             return Ok(());
         };
@@ -188,24 +195,22 @@ impl ClientSession {
 
     /// Hands commits to the role if they follow on what it has; else only their existence counts,
     /// and a pull will fetch what is between.
-    fn deliver(&mut self, name: &str, volume: VolumeId, objects: &[Bytes]) -> Result<()> {
-        let mut commits = wire::commits_from_wire(volume, objects)?;
+    fn deliver(&mut self, name: &str, volume: VolumeId, mut commits: Vec<CommitNews>) {
         let Some(site) = self.sites.get_mut(name) else {
-            return Ok(());
+            return;
         };
         commits.drain(..first_new(&commits, site.delivered));
-        let Some(last) = commits.last().map(|commit| commit.lsn) else {
-            return Ok(());
+        let Some(last) = commits.last().map(CommitNews::lsn) else {
+            return;
         };
         site.known = site.known.max(last);
-        let follows = commits.first().map(|commit| commit.lsn) == Some(site.delivered.next());
+        let follows = commits.first().map(CommitNews::lsn) == Some(site.delivered.next());
         if !follows || site.is_holding() {
-            return Ok(());
+            return;
         }
         site.delivered = last;
         let (name, head) = (name.to_owned(), site.known);
         self.events.push_back(ClientEvent::CommitsArrived { name, volume, commits, head });
-        Ok(())
     }
 
     /// The site whose request this answers; `None` when nobody waits for it any more.
@@ -219,6 +224,12 @@ impl ClientSession {
         self.out.clear();
         self.events.push_back(ClientEvent::Refused { error });
     }
+}
+
+/// Commits that came whole.
+fn whole(volume: VolumeId, objects: &[Bytes]) -> Result<Vec<CommitNews>> {
+    let commits = wire::commits_from_wire(volume, objects)?;
+    Ok(commits.into_iter().map(CommitNews::Whole).collect())
 }
 
 /// The other side's limit where it is smaller than ours; zero means it named none.

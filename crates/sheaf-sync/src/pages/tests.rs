@@ -97,3 +97,51 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_held_version_is_answered_with_a_delta_that_makes_the_page() {
+    let wants = [Want { lsn: Lsn(5), pages: set([1, 9]) }];
+    let old = noise(9, 2).page;
+    let held = [HeldPage { idx: PageIdx::new(9).unwrap(), lsn: Lsn(2), page: old.clone() }];
+    let new = Page::edited(&old, |bytes| bytes[700..710].fill(3));
+    let pages = [page(1, 5, 7), FetchedPage { idx: held[0].idx, lsn: Lsn(5), page: new }];
+
+    let body = encode_request_holding(VOLUME, &wants, &held).unwrap();
+    let request = decode_request_holding(body).unwrap();
+    assert_eq!((request.volume, &request.wants[..]), (VOLUME, &wants[..]));
+    let hash = page_hash(VOLUME, Lsn(2), held[0].idx, &old);
+    assert_eq!(request.held, Held::from([(held[0].idx, (Lsn(2), hash))]));
+
+    let first = encode_block_over(VOLUME, &pages[0], None);
+    let second = encode_block_over(VOLUME, &pages[1], Some(&old));
+    assert!(second.len() < 80, "{}", second.len());
+    let reader = || BlockReader::new(VOLUME, PageSize::DEFAULT, &wants);
+    let answer = [first, second.clone()].concat();
+    assert_eq!(reader().holding(&held).feed(&answer).unwrap(), pages);
+    // Whoever holds nothing, or something else, takes no page for it.
+    assert_eq!(reader().feed(&second).unwrap_err().kind(), ErrorKind::Corrupt);
+    let other = [HeldPage { page: Page::zeros(PageSize::DEFAULT), ..held[0].clone() }];
+    assert_eq!(reader().holding(&other).feed(&second).unwrap_err().kind(), ErrorKind::Corrupt);
+    // Nothing is gained over the page itself: it goes out as it would have.
+    let same = encode_block_over(VOLUME, &pages[0], Some(&old));
+    assert!(same.len() <= encode_block(VOLUME, &pages[0]).len());
+}
+
+#[test]
+fn what_a_request_says_to_hold_is_bounded_and_of_pages_it_wants() {
+    let wants = [Want { lsn: Lsn(5), pages: set(1..=5_000) }];
+    let held: Vec<HeldPage> = (2_000..=6_000)
+        .map(|n| HeldPage { idx: PageIdx::new(n).unwrap(), lsn: Lsn(2), page: noise(n, 2).page })
+        .collect();
+    let request = encode_request_holding(VOLUME, &wants, &held[..]).unwrap();
+    assert_eq!(decode_request_holding(request).unwrap().held.len(), limits::HELD_PAGES_MAX);
+    let request = encode_request_holding(VOLUME, &wants, &held[3_500..]).unwrap();
+    assert_eq!(decode_request_holding(request).unwrap().held.len(), 0);
+    let wrong = FetchPages {
+        volume: wire::id_bytes(VOLUME.as_bytes()),
+        wants: Vec::new(),
+        held: vec![message::HeldPage { idx: 1, lsn: 2, hash: Bytes::from_static(&[1; 15]) }],
+    };
+    let wrong = decode_request_holding(wrong.encode_to_vec().into()).unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::Invalid);
+}

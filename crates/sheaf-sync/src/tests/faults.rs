@@ -102,6 +102,7 @@ fn frames_that_are_not_for_a_node_end_the_connection() {
             wire::encode(Body::Watch(message::Watch {
                 volume: wire::id_bytes(VOLUME.as_bytes()),
                 after_lsn: 0,
+                deltas: false,
             })),
             ErrorKind::Invalid,
         ),

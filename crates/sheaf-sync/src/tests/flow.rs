@@ -50,6 +50,44 @@ fn a_small_commit_travels_in_its_notification() {
 }
 
 #[test]
+fn a_live_device_is_told_deltas_and_one_that_lags_pulls_whole_commits() {
+    let mut world = World::settled();
+    for (appended, told) in [(1, 1), (2, 2), (2, 1)] {
+        (0..appended).for_each(|_| world.node.append(100));
+        let node = std::mem::take(&mut world.node);
+        node.announce_deltas(world.server(), told);
+        world.node = node;
+        world.run();
+    }
+    assert_eq!((world.base, world.node.pulls), (Lsn(5), 1));
+    let deltas = |event: &ClientEvent| match event {
+        ClientEvent::CommitsArrived { commits, .. } => {
+            Some(commits.iter().map(|news| matches!(news, CommitNews::Delta(_))).collect())
+        }
+        _ => None,
+    };
+    let came: Vec<Vec<bool>> = world.events.iter().filter_map(deltas).collect();
+    assert_eq!(came, [vec![true], vec![true, true], vec![false, false]]);
+}
+
+#[test]
+fn a_device_that_does_not_ask_for_deltas_is_told_whole_commits() {
+    let mut world = World::settled();
+    world.node.append(100);
+    let node = std::mem::take(&mut world.node);
+    let session = world.server();
+    let volume = wire::id_bytes(VOLUME.as_bytes());
+    let watch = message::Watch { volume, after_lsn: 0, deltas: false };
+    session.frame(wire::encode(Body::Watch(watch)), 0);
+    while session.poll_request().is_some() {}
+    node.announce_deltas(session, 1);
+    let Body::Changed(changed) = wire::decode(session.poll_frame().unwrap()).unwrap() else {
+        panic!("no notification");
+    };
+    assert_eq!((changed.commits, changed.deltas), (node.log, Vec::new()));
+}
+
+#[test]
 fn a_large_or_missed_commit_is_pulled() {
     for (commits, inline) in [(1, 0), (3, 1)] {
         let mut world = World::settled();

@@ -8,7 +8,7 @@ use crate::limits::{
     COMMIT_APPLIED_MAX, COMMIT_FRAMES_MAX, COMMIT_MUTATIONS_MAX, COMMIT_TABLES_MAX,
     FRAME_PAGES_MAX, INLINE_BYTES_MAX, LSN_MAX, TEXT_BYTES_MAX,
 };
-use crate::{Error, Lsn, Result};
+use crate::{Error, Lsn, PageCount, PageSet, Result};
 
 impl Commit {
     /// Checks everything that can be checked without another commit or the page bytes.
@@ -16,26 +16,9 @@ impl Commit {
     /// # Errors
     /// `Corrupt` when the fields contradict each other or a limit.
     pub fn check(&self) -> Result<()> {
-        let first = self.lsn == Lsn(1);
-        require((1..=LSN_MAX).contains(&self.lsn.0), "position out of range")?;
-        require(!first || self.parent == CommitHash::default(), "first commit has a parent")?;
-        require(
-            self.pages.last().is_none_or(|last| self.page_count.contains(last)),
-            "page beyond the end",
-        )?;
         self.check_frames()?;
-        require(self.tables.len() <= COMMIT_TABLES_MAX, "too many tables")?;
-        require(self.tables.is_sorted_by(|a, b| a < b), "tables not sorted")?;
-        require(
-            self.tables.iter().all(|name| name.len() <= TEXT_BYTES_MAX),
-            "table name too long",
-        )?;
-        require(self.applied.len() <= COMMIT_APPLIED_MAX, "too many timelines")?;
-        let mut mutations = 0;
-        for applied in &self.applied {
-            mutations += check_applied(applied)?;
-        }
-        require(mutations <= COMMIT_MUTATIONS_MAX, "too many mutations")
+        let (place, size) = ((self.lsn, self.parent), (&self.pages, self.page_count));
+        check_claims(place, size, &self.tables, &self.applied)
     }
 
     fn check_frames(&self) -> Result<()> {
@@ -57,6 +40,30 @@ impl Commit {
         require(len == inline, "inline length differs from its frames")?;
         require(self.inline.len() <= INLINE_BYTES_MAX, "inline frames too large")
     }
+}
+
+/// Checks what a commit says, wherever its page bytes are.
+pub(super) fn check_claims(
+    (lsn, parent): (Lsn, CommitHash),
+    (pages, page_count): (&PageSet, PageCount),
+    tables: &[String],
+    applied: &[Applied],
+) -> Result<()> {
+    let first = lsn == Lsn(1);
+    require((1..=LSN_MAX).contains(&lsn.0), "position out of range")?;
+    require(!first || parent == CommitHash::default(), "first commit has a parent")?;
+    let inside = pages.last().is_none_or(|last| page_count.contains(last));
+    require(inside, "page beyond the end")?;
+    require(tables.len() <= COMMIT_TABLES_MAX, "too many tables")?;
+    require(tables.is_sorted_by(|a, b| a < b), "tables not sorted")?;
+    let short = tables.iter().all(|name| name.len() <= TEXT_BYTES_MAX);
+    require(short, "table name too long")?;
+    require(applied.len() <= COMMIT_APPLIED_MAX, "too many timelines")?;
+    let mut mutations = 0;
+    for applied in applied {
+        mutations += check_applied(applied)?;
+    }
+    require(mutations <= COMMIT_MUTATIONS_MAX, "too many mutations")
 }
 
 /// The number of mutations.

@@ -22,7 +22,7 @@ const FLAG_SEGMENT: u64 = 1;
 const FLAGS_KNOWN: u64 = FLAG_SEGMENT;
 const FRAME_REF_LEN_MIN: usize = 18;
 /// Timeline, first sequence number, running hash, one run of verdicts.
-const APPLIED_LEN_MIN: usize = 35;
+pub(super) const APPLIED_LEN_MIN: usize = 35;
 
 impl Commit {
     /// The byte form. Of a commit that [`Commit::check`] refuses, nobody can read it back.
@@ -128,7 +128,7 @@ fn checked_body(bytes: &[u8]) -> Result<(&[u8], CommitHash)> {
     Ok((body, CommitHash(*trailer)))
 }
 
-fn newer(what: &str, value: u64) -> Error {
+pub(super) fn newer(what: &str, value: u64) -> Error {
     let text = format!("commit made by a newer version of Sheaf; upgrade: {what}=`{value}`");
     Error::new(ErrorKind::Unsupported, text)
 }
@@ -180,7 +180,7 @@ fn read_fields(reader: &mut Reader<'_>, whole: &Bytes) -> Result<Commit> {
     })
 }
 
-fn read_list<'a, T>(
+pub(super) fn read_list<'a, T>(
     reader: &mut Reader<'a>,
     least: usize,
     mut item: impl FnMut(&mut Reader<'a>) -> Result<T>,
@@ -199,7 +199,7 @@ fn read_frame(reader: &mut Reader<'_>) -> Result<FrameRef> {
 }
 
 /// Few pages are listed, each as its distance from the one before; many are a page set's bytes.
-fn write_pages(writer: &mut Writer, pages: &PageSet) {
+pub(super) fn write_pages(writer: &mut Writer, pages: &PageSet) {
     writer.varint(pages.len());
     if pages.len() > COMMIT_PAGES_LISTED_MAX {
         writer.bytes(&pages.to_bytes());
@@ -212,7 +212,7 @@ fn write_pages(writer: &mut Writer, pages: &PageSet) {
     }
 }
 
-fn read_pages(reader: &mut Reader<'_>) -> Result<PageSet> {
+pub(super) fn read_pages(reader: &mut Reader<'_>) -> Result<PageSet> {
     let count = reader.varint()?;
     if count > COMMIT_PAGES_LISTED_MAX {
         let pages = PageSet::from_bytes(reader.bytes()?)?;
@@ -231,7 +231,7 @@ fn read_pages(reader: &mut Reader<'_>) -> Result<PageSet> {
     Ok(pages)
 }
 
-fn write_applied(writer: &mut Writer, applied: &Applied) {
+pub(super) fn write_applied(writer: &mut Writer, applied: &Applied) {
     writer.raw(applied.timeline.as_bytes());
     writer.varint(applied.first_seq);
     writer.raw(&applied.running_hash);
@@ -245,7 +245,7 @@ fn write_applied(writer: &mut Writer, applied: &Applied) {
     }
 }
 
-fn read_applied(reader: &mut Reader<'_>) -> Result<Applied> {
+pub(super) fn read_applied(reader: &mut Reader<'_>) -> Result<Applied> {
     let timeline = TimelineId::from_bytes(reader.array()?);
     let first_seq = reader.varint()?;
     let running_hash = reader.array()?;

@@ -6,6 +6,8 @@ use super::*;
 use crate::frame::build_frames;
 use crate::{ErrorKind, Page, PageIdx};
 
+mod delta;
+
 const SIZE: PageSize = match PageSize::new(512) {
     Some(size) => size,
     None => panic!("512 is a page size"),
@@ -108,9 +110,13 @@ fn released_frames_unpack_to_what_they_were_made_of() {
 }
 
 fn fixture(name: &str, made_of: &Commit) -> Bytes {
+    bytes_of_fixture(name, &made_of.encode())
+}
+
+fn bytes_of_fixture(name: &str, made_of: &[u8]) -> Bytes {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     if std::env::var_os("UPDATE_EXPECT").is_some() && !path.exists() {
-        write_fixture(&path, &made_of.encode());
+        write_fixture(&path, made_of);
     }
     read_fixture(&path).into()
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::held::HeldMutation;
 use super::map::{Loc, PageMap, Version};
-use crate::{CommitHash, LocalLsn, Lsn, PageCount, PageIdx, PageSet};
+use crate::{CommitHash, LocalLsn, Lsn, PageCount, PageIdx, PageSet, limits};
 
 /// The newest local state that equals a global one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,6 +131,21 @@ impl State {
             Loc::Pending(lsn) => Some((lsn, version.mark)),
             _ => None,
         }
+    }
+
+    /// The newest state before the one at `mark` that equals a global one and has this page's
+    /// content here, and which global one that is.
+    pub(crate) fn held_before(&self, idx: PageIdx, mut mark: LocalLsn) -> Option<(LocalLsn, Lsn)> {
+        for _ in 0..limits::HELD_STEPS_MAX {
+            let (&local, &lsn) = self.bases.range(..mark).next_back()?;
+            let version = self.map.find(idx, local);
+            match version.loc {
+                Loc::Pending(_) => mark = version.mark,
+                Loc::Zero => return None,
+                Loc::Log { .. } | Loc::Base { .. } => return Some((local, lsn)),
+            }
+        }
+        None
     }
 
     pub(crate) fn is_pending(&self, idx: PageIdx, at: LocalLsn) -> bool {

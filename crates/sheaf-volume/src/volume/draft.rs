@@ -11,11 +11,14 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::{ATTR_VOLUME, Snapshot, Volume, WriterGuard};
-use crate::store::{Content, HeldMutation, Incoming, PendingMutation, StagedPage, Step, StepBody};
+use crate::store::{
+    BaseState, Content, HeldMutation, Incoming, PendingMutation, StagedPage, Step, StepBody,
+};
 use crate::teeth::{Tooth, bites};
 use crate::{
-    Commit, CommitHash, Error, LocalLsn, Lsn, Page, PageCount, PageIdx, RemoteHead, Result,
-    VolumeId, Want, limits,
+    Commit, CommitDelta, CommitHash, CommitNews, Error, HeldPage, LocalLsn, Lsn, Page, PageCount,
+    PageDelta, PageIdx, PageSet, RemoteHead, Result, VolumeId, Want, apply_delta, limits,
+    page_hash,
 };
 
 /// Where a commit must be before it returns. `Remote` is the business of the layer that pushes.
@@ -64,8 +67,8 @@ pub struct Draft {
 #[derive(Debug)]
 pub(super) struct Rebase {
     adopt: Option<VolumeId>,
-    lsn: Lsn,
-    hash: CommitHash,
+    pub(super) lsn: Lsn,
+    pub(super) hash: CommitHash,
     time_ms: u64,
     page_count: PageCount,
     /// Pages after this were cut off on the way: zeros, unless `over` says otherwise.
@@ -108,22 +111,34 @@ impl Volume {
     /// # Errors
     /// `Corrupt` when the commits do not continue this replica's log.
     pub fn rebase(&self, writer: WriterGuard, commits: &[Commit]) -> Result<Draft> {
-        let below = self.global();
-        let base = self.0.store.read().base;
-        let mut rebase = Rebase {
-            adopt: None,
-            lsn: base.lsn,
-            hash: base.hash,
-            time_ms: base.time_ms,
-            page_count: base.page_count,
-            cut_to: u32::MAX,
-            incoming: Vec::with_capacity(commits.len()),
-            over: BTreeMap::new(),
-            misses: 0,
-        };
+        let (below, base) = self.global_base();
+        let mut rebase = Rebase::onto(base);
         for commit in commits {
             self.check_commit(commit, rebase.lsn.next(), rebase.hash)?;
             rebase.take(commit)?;
+        }
+        Ok(Draft::on(writer, below, rebase))
+    }
+
+    /// As [`Volume::rebase`], for commits that came whole or as deltas.
+    ///
+    /// # Errors
+    /// As [`Volume::rebase`].
+    pub fn rebase_news(&self, writer: WriterGuard, news: &[CommitNews]) -> Result<Draft> {
+        let (below, base) = self.global_base();
+        let mut rebase = Rebase::onto(base);
+        for news in news {
+            let next = (rebase.lsn.next(), rebase.hash);
+            match news {
+                CommitNews::Whole(commit) => {
+                    self.check_commit(commit, next.0, next.1)?;
+                    rebase.take(commit)?;
+                }
+                CommitNews::Delta(delta) => {
+                    self.check_place(delta.volume, (delta.lsn, delta.parent), next)?;
+                    rebase.take_delta(delta, &below);
+                }
+            }
         }
         Ok(Draft::on(writer, below, rebase))
     }
@@ -165,12 +180,73 @@ impl Volume {
 }
 
 impl Rebase {
-    fn take(&mut self, commit: &Commit) -> Result<()> {
-        self.note(commit);
-        for (idx, page) in commit.inline_pages()? {
-            self.over.insert(idx, Over::Here(page));
+    pub(super) fn onto(base: BaseState) -> Self {
+        Self {
+            adopt: None,
+            lsn: base.lsn,
+            hash: base.hash,
+            time_ms: base.time_ms,
+            page_count: base.page_count,
+            cut_to: u32::MAX,
+            incoming: Vec::new(),
+            over: BTreeMap::new(),
+            misses: 0,
         }
-        Ok(())
+    }
+
+    /// The new base is the state at this commit; gives the pages that came with it.
+    pub(super) fn take(&mut self, commit: &Commit) -> Result<Vec<(PageIdx, Page)>> {
+        let pages = commit.inline_pages()?;
+        self.note(commit);
+        self.have(&pages);
+        Ok(pages)
+    }
+
+    /// These pages of the new base are here.
+    pub(super) fn have(&mut self, pages: &[(PageIdx, Page)]) {
+        self.over.extend(pages.iter().map(|(idx, page)| (*idx, Over::Here(page.clone()))));
+    }
+
+    /// As [`Rebase::take`]. A page whose version before is not here, or does not make the page
+    /// that its hash names, is pending like any other that did not come along.
+    fn take_delta(&mut self, delta: &CommitDelta, below: &Snapshot) {
+        let made = |page: &PageDelta| {
+            let new = apply_delta(&self.page_here(page.idx, below)?, &page.delta).ok()?;
+            let hash = page_hash(delta.volume, delta.lsn, page.idx, &new);
+            (hash == page.hash).then_some((page.idx, Over::Here(new)))
+        };
+        let made: Vec<(PageIdx, Over)> = delta.pages.iter().filter_map(made).collect();
+        let (pages, count) = (delta.page_set(), delta.page_count);
+        self.forward((delta.lsn, delta.hash, delta.time_ms), count, pages);
+        self.over.extend(made);
+    }
+
+    /// A page of the new base if it is on this device; zeros beyond the end.
+    pub(super) fn page_here(&self, idx: PageIdx, below: &Snapshot) -> Option<Page> {
+        match self.over.get(&idx) {
+            Some(Over::Here(page)) => Some(page.clone()),
+            Some(Over::Staged(staged)) => below.volume().0.store.staged_page(*staged).ok(),
+            Some(Over::Pending(_)) => None,
+            None if idx.get() > self.cut_to || !self.page_count.contains(idx) => {
+                Some(Page::zeros(below.volume().page_size()))
+            }
+            None if self.adopt.is_some() => None,
+            None => below.page_here(idx),
+        }
+    }
+
+    /// The versions at the base below, at `lsn`, of pages that are asked for.
+    fn held(&self, wants: &[Want], below: &Snapshot, lsn: Lsn) -> Vec<HeldPage> {
+        if self.adopt.is_some() {
+            return Vec::new();
+        }
+        let asked = wants.iter().flat_map(|want| want.pages.iter());
+        let inside = asked.filter(|idx| below.page_count().contains(*idx));
+        let held = inside.filter_map(|idx| {
+            let page = below.page_here(idx)?;
+            Some(HeldPage { idx, lsn, page })
+        });
+        held.take(limits::HELD_PAGES_MAX).collect()
     }
 
     /// What to ask for when a page of the new base is missing: it, and pages after it that are
@@ -206,30 +282,31 @@ impl Rebase {
     }
 
     /// The new base is the state at this commit, its pages pending.
-    fn note(&mut self, commit: &Commit) {
+    pub(super) fn note(&mut self, commit: &Commit) {
+        let place = (commit.lsn, commit.hash(), commit.time_ms);
+        self.forward(place, commit.page_count, commit.pages.clone());
+    }
+
+    fn forward(
+        &mut self,
+        (lsn, hash, time_ms): (Lsn, CommitHash, u64),
+        page_count: PageCount,
+        pages: PageSet,
+    ) {
         // Not page by page: a commit may name any page count.
-        if commit.page_count < self.page_count {
-            self.over.retain(|idx, _| commit.page_count.contains(*idx));
-            self.cut_to = self.cut_to.min(commit.page_count.0);
+        if page_count < self.page_count {
+            self.over.retain(|idx, _| page_count.contains(*idx));
+            self.cut_to = self.cut_to.min(page_count.0);
         }
-        for idx in commit.pages.iter() {
-            if bites(Tooth::MissOnePage)
-                && commit.pages.len() > 1
-                && Some(idx) == commit.pages.last()
-            {
+        for idx in pages.iter() {
+            if bites(Tooth::MissOnePage) && pages.len() > 1 && Some(idx) == pages.last() {
                 continue;
             }
-            self.over.insert(idx, Over::Pending(commit.lsn));
+            self.over.insert(idx, Over::Pending(lsn));
         }
-        self.lsn = commit.lsn;
-        self.hash = commit.hash();
-        self.time_ms = commit.time_ms;
-        self.page_count = commit.page_count;
-        self.incoming.push(Incoming {
-            lsn: commit.lsn,
-            page_count: commit.page_count,
-            pages: commit.pages.clone(),
-        });
+        (self.lsn, self.hash) = (lsn, hash);
+        (self.time_ms, self.page_count) = (time_ms, page_count);
+        self.incoming.push(Incoming { lsn, page_count, pages });
     }
 }
 
@@ -314,7 +391,10 @@ impl Draft {
             Over::Staged(staged) => self.volume().0.store.staged_page(staged),
             Over::Pending(lsn) => {
                 let wants = rebase.plan(idx, lsn, &self.below);
-                let fetched = self.writer.volume().remote()?.fetch(&wants)?;
+                let volume = self.writer.volume();
+                // While this holds the writer, the base below stays the newest one.
+                let held = rebase.held(&wants, &self.below, volume.base().0);
+                let fetched = volume.remote()?.fetch_holding(&wants, &held)?;
                 for page in fetched {
                     let wanted = match rebase.over.get(&page.idx) {
                         Some(Over::Pending(at)) => *at == page.lsn,

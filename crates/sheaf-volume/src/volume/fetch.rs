@@ -114,7 +114,8 @@ impl Volume {
         if bites(Tooth::FetchOlder) {
             wants.iter_mut().for_each(|want| want.lsn = Lsn(want.lsn.0.saturating_sub(1).max(1)));
         }
-        let mut fetched = remote.fetch(&wants)?;
+        let held = self.older_versions(&under_way.asked);
+        let mut fetched = remote.fetch_holding(&wants, &held)?;
         if bites(Tooth::FetchOlder) {
             for page in &mut fetched {
                 let asked = under_way.asked.iter().find(|(idx, ..)| *idx == page.idx);

@@ -5,7 +5,7 @@
 
 use super::{Volume, lock};
 use crate::prefetch::{Known, plan_fetch};
-use crate::store::State;
+use crate::store::{BaseState, Locate, State};
 use crate::teeth::{Tooth, bites};
 use crate::{Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, Result, Want, limits};
 
@@ -87,6 +87,20 @@ impl Snapshot {
 }
 
 impl Snapshot {
+    /// A page of this view if its content is on this device; zeros beyond the end. Fetches
+    /// nothing.
+    #[must_use]
+    pub fn page_here(&self, idx: PageIdx) -> Option<Page> {
+        if !self.page_count.contains(idx) {
+            return Some(Page::zeros(self.volume.page_size()));
+        }
+        match self.volume.0.store.page(idx, self.local()?) {
+            Ok(Locate::Page(page)) => Some(page),
+            // A damaged copy is nothing to build on; whoever reads the page finds out.
+            Ok(Locate::Pending { .. }) | Err(_) => None,
+        }
+    }
+
     /// Whether a page's content is on this device.
     pub(super) fn is_here(&self, idx: PageIdx) -> bool {
         let local = self.local();
@@ -120,8 +134,14 @@ impl Volume {
     /// The newest local state that equals a global one.
     #[must_use]
     pub fn global(&self) -> Snapshot {
+        self.global_base().0
+    }
+
+    /// The newest local state that equals a global one, and which one that is.
+    pub(super) fn global_base(&self) -> (Snapshot, BaseState) {
         let state = self.0.store.read();
-        self.pin(&state, state.base.local, state.base.page_count)
+        let base = state.base;
+        (self.pin(&state, base.local, base.page_count), base)
     }
 
     /// The newest global state that is here, if it is the one at this position.

@@ -8,6 +8,7 @@ use crate::{
     PageIdx, PageSize, Remote, Result, VolumeId,
 };
 
+mod deltas;
 mod space;
 mod worked_example;
 

@@ -82,6 +82,58 @@ fn attempts_are_bounded_and_a_refusal_is_not_tried_again() {
     assert_eq!((found.unwrap_err().kind(), left), (ErrorKind::Denied, 1));
 }
 
+/// Answers with the page after version `base`, as a delta if the asker says to hold something.
+#[derive(Debug)]
+struct Deltas {
+    base: u32,
+    asked: Mutex<Vec<bool>>,
+}
+
+impl Post for Deltas {
+    fn post(
+        &self,
+        _: &str,
+        body: Bytes,
+        take: &mut dyn FnMut(Bytes) -> Result<()>,
+    ) -> Result<(), Fault> {
+        let request = pages::decode_request_holding(body)?;
+        let holds = !request.held.is_empty();
+        self.asked.lock().unwrap().push(holds);
+        let page = FetchedPage { idx: PageIdx::FIRST, lsn: Lsn(3), page: after(self.base) };
+        let old = holds.then(|| noise(self.base));
+        take(pages::encode_block_over(request.volume, &page, old.as_ref()))?;
+        Ok(())
+    }
+}
+
+/// A page that only a delta makes short.
+fn noise(seed: u32) -> Page {
+    let mut state = seed;
+    let mut draw = || {
+        // The usual linear congruential generator, its best bits.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    (0..PageSize::DEFAULT.bytes()).map(|_| draw()).collect::<Vec<u8>>().into()
+}
+
+fn after(seed: u32) -> Page {
+    Page::edited(&noise(seed), |bytes| bytes[7] ^= 1)
+}
+
+#[test]
+fn deltas_that_make_another_page_are_asked_for_whole_once() {
+    let want = Want { lsn: Lsn(3), pages: PageSet::range(PageIdx::FIRST, PageIdx::FIRST) };
+    let held = [HeldPage { idx: PageIdx::FIRST, lsn: Lsn(2), page: noise(1) }];
+    for (base, asked) in [(1, &[true][..]), (2, &[true, false])] {
+        let node = Arc::new(Deltas { base, asked: Mutex::default() });
+        let remote = NodeRemote::new(node.clone(), VOLUME, PageSize::DEFAULT);
+        let found = remote.fetch_holding(std::slice::from_ref(&want), &held).unwrap();
+        assert_eq!(found[0].page, after(base));
+        assert_eq!(*node.asked.lock().unwrap(), asked);
+    }
+}
+
 /// Answers anything with zeros without end.
 #[derive(Debug)]
 struct Flood;

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -15,8 +18,8 @@ use sheaf_sync::{
     wire::{CreateIds, OpenedSite, PushAnswer, PushBatch, PushMutation},
 };
 use sheaf_volume::{
-    Commit, DeviceId, Dir, Env, FetchedPage, Lsn, ManualEnv, MemDir, MemObjects, Objects, Remote,
-    RemoteHead, Result, Verdict, VolumeId, Want,
+    Commit, DeviceId, Dir, Env, FetchedPage, HeldPage, Lsn, ManualEnv, MemDir, MemObjects, Objects,
+    Remote, RemoteHead, Result, Verdict, VolumeId, Want,
 };
 
 pub(super) const NAME: &str = "team/todos";
@@ -50,6 +53,7 @@ pub(super) fn engine(env: &Arc<ManualEnv>, objects: &MemObjects, disk: &Disk) ->
 struct Far {
     engine: Shared,
     ids: SiteIds,
+    bytes: Arc<AtomicU64>,
 }
 
 impl Far {
@@ -70,9 +74,15 @@ impl Remote for Far {
     }
 
     fn fetch(&self, wants: &[Want]) -> Result<Vec<FetchedPage>> {
-        let body = pages::encode_request(self.ids.volume, wants)?;
+        self.fetch_holding(wants, &[])
+    }
+
+    fn fetch_holding(&self, wants: &[Want], held: &[HeldPage]) -> Result<Vec<FetchedPage>> {
+        let body = pages::encode_request_holding(self.ids.volume, wants, held)?;
         let answer = self.engine.lock().unwrap().pages(None, body)?;
-        let mut reader = BlockReader::new(self.ids.volume, self.ids.page_size, wants);
+        self.bytes.fetch_add(answer.len() as u64, Ordering::Relaxed);
+        let reader = BlockReader::new(self.ids.volume, self.ids.page_size, wants);
+        let mut reader = reader.holding(held);
         let pages = reader.feed(&answer)?;
         reader.finish()?;
         Ok(pages)
@@ -89,6 +99,8 @@ pub(super) struct Device {
     pub(super) heard: Vec<Bytes>,
     pub(super) engine: Shared,
     env: Arc<ManualEnv>,
+    /// Bytes of the answers to requests for pages.
+    bytes: Arc<AtomicU64>,
 }
 
 impl Device {
@@ -109,7 +121,12 @@ impl Device {
             heard: Vec::new(),
             engine: Arc::clone(engine),
             env: Arc::clone(env),
+            bytes: Arc::default(),
         }
+    }
+
+    pub(super) fn fetched_bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn execute(&self, sql: &str) {
@@ -177,6 +194,11 @@ impl Device {
         }
     }
 
+    /// Dials without waiting.
+    pub(super) fn dial_again(&mut self) {
+        self.session.retry(self.env.now_ms());
+    }
+
     fn receive(&self) -> Option<Bytes> {
         self.engine.lock().unwrap().poll_frame(self.conn?)
     }
@@ -185,7 +207,7 @@ impl Device {
         match event {
             ClientEvent::SiteOpened(opened) => self.opened(&opened),
             ClientEvent::CommitsArrived { commits, .. } => {
-                self.site.integrate(commits).unwrap();
+                self.site.integrate_news(commits).unwrap();
             }
             ClientEvent::Verdicts { answer, .. } => match answer {
                 PushAnswer::Verdicts { first_seq, verdicts, .. } => {
@@ -203,7 +225,8 @@ impl Device {
     fn opened(&mut self, opened: &OpenedSite) {
         let page_size = opened.head.page_size;
         let ids = SiteIds { site: opened.site, volume: opened.volume, page_size };
-        self.site.set_remote(Some(Arc::new(Far { engine: Arc::clone(&self.engine), ids })));
+        let (engine, bytes) = (Arc::clone(&self.engine), Arc::clone(&self.bytes));
+        self.site.set_remote(Some(Arc::new(Far { engine, ids, bytes })));
         self.site.adopt(ids, opened.head).unwrap();
         self.session.watch_from(NAME, self.site.base().0);
     }

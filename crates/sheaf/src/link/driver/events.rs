@@ -5,7 +5,7 @@
 
 use sheaf_site::{Error, ErrorKind, SiteIds};
 use sheaf_sync::wire::{OpenedSite, PushAnswer, PushBatch};
-use sheaf_volume::Commit;
+use sheaf_volume::CommitNews;
 
 use super::{Driver, Transport, millis};
 use crate::{event::Event, limits};
@@ -39,9 +39,9 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    pub(super) fn integrate(&mut self, name: &str, commits: Vec<Commit>) {
+    pub(super) fn integrate(&mut self, name: &str, commits: Vec<CommitNews>) {
         let count = commits.len() as u64;
-        let integrated = self.wishes.with_site(name, |site| site.integrate(commits));
+        let integrated = self.wishes.with_site(name, |site| site.integrate_news(commits));
         let outcome = match integrated {
             Some(Ok(outcome)) => outcome,
             Some(Err(error)) => return self.stuck(name, error),

@@ -178,7 +178,7 @@ impl Node {
         };
         let mut led = site.lead(&[batch], log, 3).unwrap();
         if let Some(commit) = led.commit {
-            session.changed(commit.volume, commit.lsn, commit.time_ms, &[commit.encode()]);
+            session.changed(commit.volume, (commit.lsn, commit.time_ms), &[commit.encode()], &[]);
         }
         let base = site.base().0;
         match led.answers.remove(0) {

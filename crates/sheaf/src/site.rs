@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Attribute of the volume that remembers the server.
-const ATTR_SERVER: &str = "client/server";
+pub(crate) const ATTR_SERVER: &str = "client/server";
 
 /// A site on this device. Cheap to clone; closed when the last clone is dropped.
 #[derive(Clone, Debug)]
@@ -336,6 +336,11 @@ impl Site {
     pub fn log(&self, limit: usize, before: Option<Lsn>) -> Result<Vec<LogEntry>> {
         let remote = self.0.remote(&self.0.way()?);
         log::read(remote.as_ref(), limit, before)
+    }
+
+    /// The log and pages as the server has them, for reading.
+    pub(crate) fn log_source(&self) -> Result<Arc<dyn Remote>> {
+        Ok(self.0.remote(&self.0.way()?))
     }
 
     fn run(&self, ask: Ask, timeout: Duration) -> Result<Exchange> {

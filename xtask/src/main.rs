@@ -12,6 +12,7 @@ mod check;
 mod demo;
 mod fuzz;
 mod process;
+mod s3;
 mod sim;
 mod test;
 

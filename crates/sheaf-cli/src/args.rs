@@ -92,6 +92,12 @@ pub(crate) enum Command {
     Define(DefineArgs),
     /// List the sites on this device
     Sites,
+    /// Look for damage: this device's files, the log on the server, the database
+    Verify(VerifyArgs),
+    /// Mend what `verify` finds, as far as it can be mended; pending changes are kept
+    Repair(RepairArgs),
+    /// Find out whether a store keeps what Sheaf relies on, under load
+    VerifyStore(VerifyStoreArgs),
 }
 
 /// `serve`
@@ -307,6 +313,43 @@ pub(crate) struct MutatorsArgs {
     pub(crate) define: Vec<(String, PathBuf)>,
     #[command(flatten)]
     pub(crate) exchange: ExchangeArgs,
+}
+
+/// `verify`
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArgs {
+    /// Name of the site
+    pub(crate) site: String,
+    /// Fetch the pages that are not here, and compare every page with the log
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+/// `repair`
+#[derive(Args, Debug)]
+pub(crate) struct RepairArgs {
+    /// Name of the site
+    pub(crate) site: String,
+    /// Look as `verify --full` does
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Say what would be mended, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `verify-store`
+#[derive(Args, Debug)]
+pub(crate) struct VerifyStoreArgs {
+    /// Store to try, as in s3://bucket/prefix; below it `probe/` is used and left empty
+    #[arg(value_name = "URL")]
+    pub(crate) store: String,
+    /// Callers that create one key at the same moment
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) creators: usize,
+    /// Keys they race for
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) rounds: u64,
 }
 
 /// `define`

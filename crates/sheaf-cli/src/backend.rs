@@ -3,8 +3,10 @@
 //! Invariant: errors leave as a `Failure` whose one line says what to do next; nothing above this
 //! file names a type of the library.
 
+mod check;
 mod failure;
 mod notices;
+mod store;
 mod types;
 
 use std::{path::Path, time::Duration};
@@ -15,8 +17,14 @@ use serde_json::Value;
 use crate::{args::GlobalArgs, exit::Failure, progress::Meter, view::ViewArg};
 use failure::refusal;
 
+#[cfg(test)]
+pub(crate) use check::CheckedLog;
+pub(crate) use check::{Check, CheckFinding, Mended};
 pub(crate) use failure::{Refusal, node_failure, says_what_to_do};
 pub(crate) use notices::Notices;
+#[cfg(test)]
+pub(crate) use store::KeptPromise;
+pub(crate) use store::{StoreVerdict, verify_store};
 #[cfg(test)]
 pub(crate) use types::Pending;
 use types::Settings;
@@ -83,8 +91,14 @@ impl Device {
 
     /// Opens a site that this device has already.
     pub(crate) fn existing(&self, name: &str) -> Result<Site, Failure> {
+        self.known(name)?;
+        self.site(name, None)
+    }
+
+    /// That this device has a site.
+    fn known(&self, name: &str) -> Result<(), Failure> {
         if self.has_site(name) {
-            return self.site(name, None);
+            return Ok(());
         }
         let dir = self.dir().display();
         let message = format!(

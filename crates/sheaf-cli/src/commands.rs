@@ -14,6 +14,8 @@ mod serve;
 mod sql;
 mod status;
 mod transfer;
+mod verify;
+mod verify_store;
 
 use crate::{
     args::{Cli, Command},
@@ -48,5 +50,8 @@ pub(crate) fn run(cli: Cli, console: &mut Console) -> Result<Exit, Failure> {
         Command::Mutators(args) => mutate::list(&args, global, console),
         Command::Define(args) => mutate::define(&args, global, console),
         Command::Sites => status::sites(global, console),
+        Command::Verify(args) => verify::verify(&args, global, console),
+        Command::Repair(args) => verify::repair(&args, global, console),
+        Command::VerifyStore(args) => verify_store::run(&args, console),
     }
 }

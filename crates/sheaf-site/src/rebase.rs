@@ -155,6 +155,18 @@ impl Site {
         )))
     }
 
+    /// Drops the pages of pending mutations and makes them again from the mutations, on the same
+    /// base. For a repair: the mutations themselves stay as they are.
+    ///
+    /// # Errors
+    /// `Unavailable` when a page that a redo needs cannot be fetched. Nothing is changed then.
+    pub fn redo(&self) -> Result<Integrated> {
+        let writer = self.0.volume.writer();
+        let draft = self.0.volume.rebase(writer, &[])?;
+        let news = OwnNews { decided: self.decided(), ..OwnNews::default() };
+        self.publish_rebase(draft, &news, Vec::new())
+    }
+
     /// Gives the pending mutations new numbers on a new timeline, because the old one's numbers
     /// were used before under other mutations (this replica was restored from a backup).
     ///
@@ -341,7 +353,12 @@ impl Site {
             return Ok((0, 0));
         }
         let base = cookie(volume.global().page(PageIdx::FIRST)?);
-        Ok((base, cookie(volume.head().page(PageIdx::FIRST)?)))
+        match volume.head().page(PageIdx::FIRST) {
+            Ok(page) => Ok((base, cookie(page))),
+            // The draft is damaged and about to be dropped; nobody could have read its schema.
+            Err(e) if e.kind() == ErrorKind::Corrupt => Ok((base, base.wrapping_add(1))),
+            Err(e) => Err(e),
+        }
     }
 
     /// When drafts had changed the schema, the redone history may have another schema under the

@@ -24,9 +24,11 @@ mod known;
 mod pull;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod walk;
 
 pub use catalog::{SiteRecord, check_site_name, create_site, find_site, list_sites};
+pub use verify::{LogCheck, Rewritten, rewrite_segment, verify_log};
 
 use keys::{log_key, log_lsn, log_prefix, refused, segment_key};
 use known::{Known, Weight, new_cache};

@@ -103,7 +103,6 @@ impl std::fmt::Debug for FrameBuilder {
 ///
 /// # Errors
 /// `Invalid` when pages do not ascend or have another size.
-#[cfg(test)]
 pub(crate) fn build_frames(
     volume: VolumeId,
     size: PageSize,

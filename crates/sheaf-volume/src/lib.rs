@@ -17,6 +17,7 @@ mod delta;
 mod env;
 mod error;
 mod file;
+mod finding;
 mod frame;
 mod id;
 pub mod limits;
@@ -32,7 +33,10 @@ mod types;
 mod volume;
 mod wire;
 
-pub use bucket::{BucketRemote, SiteRecord, check_site_name, create_site, find_site, list_sites};
+pub use bucket::{
+    BucketRemote, LogCheck, Rewritten, SiteRecord, check_site_name, create_site, find_site,
+    list_sites, rewrite_segment, verify_log,
+};
 pub use commit::{
     Applied, Commit, CommitDelta, CommitHash, CommitNews, FrameRef, PageDelta, Reject, Verdict,
     VerdictRun,
@@ -45,14 +49,18 @@ pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "native")]
 pub use file::StdDir;
 pub use file::{Dir, DirLock, File, MemDir, file_conformance};
+pub use finding::{Finding, Remedy};
 pub use id::{DeviceId, SegmentId, SiteId, TimelineId, VolumeId};
 pub use objects::{MemObjects, Objects, ObjectsError, objects_conformance, probe};
 #[cfg(feature = "native")]
-pub use objects::{StoreObjects, open_url};
+pub use objects::{
+    Promise, Races, StoreObjects, StoreTrial, StoreVerdict, Tried, open_url, verify_store,
+};
 pub use pageset::PageSet;
 pub use prefetch::Children;
 pub use remote::{Append, FetchedPage, HeldPage, Remote, RemoteHead, RemoteLog, Want};
 #[doc(hidden)]
 pub use store::fuzz;
+pub use store::{ReplicaCheck, ReplicaInfo, ReplicaMended, mend_replica, verify_replica};
 pub use types::{LocalLsn, Lsn, Page, PageCount, PageIdx, PageSize};
 pub use volume::*;

@@ -106,3 +106,15 @@ pub const HYDRATE_FOLD_LOG_BYTES: u64 = 64 * 1024 * 1024;
 pub const IDLE_FOLD_LOG_BYTES: u64 = 1024 * 1024;
 /// Log bytes from which a replica is folded when it is closed, if that gives space back.
 pub const CLOSE_FOLD_LOG_BYTES: u64 = 8 * 1024 * 1024;
+/// Callers that a trial of a store lets race for one key: each is a thread.
+pub const TRIAL_CREATORS_MAX: usize = 1_024;
+/// Keys that a trial of a store lets them race for; each is an object until the end.
+pub const TRIAL_ROUNDS_MAX: u64 = 100_000;
+/// Times a trial of a store repeats what needs no race.
+pub const TRIAL_REPEATS: u32 = 20;
+/// Bytes of the objects that a trial writes to read them back: more than one network packet.
+pub const TRIAL_OBJECT_BYTES: usize = 256 * 1024;
+/// Findings that a verification keeps; it counts the others.
+pub const FINDINGS_MAX: usize = 1_000;
+/// Runs of page numbers that one finding shows.
+pub const FINDING_RUNS_MAX: usize = 8;

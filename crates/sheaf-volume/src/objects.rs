@@ -10,14 +10,22 @@ use bytes::Bytes;
 mod conformance;
 mod mem;
 mod probe;
+#[cfg(test)]
+mod space;
 #[cfg(feature = "native")]
 mod store;
+#[cfg(feature = "native")]
+mod verify;
 
 pub use conformance::objects_conformance;
 pub use mem::MemObjects;
 pub use probe::probe;
+#[cfg(test)]
+pub(crate) use space::space_for_test;
 #[cfg(feature = "native")]
 pub use store::{StoreObjects, open_url};
+#[cfg(feature = "native")]
+pub use verify::{Promise, Races, StoreTrial, StoreVerdict, Tried, verify_store};
 
 /// Why an object operation failed, by what the caller can do.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -7,6 +7,7 @@
 //!
 //! Leaves out: whether a step is allowed (the volume decides) and where missing pages come from.
 
+mod check;
 mod fold;
 #[cfg(test)]
 mod foreign;
@@ -21,6 +22,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use check::{ReplicaCheck, ReplicaInfo, ReplicaMended, mend_replica, verify_replica};
 pub(crate) use held::{Content, StagedPage, bytes_here};
 pub use held::{HeldMutation, PendingMutation};
 pub(crate) use local::{Locate, Store, StoreOptions};

@@ -156,8 +156,11 @@ impl Volume {
     /// `Busy` when another process has it open, `NotFound` when there is none and none is to be
     /// created, `Corrupt`, `Unsupported` or `Io`.
     pub fn open(dir: &dyn Dir, env: Arc<dyn Env>, options: VolumeOptions) -> Result<Self> {
-        let store_options =
-            StoreOptions { create: options.create, cache_pages: options.cache_pages.max(16) };
+        let store_options = StoreOptions {
+            create: options.create,
+            cache_pages: options.cache_pages.max(16),
+            salvage: false,
+        };
         let store = Store::open(dir, Arc::clone(&env), store_options)?;
         let history = History::with_working_set(working_set::remembered(&store));
         let in_flight = InFlight { history, ..InFlight::default() };

@@ -179,6 +179,22 @@ impl Client {
         Err(Error::new(ErrorKind::Unavailable, "the site changes while it is cloned; try again"))
     }
 
+    /// Where the replica of a site is, or would be.
+    ///
+    /// # Errors
+    /// `Invalid` for a name that cannot be.
+    pub fn site_path(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.0.dir.join(SITES).join(escape(name)?))
+    }
+
+    pub(crate) fn named_server(&self) -> Option<Server> {
+        self.0.server.clone()
+    }
+
+    pub(crate) fn objects(&self, url: &str) -> Result<Arc<dyn Objects>> {
+        self.0.objects(url)
+    }
+
     /// Whether this device has a replica of a site.
     #[must_use]
     pub fn site_exists(&self, name: &str) -> bool {

@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 mod bucket;
+mod check;
 mod client;
 mod clock;
 pub mod driver;
@@ -40,18 +41,26 @@ mod link;
 mod log;
 mod net;
 mod node;
+mod repair;
 mod server;
 mod site;
 mod traffic;
+mod trial;
 
+pub use check::{CheckProgress, Verified};
 pub use client::{Client, ClientOptions};
 pub use durability::{Durability, Written};
 pub use event::{Event, Events};
 pub use exchange::Exchange;
 pub use log::{AppliedRun, LogEntry};
+pub use repair::Repaired;
 pub use sheaf_site::{
     Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, Standing, View, from_sqlite,
     rusqlite,
 };
-pub use sheaf_volume::{DeviceId, Evicted, Lsn, PageSize, SiteId, TimelineId, VolumeId};
+pub use sheaf_volume::{
+    DeviceId, Evicted, Finding, LogCheck, Lsn, PageIdx, PageSize, Promise, Races, Remedy,
+    ReplicaCheck, SiteId, StoreTrial, StoreVerdict, TimelineId, Tried, VolumeId,
+};
 pub use site::{Site, Status};
+pub use trial::verify_store;

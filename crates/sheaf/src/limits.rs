@@ -54,3 +54,7 @@ pub const TEXT_FILE_MAX: usize = 4_096;
 pub const DIR_NAME_MAX: usize = 240;
 /// Entries one call of `log` returns.
 pub const LOG_ENTRIES_MAX: usize = 10_000;
+/// Lines of SQLite's own check that a verification keeps.
+pub const CHECK_LINES_MAX: usize = 100;
+/// Pages that a verification compares with the log in one request: 4 MiB of usual pages.
+pub const COMPARE_PAGES: usize = 1_024;

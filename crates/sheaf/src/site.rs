@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Attribute of the volume that remembers the server.
-const ATTR_SERVER: &str = "client/server";
+pub(crate) const ATTR_SERVER: &str = "client/server";
 
 /// Attribute of the volume that remembers how much of it may stay here: 8 bytes, bytes of pages.
 const ATTR_CACHE_SIZE: &str = "client/cache-size";
@@ -397,6 +397,11 @@ impl Site {
     pub fn log(&self, limit: usize, before: Option<Lsn>) -> Result<Vec<LogEntry>> {
         let remote = self.0.remote(&self.0.way()?);
         log::read(remote.as_ref(), limit, before)
+    }
+
+    /// The log and pages as the server has them, for reading.
+    pub(crate) fn log_source(&self) -> Result<Arc<dyn Remote>> {
+        Ok(self.0.remote(&self.0.way()?))
     }
 
     fn run(&self, ask: Ask, timeout: Duration) -> Result<Exchange> {

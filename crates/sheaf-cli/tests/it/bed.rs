@@ -49,6 +49,17 @@ impl Bed {
         Device { dir: self.path(name), server: server.to_owned(), token: String::new() }
     }
 
+    /// A bucket of this test alone: a directory, or what `SHEAF_TEST_STORE` names.
+    pub(crate) fn bucket(&self) -> String {
+        match std::env::var("SHEAF_TEST_STORE") {
+            // The name of the directory is of this test alone.
+            Ok(store) => {
+                format!("{store}/{}", self.0.path().file_name().unwrap().to_str().unwrap())
+            }
+            Err(_) => format!("file://{}", self.path("bucket").display()),
+        }
+    }
+
     /// Starts a node that asks for a token.
     pub(crate) fn node(&self) -> Node {
         Node::start(&self.path("node"), &[])

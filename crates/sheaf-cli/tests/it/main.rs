@@ -11,5 +11,6 @@ mod contract;
 #[cfg(unix)]
 mod kill;
 mod sharing;
+mod verify;
 mod wrong;
 mod wrong_input;

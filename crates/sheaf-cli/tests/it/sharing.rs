@@ -53,14 +53,40 @@ fn two_devices_converge_through_a_node() {
 #[test]
 fn two_devices_converge_through_a_bucket() {
     let bed = Bed::new();
-    std::fs::create_dir(bed.path("bucket")).unwrap();
-    let url = format!("file://{}", bed.path("bucket").display());
+    let url = bed.bucket();
     let (a, b) = (bed.device("a", &url), bed.device("b", &url));
     a.run(&["sql", "s", SETUP]).ok();
     b.run(&["sql", "s", "INSERT INTO t(name) VALUES ('two')"]).ok();
     // From here on the site remembers its server.
     let a = Device { server: String::new(), ..a };
     assert_eq!(a.run(&["sql", "s", "SELECT name FROM t ORDER BY id"]).ok(), "one\ntwo\n");
+    let said = b.run(&["verify", "s", "--full"]).ok();
+    assert!(said.contains("every page compared with the log"), "{said}");
+}
+
+#[test]
+fn a_node_and_devices_without_one_share_a_bucket() {
+    let bed = Bed::new();
+    let url = bed.bucket();
+    let node = Node::start(&bed.path("node"), &["--store", &url]);
+    let (a, b) = two(&bed, &node);
+    a.run(&["sql", "s", SETUP]).ok();
+    b.run(&["sql", "s", "INSERT INTO t(name) VALUES ('two')"]).ok();
+    // Enough for a segment.
+    let many = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 100) \
+        INSERT INTO t(name, n) SELECT 'n' || i || hex(randomblob(1000)), i FROM c";
+    a.run(&["sql", "s", many]).ok();
+    let bare = bed.device("c", &url);
+    let sum = "SELECT count(*), sum(n) FROM t";
+    let sums = [&a, &b, &bare].map(|device| device.run(&["sql", "s", sum]).ok());
+    assert!(sums.iter().all(|found| *found == sums[0] && found.starts_with("102|")), "{sums:?}");
+    bare.run(&["sql", "s", "UPDATE t SET n = 1 WHERE name = 'two'"]).ok();
+    // The node may not have looked yet; its own append shows it what it missed.
+    b.run(&["sql", "s", "UPDATE t SET n = 3 WHERE name = 'one'"]).ok();
+    let found = b.run(&["sql", "s", "SELECT n FROM t WHERE id < 3 ORDER BY id"]).ok();
+    assert_eq!(found, "3\n1\n");
+    drop(node);
+    assert!(bare.run(&["verify", "s", "--full"]).ok().contains("log       5 commits"));
 }
 
 #[test]

@@ -18,7 +18,11 @@ pub(super) fn log_key(volume: VolumeId, lsn: Lsn) -> String {
 }
 
 pub(super) fn segment_key(volume: VolumeId, segment: SegmentId) -> String {
-    format!("volumes/{volume}/segments/{segment}")
+    format!("{}{segment}", segment_prefix(volume))
+}
+
+pub(super) fn segment_prefix(volume: VolumeId) -> String {
+    format!("volumes/{volume}/segments/")
 }
 
 /// The position a key stands for; `None` for what we never write there.

@@ -9,16 +9,16 @@ use super::*;
 use crate::frame::build_frames;
 use crate::{MemObjects, Page, PageIdx, PageSet};
 
-const SIZE: PageSize = match PageSize::new(512) {
+pub(super) const SIZE: PageSize = match PageSize::new(512) {
     Some(size) => size,
     None => panic!("512 is a page size"),
 };
 
-fn volume() -> VolumeId {
+pub(super) fn volume() -> VolumeId {
     VolumeId::from_bytes([3; 16])
 }
 
-fn idx(number: u32) -> PageIdx {
+pub(super) fn idx(number: u32) -> PageIdx {
     PageIdx::new(number).unwrap()
 }
 
@@ -27,7 +27,7 @@ fn set(numbers: &[u32]) -> PageSet {
 }
 
 /// What the test data has in a page that this commit wrote.
-fn content(lsn: u64, number: u32) -> Page {
+pub(super) fn content(lsn: u64, number: u32) -> Page {
     let mut bytes = vec![0; SIZE.bytes()];
     bytes[..8].copy_from_slice(&lsn.to_le_bytes());
     bytes[8..12].copy_from_slice(&number.to_le_bytes());
@@ -36,28 +36,28 @@ fn content(lsn: u64, number: u32) -> Page {
 
 /// A log under construction, with plain knowledge of every state as the oracle.
 #[derive(Debug)]
-struct Log {
-    objects: MemObjects,
+pub(super) struct Log {
+    pub(super) objects: Arc<dyn Objects>,
     remote: BucketRemote,
-    head: RemoteHead,
+    pub(super) head: RemoteHead,
     /// Per state: its page count and which commit wrote each page.
     states: Vec<Vec<Option<u64>>>,
 }
 
 impl Log {
-    fn new() -> Self {
-        let objects = MemObjects::new();
-        let remote = BucketRemote::new(Arc::new(objects.clone()), volume(), SIZE);
+    pub(super) fn new() -> Self {
+        let objects = crate::objects::space_for_test();
+        let remote = BucketRemote::new(Arc::clone(&objects), volume(), SIZE);
         let head = remote.head().unwrap();
         Self { objects, remote, head, states: vec![Vec::new()] }
     }
 
     /// Another reader of the same objects, which knows nothing yet.
     fn reader(&self) -> BucketRemote {
-        BucketRemote::new(Arc::new(self.objects.clone()), volume(), SIZE)
+        BucketRemote::new(Arc::clone(&self.objects), volume(), SIZE)
     }
 
-    fn plan(&self, page_count: u32, pages: &[u32], in_segment: bool) -> Commit {
+    pub(super) fn plan(&self, page_count: u32, pages: &[u32], in_segment: bool) -> Commit {
         let lsn = self.head.lsn.next();
         let pages = set(pages);
         let held = pages.iter().map(|idx| (idx, content(lsn.0, idx.get())));
@@ -87,7 +87,7 @@ impl Log {
         }
     }
 
-    fn write(&mut self, page_count: u32, pages: &[u32], in_segment: bool) -> Commit {
+    pub(super) fn write(&mut self, page_count: u32, pages: &[u32], in_segment: bool) -> Commit {
         let commit = self.plan(page_count, pages, in_segment);
         assert_eq!(self.remote.append(&commit).unwrap(), Append::Committed);
         let mut state = self.states.last().unwrap().clone();
@@ -269,15 +269,28 @@ fn a_page_cut_off_is_zeros_when_the_state_grows_again() {
 }
 
 /// Counts requests, and refuses what a test says.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counted {
-    inner: MemObjects,
+    inner: Arc<dyn Objects>,
     gets: AtomicUsize,
     range_calls: AtomicUsize,
     ranges: AtomicUsize,
     outcome_lost: bool,
     /// Whether a create of unknown outcome was carried out.
     carried_out: bool,
+}
+
+impl Default for Counted {
+    fn default() -> Self {
+        Self {
+            inner: Arc::new(MemObjects::new()),
+            gets: AtomicUsize::default(),
+            range_calls: AtomicUsize::default(),
+            ranges: AtomicUsize::default(),
+            outcome_lost: false,
+            carried_out: false,
+        }
+    }
 }
 
 impl Objects for Counted {
@@ -323,7 +336,7 @@ fn an_unknown_outcome_is_resolved_by_reading_back() {
     let mut log = Log::new();
     let ours = log.plan(1, &[1], false);
     let through = |carried_out, commit: &Commit| {
-        let inner = log.objects.clone();
+        let inner = Arc::clone(&log.objects);
         let objects = Counted { inner, outcome_lost: true, carried_out, ..Counted::default() };
         BucketRemote::new(Arc::new(objects), volume(), SIZE).append(commit)
     };
@@ -342,7 +355,7 @@ fn ranges_of_a_segment_are_read_at_once_and_walks_are_not_repeated() {
     for _ in 0..60 {
         log.write(64, &[64], false);
     }
-    let objects = Arc::new(Counted { inner: log.objects.clone(), ..Counted::default() });
+    let objects = Arc::new(Counted { inner: Arc::clone(&log.objects), ..Counted::default() });
     let remote = BucketRemote::new(Arc::clone(&objects) as Arc<dyn Objects>, volume(), SIZE);
     let pages: Vec<u32> = (9..=24).chain(41..=44).collect();
     log.check_fetch(&remote, &[want(61, &pages), want(1, &[10])]);
@@ -424,7 +437,7 @@ fn a_page_that_nobody_wrote_does_not_cost_the_whole_log() {
         log.write(1, &[1], false);
     }
     log.write(8, &[1], false);
-    let objects = Arc::new(Counted { inner: log.objects.clone(), ..Counted::default() });
+    let objects = Arc::new(Counted { inner: Arc::clone(&log.objects), ..Counted::default() });
     let remote = BucketRemote::new(Arc::clone(&objects) as Arc<dyn Objects>, volume(), SIZE);
     log.check_fetch(&remote, &[want(101, &[5])]);
     let gets = objects.gets.load(Ordering::SeqCst);
@@ -488,7 +501,7 @@ fn a_segment_of_another_volume_is_damage() {
     // The same bytes under a commit of another volume: only the hash's binding tells.
     let other = VolumeId::from_bytes([4; 16]);
     let copied = Commit { volume: other, ..log.remote.pull(Lsn::ZERO).unwrap().remove(0) };
-    let stolen = BucketRemote::new(Arc::new(log.objects.clone()), other, SIZE);
+    let stolen = BucketRemote::new(Arc::clone(&log.objects), other, SIZE);
     stolen.put_segment(SegmentId::from_bytes([1; 16]), own.into()).unwrap();
     stolen.append(&copied).unwrap();
     check_error(stolen.fetch(&[want(1, &[2])]), ErrorKind::Corrupt, "segments");

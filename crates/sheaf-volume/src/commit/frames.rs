@@ -37,6 +37,17 @@ impl FrameIndex {
         Self { ends: commit.frames.iter().scan((0, 0), sum).collect() }
     }
 
+    /// Every frame of `commit`, which this was made of, in order.
+    pub(crate) fn frames(&self, commit: &Commit) -> Vec<FrameAt> {
+        let mut members = commit.pages.iter();
+        let mut start = 0;
+        let frame = |(index, (frame, &(_, end))): (usize, (&super::FrameRef, &(u64, u64)))| {
+            let members: Vec<PageIdx> = members.by_ref().take(frame.pages as usize).collect();
+            FrameAt { index, range: std::mem::replace(&mut start, end)..end, members }
+        };
+        commit.frames.iter().zip(&self.ends).enumerate().map(frame).collect()
+    }
+
     /// The frame of `commit`, which this was made of, that holds the page; `None` if the commit
     /// did not change it.
     pub(crate) fn frame_of(&self, commit: &Commit, idx: PageIdx) -> Option<FrameAt> {

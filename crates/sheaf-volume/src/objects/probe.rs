@@ -45,7 +45,7 @@ fn second_create(objects: &dyn Objects, key: &str, first: &Bytes) -> Result<()> 
     Ok(())
 }
 
-fn failed(doing: &str, error: ObjectsError) -> Error {
+pub(super) fn failed(doing: &str, error: ObjectsError) -> Error {
     let kind = match &error {
         ObjectsError::Ambiguous { .. } | ObjectsError::Unavailable(_) => ErrorKind::Unavailable,
         ObjectsError::Denied(_) => ErrorKind::Denied,

@@ -26,7 +26,11 @@ fn write(dir: &MemDir, name: &str, bytes: &[u8], at: u64) {
 
 fn open(dir: &MemDir) -> Result<Store> {
     let create = Some((IDENTITY.volume, IDENTITY.page_size));
-    Store::open(dir, Arc::new(ManualEnv::new(1)), StoreOptions { create, cache_pages: 16 })
+    Store::open(
+        dir,
+        Arc::new(ManualEnv::new(1)),
+        StoreOptions { create, cache_pages: 16, salvage: false },
+    )
 }
 
 fn refused(dir: &MemDir) -> Error {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::held::Content;
-use super::map::Loc;
+use super::map::{Loc, Version};
 use super::meta::{self, Identity};
 use super::record::{self, Decoded, HEADER_LEN, Header};
 use super::state::{State, Step};
@@ -36,6 +36,9 @@ pub(crate) struct StoreOptions {
     /// Ids for a store that does not exist yet; `None` makes that an error.
     pub(crate) create: Option<(VolumeId, PageSize)>,
     pub(crate) cache_pages: usize,
+    /// Take what was flushed although pages of it are damaged: for a repair, which looks at every
+    /// page afterwards.
+    pub(crate) salvage: bool,
 }
 
 /// What a reader finds for a page at a state.
@@ -111,7 +114,7 @@ impl Store {
         };
         let log = log_file(&logs, generation);
         let start = read_log_header(log, generation).map_err(damaged)?;
-        let end = recover(log, generation, start, identity.page_size, &mut state)?;
+        let end = recover(log, (generation, start), identity.page_size, &mut state, options)?;
         let tail = Tail { generation, end, flushed: start, buffer: Vec::new() };
         let store = Self {
             env,
@@ -315,6 +318,16 @@ impl Store {
         self.cache.contains_key(&(idx.get(), mark.0))
     }
 
+    /// Whether the bytes of a version are what was written, on the disk and not in a cache.
+    pub(super) fn is_whole(&self, idx: PageIdx, version: Version) -> Result<bool> {
+        let (file, offset, sum) = match version.loc {
+            Loc::Zero | Loc::Pending(_) => return Ok(true),
+            Loc::Log { file, offset, sum } => (log_file(&self.logs, u64::from(file)), offset, sum),
+            Loc::Base { sum } => (&*self.base, idx.offset(self.page_size()), sum),
+        };
+        is_whole(file, offset, self.page_size(), sum)
+    }
+
     /// Declares the local bytes of a global page lost, so that they are fetched again. False if
     /// the page is a draft, which exists nowhere else.
     pub(crate) fn forget(&self, idx: PageIdx, at: LocalLsn) -> bool {
@@ -331,6 +344,13 @@ impl Store {
     }
 }
 
+/// Whether a page's bytes have this checksum.
+pub(super) fn is_whole(file: &dyn File, offset: u64, size: PageSize, sum: u32) -> Result<bool> {
+    let mut bytes = vec![0; size.bytes()];
+    let read = file.read_at(&mut bytes, offset).map_err(|e| Error::io("read page", e))?;
+    Ok(read == bytes.len() && record::page_sum(&bytes) == sum)
+}
+
 /// Says what to do about damage that opening cannot repair.
 fn damaged(error: Error) -> Error {
     match error.kind() {
@@ -344,7 +364,7 @@ fn damaged(error: Error) -> Error {
     }
 }
 
-fn log_file(logs: &[Box<dyn File>; 2], generation: u64) -> &dyn File {
+pub(super) fn log_file(logs: &[Box<dyn File>; 2], generation: u64) -> &dyn File {
     let [even, odd] = logs;
     if generation.is_multiple_of(2) { &**even } else { &**odd }
 }
@@ -367,7 +387,7 @@ fn written_versions<'a>(
     }
 }
 
-fn read_all(file: &dyn File) -> Result<Vec<u8>> {
+pub(super) fn read_all(file: &dyn File) -> Result<Vec<u8>> {
     let len = file.len().map_err(|e| Error::io("read replica file", e))?;
     let len = usize::try_from(len).map_err(|_| Error::corrupt("replica file too large"))?;
     let mut bytes = vec![0; len];
@@ -457,7 +477,7 @@ pub(super) fn write_log_header(log: &dyn File, generation: u64, start: u64) -> R
 }
 
 /// Offset of the first record.
-fn read_log_header(log: &dyn File, generation: u64) -> Result<u64> {
+pub(super) fn read_log_header(log: &dyn File, generation: u64) -> Result<u64> {
     let mut bytes = [0; LOG_HEADER_LEN];
     let read = log.read_at(&mut bytes, 0).map_err(|e| Error::io("read log", e))?;
     let mut reader = Reader::new(bytes.get(..read).unwrap_or_default(), "log file");
@@ -482,43 +502,83 @@ fn read_log_header(log: &dyn File, generation: u64) -> Result<u64> {
     Ok(start)
 }
 
+/// The end of a log, as [`scan`] found it.
+#[derive(Debug)]
+pub(super) struct Scan {
+    /// Behind the last record that counts.
+    pub(super) end: u64,
+    /// Length of the file.
+    pub(super) len: u64,
+    /// Whether what follows `end` had been flushed: then it is damaged, not cut short.
+    pub(super) was_flushed: bool,
+    /// Records that count.
+    pub(super) records: u64,
+    /// Where records begin that count although pages of them are damaged.
+    pub(super) damaged: Vec<u64>,
+}
+
+/// Applies every whole record, and if `salvage` also those whose pages are damaged although they
+/// had been flushed. Writes nothing.
+pub(super) fn scan(
+    log: &dyn File,
+    (generation, start): (u64, u64),
+    size: PageSize,
+    state: &mut State,
+    salvage: bool,
+) -> Result<Scan> {
+    let len = log.len().map_err(|e| Error::io("read log", e))?;
+    let mut scan = Scan { end: start, len, was_flushed: false, records: 0, damaged: Vec::new() };
+    while let Some(record) = read_record(log, generation, scan.end, size)? {
+        if !record.is_whole {
+            if !salvage || !durable_beyond(log, generation, scan.end, len)? {
+                break;
+            }
+            scan.damaged.push(scan.end);
+        }
+        if record.header.flushed > scan.end {
+            return Err(damaged(Error::corrupt("log record: durable before it was written")));
+        }
+        state.apply(&record.step, &record.locs);
+        scan.records += 1;
+        scan.end += record.header.record_len(size);
+    }
+    scan.was_flushed = len > scan.end && durable_beyond(log, generation, scan.end, len)?;
+    Ok(scan)
+}
+
 /// Applies every whole record; cuts a torn tail; returns the end of the log.
 fn recover(
     log: &dyn File,
-    generation: u64,
-    start: u64,
+    place: (u64, u64),
     size: PageSize,
     state: &mut State,
+    options: StoreOptions,
 ) -> Result<u64> {
-    let mut at = start;
-    while let Some((header, step, locs)) = read_record(log, generation, at, size)? {
-        if header.flushed > at {
-            return Err(damaged(Error::corrupt("log record: durable before it was written")));
-        }
-        state.apply(&step, &locs);
-        at += header.record_len(size);
+    let Scan { end, len, was_flushed, .. } = scan(log, place, size, state, options.salvage)?;
+    if was_flushed {
+        return Err(Error::corrupt(format!(
+            "the local log is damaged at byte {end}, below what was flushed; \
+             restore this replica from a backup, or remove it and clone the site again \
+             (local changes that were never sent are lost then)"
+        )));
     }
-    let len = log.len().map_err(|e| Error::io("read log", e))?;
-    if len > at {
-        if durable_beyond(log, generation, at, len)? {
-            return Err(Error::corrupt(format!(
-                "the local log is damaged at byte {at}, below what was flushed; \
-                 restore this replica from a backup, or remove it and clone the site again \
-                 (local changes that were never sent are lost then)"
-            )));
-        }
+    if len > end {
         // Flushed, or a later record could come to lie before what is cut off here.
-        log.truncate(at).and_then(|()| log.flush()).map_err(|e| Error::io("cut torn log", e))?;
+        log.truncate(end).and_then(|()| log.flush()).map_err(|e| Error::io("cut torn log", e))?;
     }
-    Ok(at)
+    Ok(end)
 }
 
-fn read_record(
-    log: &dyn File,
-    generation: u64,
-    at: u64,
-    size: PageSize,
-) -> Result<Option<(Header, Step, Vec<Loc>)>> {
+/// A record with a right checksum.
+struct Record {
+    header: Header,
+    step: Step,
+    locs: Vec<Loc>,
+    /// Whether its pages have right checksums too.
+    is_whole: bool,
+}
+
+fn read_record(log: &dyn File, generation: u64, at: u64, size: PageSize) -> Result<Option<Record>> {
     let read = |buf: &mut [u8], at| log.read_at(buf, at).map_err(|e| Error::io("read log", e));
     let mut head = [0; HEADER_LEN];
     if read(&mut head, at)? < HEADER_LEN {
@@ -542,6 +602,7 @@ fn read_record(
     let mut locs = Vec::with_capacity(sums.len() + staged.len());
     let mut staged = staged.into_iter().peekable();
     let mut sums = sums.into_iter();
+    let mut is_whole = true;
     loop {
         if let Some((_, earlier)) = staged.next_if(|(index, _)| *index as usize == locs.len()) {
             if earlier.offset + page.len() as u64 > at {
@@ -551,14 +612,12 @@ fn read_record(
             continue;
         }
         let Some(sum) = sums.next() else { break };
-        let whole = read(&mut page, offset)? == page.len() && record::page_sum(&page) == sum;
-        if !whole && !bites(Tooth::AcceptTornRecord) {
-            return Ok(None);
-        }
+        is_whole &= read(&mut page, offset)? == page.len() && record::page_sum(&page) == sum;
         locs.push(Loc::Log { file, offset, sum });
         offset += page.len() as u64;
     }
-    Ok(Some((header, step, locs)))
+    is_whole |= bites(Tooth::AcceptTornRecord);
+    Ok(Some(Record { header, step, locs, is_whole }))
 }
 
 /// Whether a valid record behind the bad one at `bad` says that it had been flushed.

@@ -92,7 +92,7 @@ fn page(tag: u64) -> Page {
 fn open(dir: &MemDir) -> Store {
     let create = Some((VolumeId::from_bytes([7; 16]), SIZE));
     // A cache of few pages, so that reads really come from the files.
-    let options = StoreOptions { create, cache_pages: 16 };
+    let options = StoreOptions { create, cache_pages: 16, salvage: false };
     Store::open(dir, Arc::new(ManualEnv::new(1)), options).unwrap()
 }
 
@@ -366,7 +366,7 @@ fn flip(dir: &MemDir, at: u64) {
 }
 
 fn reopen(dir: &MemDir) -> crate::Result<Store> {
-    let options = StoreOptions { create: None, cache_pages: 16 };
+    let options = StoreOptions { create: None, cache_pages: 16, salvage: false };
     Store::open(dir, Arc::new(ManualEnv::new(1)), options)
 }
 
@@ -434,7 +434,7 @@ impl Env for DiesInFold {
 fn what_a_killed_process_left_unflushed_is_flushed_before_anything_rests_on_it() {
     let dir = MemDir::new();
     let create = Some((VolumeId::from_bytes([7; 16]), SIZE));
-    let options = StoreOptions { create, cache_pages: 16 };
+    let options = StoreOptions { create, cache_pages: 16, salvage: false };
     let env = Arc::new(DiesInFold(ManualEnv::new(1)));
     let store = Store::open(&dir, env, options).unwrap();
     let (mut model, rng, mut tag) = (Model::new(), Rng(ManualEnv::new(3)), 0);
@@ -456,7 +456,7 @@ fn names_that_a_killed_process_left_unflushed_are_flushed_too() {
     let dir = MemDir::new();
     dir.fail_names(true);
     let create = Some((VolumeId::from_bytes([7; 16]), SIZE));
-    let options = || StoreOptions { create, cache_pages: 16 };
+    let options = || StoreOptions { create, cache_pages: 16, salvage: false };
     let made = Store::open(&dir, Arc::new(ManualEnv::new(1)), options());
     assert_eq!(made.unwrap_err().kind(), ErrorKind::Io);
 

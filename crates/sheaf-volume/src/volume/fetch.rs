@@ -13,7 +13,8 @@ use crate::store::{Locate, Step, StepBody};
 use crate::sync::MutexGuard;
 use crate::teeth::{Tooth, bites};
 use crate::{
-    Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, Remote, Result, Want, limits,
+    Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, PageSet, Remote, Result, Want,
+    limits,
 };
 
 /// Pages that one request has asked for. However the request ends, by a panic too, those who wait
@@ -217,6 +218,31 @@ impl Volume {
             let pages = (1..=count.0).filter_map(PageIdx::new);
             pages.filter(|idx| state.is_pending(*idx, at)).collect()
         };
+        self.bring(&missing, (at, count), progress)
+    }
+
+    /// Fetches those of these pages of the head that are not here, as [`Volume::hydrate`] does.
+    ///
+    /// # Errors
+    /// As [`super::Snapshot::page`].
+    pub fn fetch_pages(&self, pages: &PageSet, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
+        let head = self.head();
+        let count = head.page_count();
+        let Some(at) = head.local() else { return Ok(()) };
+        let missing: Vec<PageIdx> = {
+            let state = self.0.store.read();
+            let is_missing = |idx: &PageIdx| count.contains(*idx) && state.is_pending(*idx, at);
+            pages.iter().filter(is_missing).collect()
+        };
+        self.bring(&missing, (at, count), progress)
+    }
+
+    fn bring(
+        &self,
+        missing: &[PageIdx],
+        (at, count): (LocalLsn, PageCount),
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<()> {
         let (mut done, all) = (0, missing.len() as u64);
         let at_once = limits::HYDRATE_BYTES / self.page_size().bytes();
         let mut carried = self.0.store.log_len();

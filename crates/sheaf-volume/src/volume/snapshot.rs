@@ -109,6 +109,22 @@ impl Snapshot {
         })
     }
 
+    /// A page of this view if its content is on this device and whole; never fetches.
+    ///
+    /// # Errors
+    /// `Io` when the disk fails.
+    pub fn page_if_here(&self, idx: PageIdx) -> Result<Option<Page>> {
+        let Some(local) = self.local().filter(|_| self.page_count.contains(idx)) else {
+            return Ok(None);
+        };
+        match self.volume.0.store.page(idx, local) {
+            Ok(Locate::Page(page)) => Ok(Some(page)),
+            Ok(Locate::Pending { .. }) => Ok(None),
+            Err(e) if e.kind() == ErrorKind::Corrupt => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// BLAKE3 over the pages in order: equal for equal states, on every replica. Fetches what is
     /// not here.
     ///

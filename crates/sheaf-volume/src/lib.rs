@@ -19,6 +19,7 @@ mod file;
 mod frame;
 mod id;
 pub mod limits;
+mod lineage;
 mod objects;
 mod pageset;
 mod prefetch;
@@ -31,7 +32,10 @@ mod types;
 mod volume;
 mod wire;
 
-pub use bucket::{BucketRemote, SiteRecord, check_site_name, create_site, find_site, list_sites};
+pub use bucket::{
+    At, BucketRemote, Pin, SiteRecord, check_site_name, create_branch, create_site, find_site,
+    list_sites, pins,
+};
 pub use commit::{Applied, Commit, CommitHash, FrameRef, Reject, Verdict, VerdictRun};
 #[cfg(feature = "native")]
 pub use env::SystemEnv;
@@ -41,6 +45,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use file::StdDir;
 pub use file::{Dir, DirLock, File, MemDir, file_conformance};
 pub use id::{DeviceId, SegmentId, SiteId, TimelineId, VolumeId};
+pub use lineage::{Lineage, Parent};
 pub use objects::{MemObjects, Objects, ObjectsError, objects_conformance, probe};
 #[cfg(feature = "native")]
 pub use objects::{StoreObjects, open_url};

@@ -120,12 +120,16 @@ impl Client {
     /// `Invalid` for a name that cannot be, `Busy` when another process has it open, `Corrupt`,
     /// `Unsupported` or `Io`.
     pub fn site(&self, name: &str) -> Result<Site> {
+        self.site_at(name, self.0.server.as_ref())
+    }
+
+    fn site_at(&self, name: &str, server: Option<&Server>) -> Result<Site> {
         let dir_name = escape(name)?;
         if let Some(open) = self.0.claim(name)? {
             return Ok(Site::from_inner(open));
         }
         // INVARIANT: from here on the slot is ours, and is filled or freed below.
-        let opened = self.open_site(name, &dir_name);
+        let opened = self.open_site(name, &dir_name, server);
         let mut sites = lock(&self.0.sites);
         match &opened {
             Ok(site) => sites.insert(name.to_owned(), Slot::Open(site.downgrade())),
@@ -136,12 +140,12 @@ impl Client {
         opened
     }
 
-    fn open_site(&self, name: &str, dir_name: &str) -> Result<Site> {
+    fn open_site(&self, name: &str, dir_name: &str, server: Option<&Server>) -> Result<Site> {
         let path = self.0.dir.join(SITES).join(dir_name);
         let dir = StdDir::open(&path).map_err(|e| Error::io("open site", e))?;
         let options = SiteOptions::new(name, self.0.device);
         let engine = sheaf_site::Site::open(&dir, Arc::new(SystemEnv), options)?;
-        Site::new(Arc::clone(&self.0), engine, dir, self.0.server.as_ref())
+        Site::new(Arc::clone(&self.0), engine, dir, server)
     }
 
     /// Opens a site that the server has, fetching what it is (not yet its pages). A replica made
@@ -150,8 +154,18 @@ impl Client {
     /// # Errors
     /// `NotFound` when the server does not know it, and as [`Client::site`], [`Site::pull`].
     pub fn clone_site(&self, name: &str, timeout: Duration) -> Result<Site> {
+        self.clone_from(name, self.0.server.as_ref(), timeout)
+    }
+
+    /// As [`Client::clone_site`], from a server that is named now.
+    pub(crate) fn clone_from(
+        &self,
+        name: &str,
+        server: Option<&Server>,
+        timeout: Duration,
+    ) -> Result<Site> {
         let known = self.site_exists(name);
-        let site = self.site(name)?;
+        let site = self.site_at(name, server)?;
         let Err(error) = site.pull(timeout) else { return Ok(site) };
         drop(site);
         let path = self.0.dir.join(SITES).join(escape(name)?);
@@ -161,6 +175,10 @@ impl Client {
             std::fs::remove_dir_all(&path).map_err(|e| Error::io("remove site", e))?;
         }
         Err(error)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0
     }
 
     /// Whether this device has a replica of a site.
@@ -256,6 +274,11 @@ impl Shared {
 
     pub(crate) fn events(&self) -> Events {
         self.events.clone()
+    }
+
+    /// The server of sites that are opened without another one.
+    pub(crate) fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
     }
 
     /// The link to a node, shared by all sites that are exchanged there.

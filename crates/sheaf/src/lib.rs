@@ -26,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+mod branch;
 mod bucket;
 mod client;
 mod clock;
@@ -50,5 +51,5 @@ pub use log::{AppliedRun, LogEntry};
 pub use sheaf_site::{
     Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, View, from_sqlite, rusqlite,
 };
-pub use sheaf_volume::{DeviceId, Lsn, SiteId, TimelineId, VolumeId};
+pub use sheaf_volume::{At, DeviceId, Lsn, SiteId, TimelineId, VolumeId};
 pub use site::{Site, Status};

@@ -404,7 +404,7 @@ impl Inner {
     fn remote(&self, way: &Way) -> Arc<dyn Remote> {
         let ids = self.site.ids();
         match way {
-            Way::Node { link, .. } => link.remote(ids.volume, ids.page_size),
+            Way::Node { link, .. } => link.remote(self.site.volume().lineage(), ids.page_size),
             Way::Bucket { bucket, .. } => bucket.remote(),
         }
     }

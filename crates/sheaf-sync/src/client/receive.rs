@@ -189,7 +189,7 @@ impl ClientSession {
     /// Hands commits to the role if they follow on what it has; else only their existence counts,
     /// and a pull will fetch what is between.
     fn deliver(&mut self, name: &str, volume: VolumeId, objects: &[Bytes]) -> Result<()> {
-        let mut commits = wire::commits_from_wire(volume, objects)?;
+        let mut commits = wire::commits_from_wire(&volume.into(), objects)?;
         let Some(site) = self.sites.get_mut(name) else {
             return Ok(());
         };

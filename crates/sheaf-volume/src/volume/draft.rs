@@ -9,12 +9,12 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::{ATTR_VOLUME, Snapshot, Volume, WriterGuard};
+use super::{ATTR_PARENTS, ATTR_VOLUME, Snapshot, Volume, WriterGuard};
 use crate::store::{Incoming, PendingMutation, Step, StepBody};
 use crate::teeth::{Tooth, bites};
 use crate::{
-    Commit, CommitHash, Error, LocalLsn, Lsn, Page, PageCount, PageIdx, RemoteHead, Result,
-    VolumeId, Want, limits,
+    Commit, CommitHash, Error, Lineage, LocalLsn, Lsn, Page, PageCount, PageIdx, RemoteHead,
+    Result, Want, limits,
 };
 
 /// Where a commit must be before it returns. `Remote` is the business of the layer that pushes.
@@ -56,7 +56,7 @@ pub struct Draft {
 /// The new base under a rebase draft.
 #[derive(Debug)]
 struct Rebase {
-    adopt: Option<VolumeId>,
+    adopt: Option<Lineage>,
     lsn: Lsn,
     hash: CommitHash,
     time_ms: u64,
@@ -118,7 +118,12 @@ impl Volume {
     /// # Errors
     /// `Invalid` when this replica already has a base in another history, or pages of another
     /// size.
-    pub fn adopt(&self, writer: WriterGuard, id: VolumeId, head: RemoteHead) -> Result<Draft> {
+    pub fn adopt(
+        &self,
+        writer: WriterGuard,
+        lineage: impl Into<Lineage>,
+        head: RemoteHead,
+    ) -> Result<Draft> {
         if head.page_size != self.page_size() {
             return Err(Error::invalid(format!(
                 "this replica was made with pages of {} bytes, the site has pages of {}; clone \
@@ -134,7 +139,7 @@ impl Volume {
             ));
         }
         let rebase = Rebase {
-            adopt: Some(id),
+            adopt: Some(lineage.into()),
             lsn: head.lsn,
             hash: head.hash,
             time_ms: head.time_ms,
@@ -408,11 +413,13 @@ impl Draft {
             return Err(Error::new(crate::ErrorKind::Internal, "publishing a local draft"));
         };
         let volume = self.volume().clone();
-        attrs.extend(
-            rebase
-                .adopt
-                .map(|id| (ATTR_VOLUME.to_owned(), Some(Bytes::copy_from_slice(id.as_bytes())))),
-        );
+        let adopt = rebase.adopt.is_some();
+        if let Some(lineage) = rebase.adopt {
+            let id = Bytes::copy_from_slice(lineage.volume().as_bytes());
+            attrs.push((ATTR_VOLUME.to_owned(), Some(id)));
+            let parents = (!lineage.parents().is_empty()).then(|| lineage.encode());
+            attrs.push((ATTR_PARENTS.to_owned(), parents));
+        }
         let mut filled: Vec<(PageIdx, Page)> = rebase
             .over
             .into_iter()
@@ -428,7 +435,7 @@ impl Draft {
             (page_count, pages)
         });
         let body = StepBody::Advance {
-            adopt: rebase.adopt.is_some(),
+            adopt,
             lsn: rebase.lsn,
             hash: rebase.hash,
             time_ms: rebase.time_ms,

@@ -51,5 +51,6 @@ pub use log::{AppliedRun, LogEntry};
 pub use sheaf_site::{
     Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, View, from_sqlite, rusqlite,
 };
+pub use sheaf_site::{Restored, Value, diff};
 pub use sheaf_volume::{At, DeviceId, Lsn, SiteId, TimelineId, VolumeId};
 pub use site::{Site, Status};

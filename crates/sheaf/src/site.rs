@@ -10,7 +10,7 @@ use std::{
 };
 
 use rusqlite::{Connection, Transaction};
-use sheaf_site::{Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, View};
+use sheaf_site::{Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Restored, Result, View};
 use sheaf_volume::{DeviceId, Dir as _, Lsn, Remote, SiteId, StdDir, TimelineId, VolumeId};
 
 use crate::{
@@ -226,6 +226,16 @@ impl Site {
     /// `Unavailable` when a page is missing and cannot be fetched, `Io`.
     pub fn export(&self, view: View, file: &Path) -> Result<()> {
         self.0.site.export_file(view, file)
+    }
+
+    /// Makes the local state equal to a view, as one mutation on top of what was done since; with
+    /// `dry_run`, only says what that would change.
+    ///
+    /// # Errors
+    /// As [`Site::connection`] for the view; `Limit` when more differs than one mutation may
+    /// change. Nothing is changed then.
+    pub fn restore(&self, view: View, dry_run: bool) -> Result<Restored> {
+        self.0.site.restore(view, dry_run)
     }
 
     /// Forgets rejected mutations up to this number, once their author has seen them.

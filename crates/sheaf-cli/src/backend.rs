@@ -4,6 +4,7 @@
 //! file names a type of the library.
 
 mod failure;
+mod history;
 mod notices;
 mod types;
 
@@ -16,6 +17,7 @@ use crate::{args::GlobalArgs, exit::Failure, view::ViewArg};
 use failure::refusal;
 
 pub(crate) use failure::{Refusal, node_failure, says_what_to_do};
+pub(crate) use history::{Comparison, Counts, Side};
 pub(crate) use notices::Notices;
 #[cfg(test)]
 pub(crate) use types::Pending;

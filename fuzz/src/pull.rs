@@ -37,12 +37,12 @@ fn answer(body: Bytes) {
         .as_ref()
         .map_or((VolumeId::from_bytes([0; 16]), Lsn(1)), |commit| (commit.volume, commit.lsn));
     let after = Lsn(lsn.0 - 1);
-    match pull::decode_answer(volume, after, body.clone()) {
+    match pull::decode_answer(&volume.into(), after, body.clone()) {
         Ok(pulled) => {
             for (lsn, commit) in (lsn.0..).zip(&pulled.commits) {
                 assert_eq!((commit.volume, commit.lsn), (volume, Lsn(lsn)));
             }
-            let elsewhere = pull::decode_answer(volume, Lsn(after.0 + 1), body);
+            let elsewhere = pull::decode_answer(&volume.into(), Lsn(after.0 + 1), body);
             assert_eq!(elsewhere.is_ok(), pulled.commits.is_empty(), "the position is checked");
         }
         Err(error) => assert_refusal(&error),

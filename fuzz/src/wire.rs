@@ -82,7 +82,8 @@ fn answer(session: &mut ServerSession, request: ServerRequest, opened: &mut BTre
             wire::check_name(&name).expect("BUG: a name that was not checked");
             let volume = create.map_or(VOLUME, |ids| ids.volume);
             opened.insert(volume);
-            session.opened(request, &OpenedSite { name, site: SITE, volume, head: head(1) });
+            let (head, parents) = (head(1), Vec::new());
+            session.opened(request, &OpenedSite { name, site: SITE, volume, head, parents });
         }
         ServerRequest::Watch { volume, after } => {
             assert!(opened.contains(&volume));

@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use crate::{
     exit::Failure,
     render::Mode,
-    view::{self, ViewArg},
+    view::{self, SiteAt, ViewArg},
 };
 
 /// What `parse` found.
@@ -78,6 +78,12 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show the newest entries of a site's log
     Log(LogArgs),
+    /// Make a branch: a new site that goes on from a state of this one
+    Branch(BranchArgs),
+    /// Show how the rows of two states differ
+    Diff(DiffArgs),
+    /// Make the present state equal to an earlier one, as an ordinary change
+    Restore(RestoreArgs),
     /// Learn what others changed
     Pull(ContactArgs),
     /// Send what was changed here
@@ -159,7 +165,7 @@ pub(crate) struct FormatArgs {
 /// `sql`
 #[derive(Args, Debug)]
 pub(crate) struct SqlArgs {
-    /// Name of the site, as in team/todos
+    /// Name of the site, as in team/todos; team/todos@17 reads an old state
     pub(crate) site: String,
     /// SQL, run in order; `-` reads it from stdin
     #[arg(required = true, value_name = "SQL")]
@@ -266,6 +272,52 @@ pub(crate) struct LogArgs {
     pub(crate) limit: usize,
 }
 
+/// `branch`
+#[derive(Args, Debug)]
+pub(crate) struct BranchArgs {
+    /// Site to branch from, as in team/todos, and where: @LSN or @TIME
+    #[arg(value_name = "SITE[@LSN|@TIME]", value_parser = view::parse_site)]
+    pub(crate) site: SiteAt,
+    /// Name of the branch
+    #[arg(value_name = "NEW")]
+    pub(crate) new: String,
+    /// Seconds to wait for the server
+    #[arg(long, value_name = "SECS", default_value = "10", value_parser = parse_timeout, allow_negative_numbers = true)]
+    pub(crate) timeout: Duration,
+}
+
+/// `diff`
+#[derive(Args, Debug)]
+pub(crate) struct DiffArgs {
+    /// First state: SITE, SITE@LSN, SITE@TIME, SITE@global, or a database file
+    #[arg(value_name = "A")]
+    pub(crate) a: String,
+    /// Second state
+    #[arg(value_name = "B")]
+    pub(crate) b: String,
+    /// Compare only this table
+    pub(crate) table: Option<String>,
+    /// Print the statements that turn A into B
+    #[arg(long, conflicts_with_all = ["summary", "json"])]
+    pub(crate) sql: bool,
+    /// Print only how many rows differ
+    #[arg(long)]
+    pub(crate) summary: bool,
+}
+
+/// `restore`
+#[derive(Args, Debug)]
+pub(crate) struct RestoreArgs {
+    /// Site, and the state to go back to
+    #[arg(value_name = "SITE@LSN|@TIME", value_parser = view::parse_site)]
+    pub(crate) site: SiteAt,
+    /// Only say what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) exchange: ExchangeArgs,
+}
+
 /// `pull` and `push`
 #[derive(Args, Debug)]
 pub(crate) struct ContactArgs {
@@ -368,7 +420,10 @@ pub(crate) struct DefineArgs {
 /// Understands a command line.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, Failure> {
     match Cli::try_parse_from(args) {
-        Ok(cli) => Ok(Parsed::Run(Box::new(cli))),
+        Ok(mut cli) => {
+            split_sites(&mut cli.command)?;
+            Ok(Parsed::Run(Box::new(cli)))
+        }
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 Ok(Parsed::Print(error.render().to_string()))
@@ -379,6 +434,28 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
             _ => Err(usage_failure(&error.render().to_string())),
         },
     }
+}
+
+/// Where a state is read, `SITE@7` is short for `SITE --view @7`.
+fn split_sites(command: &mut Command) -> Result<(), Failure> {
+    let (site, view) = match command {
+        Command::Sql(args) => (&mut args.site, &mut args.view),
+        Command::Export(args) => (&mut args.site, &mut args.view),
+        Command::Shell(args) => match &mut args.site {
+            Some(site) => (site, &mut args.view),
+            None => return Ok(()),
+        },
+        _ => return Ok(()),
+    };
+    let named = view::parse_site(site).map_err(|why| Failure::usage(format!("`{site}`: {why}")))?;
+    if let Some(at) = named.view {
+        if *view != ViewArg::Local && *view != at {
+            return Err(Failure::usage("two states are named; leave out --view or the @ in SITE"));
+        }
+        *view = at;
+    }
+    *site = named.name;
+    Ok(())
 }
 
 /// Whether errors are to be JSON; also for lines that cannot be understood.

@@ -5,6 +5,7 @@
 
 mod check;
 mod failure;
+mod history;
 mod notices;
 mod store;
 mod types;
@@ -21,6 +22,7 @@ use failure::refusal;
 pub(crate) use check::CheckedLog;
 pub(crate) use check::{Check, CheckFinding, Mended};
 pub(crate) use failure::{Refusal, node_failure, says_what_to_do};
+pub(crate) use history::{Comparison, Counts, Side};
 pub(crate) use notices::Notices;
 #[cfg(test)]
 pub(crate) use store::KeptPromise;

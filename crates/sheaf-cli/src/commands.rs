@@ -3,13 +3,16 @@
 //! Invariant: a command understands all of its input before it opens anything, and says so in the
 //! exit status if it did not do all it was asked.
 
+mod branch;
 mod clone;
 mod contact;
+mod diff;
 mod evict;
 mod files;
 mod log;
 mod mutate;
 mod reset;
+mod restore;
 mod serve;
 mod sql;
 mod status;
@@ -43,6 +46,9 @@ pub(crate) fn run(cli: Cli, console: &mut Console) -> Result<Exit, Failure> {
         Command::Evict(args) => evict::run(&args, global, console),
         Command::Status(args) => status::run(&args, global, console),
         Command::Log(args) => log::run(&args, global, console),
+        Command::Branch(args) => branch::run(&args, global, console),
+        Command::Diff(args) => diff::run(&args, global, console),
+        Command::Restore(args) => restore::run(&args, global, console),
         Command::Pull(args) => transfer::run(Direction::Pull, &args, global, console),
         Command::Push(args) => transfer::run(Direction::Push, &args, global, console),
         Command::Reset(args) => reset::run(&args, global, console),

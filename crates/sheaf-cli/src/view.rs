@@ -22,6 +22,37 @@ pub(crate) enum ViewArg {
     AtTime(u64),
 }
 
+/// A site, and perhaps one of its states: `team/todos@17`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SiteAt {
+    pub(crate) name: String,
+    pub(crate) view: Option<ViewArg>,
+}
+
+impl SiteAt {
+    /// The state, which is the one on this device unless another one was named.
+    pub(crate) fn view(&self) -> ViewArg {
+        self.view.unwrap_or_default()
+    }
+}
+
+/// Parses `SITE`, `SITE@LSN`, `SITE@TIME`, `SITE@local` or `SITE@global`. No site's name has an `@`.
+pub(crate) fn parse_site(text: &str) -> Result<SiteAt, String> {
+    let (name, point) = match text.split_once('@') {
+        None => (text, None),
+        Some((name, point)) => (name, Some(point)),
+    };
+    if name.is_empty() {
+        return Err("give SITE, SITE@LSN or SITE@TIME".to_owned());
+    }
+    let view = match point {
+        None => None,
+        Some("local" | "global") => point.map(parse).transpose()?,
+        Some(point) => Some(parse(&format!("@{point}"))?),
+    };
+    Ok(SiteAt { name: name.to_owned(), view })
+}
+
 /// Parses the value of `--view`.
 pub(crate) fn parse(text: &str) -> Result<ViewArg, String> {
     match text {
@@ -53,6 +84,19 @@ mod tests {
         assert_eq!(parse("@100000000000"), Ok(ViewArg::At(100_000_000_000)));
         assert_eq!(parse("@100000000001"), Ok(ViewArg::AtTime(100_000_000_001)));
         assert_eq!(parse("@2001-09-09 01:46:40"), Ok(ViewArg::AtTime(1_000_000_000_000)));
+    }
+
+    #[test]
+    fn a_site_may_name_its_state() {
+        let parsed = |text: &str| parse_site(text).map(|at| (at.name, at.view));
+        let site = |view| Ok(("a/b".to_owned(), view));
+        assert_eq!(parsed("a/b"), site(None));
+        assert_eq!(parsed("a/b@7"), site(Some(ViewArg::At(7))));
+        assert_eq!(parsed("a/b@global"), site(Some(ViewArg::Global)));
+        assert_eq!(parsed("a/b@1970-01-02"), site(Some(ViewArg::AtTime(86_400_000))));
+        for text in ["", "@7", "a@", "a@x", "a@1@2"] {
+            assert!(parse_site(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The bodies of pulls and pages: what `POST /v1/pull` and `POST /v1/pages` answer with.
+//! The bodies of pulls, pages and branches: what `POST /v1/pull`, `/v1/pages` and `/v1/branch`
+//! answer with.
 //!
 //! Invariant: pages are read a chunk at a time, and a chunk has all its pages or is an error.
 //! Everything here may block and runs where that is allowed. Leaves out the transport.
@@ -7,7 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
-use sheaf_sync::{commits_message, pages};
+use sheaf_sync::{branch, commits_message, pages};
 use sheaf_volume::{Error, ErrorKind, Lsn, PageSet, Result, VolumeId, Want};
 
 use crate::{limits, metrics::Metrics, open::OpenSite, sites::Sites};
@@ -23,6 +24,15 @@ pub(crate) fn pull(sites: &Sites, volume: VolumeId, after: Lsn, head_only: bool)
     let answer = commits_message(0, volume, &commits, &head, more)?;
     sites.metrics.commits_served.add(answer.commits.len() as u64);
     Ok(answer.encode_to_vec().into())
+}
+
+/// The encoded answer to a request for a branch.
+///
+/// # Errors
+/// `Invalid` for a body that is none, and those of [`Sites::branch`].
+pub(crate) fn branch(sites: &Sites, body: Bytes) -> Result<Bytes> {
+    let request = branch::decode_request(body)?;
+    sites.branch(&request).map(|opened| branch::encode_answer(&opened))
 }
 
 /// Cuts wants into pieces of at most [`limits::PAGES_CHUNK`] pages.

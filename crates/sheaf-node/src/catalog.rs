@@ -5,10 +5,13 @@
 use std::sync::Arc;
 
 use sheaf_site::SiteIds;
-use sheaf_sync::wire::CreateIds;
+use sheaf_sync::{
+    branch::BranchRequest,
+    wire::{CreateIds, OpenedSite},
+};
 use sheaf_volume::{
-    BucketRemote, Error, ErrorKind, Result, SiteRecord, VolumeId, check_site_name, create_site,
-    find_site, list_sites,
+    BucketRemote, Error, ErrorKind, PageSize, Result, SiteRecord, VolumeId, check_site_name,
+    create_branch, create_site, find_site, list_sites,
 };
 
 use crate::sites::{Known, Sites};
@@ -21,7 +24,7 @@ impl Sites {
             Some(record) => record,
             None => self.create(name, create)?,
         };
-        let known = Known { name: name.to_owned(), ids: ids_of(&record) };
+        let known = known_as(name, record);
         self.remember(&known);
         Ok(known)
     }
@@ -37,7 +40,7 @@ impl Sites {
         };
         let record = SiteRecord {
             site: ids.site,
-            volume: ids.volume,
+            lineage: ids.volume.into(),
             page_size: ids.page_size,
             created_ms: self.env.now_ms(),
         };
@@ -48,7 +51,7 @@ impl Sites {
     pub(crate) fn find_volume(&self, volume: VolumeId) -> Result<Known> {
         if self.may_list() {
             for (name, record) in list_sites(self.objects.as_ref())? {
-                self.remember(&Known { name, ids: ids_of(&record) });
+                self.remember(&known_as(&name, record));
             }
         }
         self.known(volume).ok_or_else(|| {
@@ -58,11 +61,29 @@ impl Sites {
     }
 
     /// The log of a site.
-    pub(crate) fn log(&self, ids: SiteIds) -> BucketRemote {
-        BucketRemote::new(Arc::clone(&self.objects), ids.volume, ids.page_size)
+    pub(crate) fn log(&self, known: &Known) -> BucketRemote {
+        let lineage = known.lineage.clone();
+        BucketRemote::new(Arc::clone(&self.objects), lineage, known.ids.page_size)
+    }
+
+    /// Creates a branch, and opens it.
+    ///
+    /// # Errors
+    /// As [`create_branch`], and as for opening.
+    pub(crate) fn branch(&self, request: &BranchRequest) -> Result<OpenedSite> {
+        let record = SiteRecord {
+            site: request.site,
+            lineage: request.volume.into(),
+            page_size: PageSize::DEFAULT,
+            created_ms: self.env.now_ms(),
+        };
+        create_branch(&self.objects, &request.source, request.at, &request.name, &record)?;
+        self.open(&request.name, None).map(|(_, opened)| opened)
     }
 }
 
-const fn ids_of(record: &SiteRecord) -> SiteIds {
-    SiteIds { site: record.site, volume: record.volume, page_size: record.page_size }
+fn known_as(name: &str, record: SiteRecord) -> Known {
+    let SiteRecord { site, lineage, page_size, .. } = record;
+    let ids = SiteIds { site, volume: lineage.volume(), page_size };
+    Known { name: name.to_owned(), ids, lineage }
 }

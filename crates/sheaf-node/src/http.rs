@@ -1,4 +1,4 @@
-//! The routes: health, metrics, pulls, pages, and the door to the socket.
+//! The routes: health, metrics, pulls, pages, branches, and the door to the socket.
 //!
 //! Invariant: a body is read only up to its route's bound and time; every answer that is not 200
 //! says in one line what to do; pages are read and sent a chunk at a time, so that neither a
@@ -34,6 +34,7 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         .route(message::SOCKET_PATH, get(connect))
         .route(message::PULL_PATH, post(commits))
         .route(message::PAGES_PATH, post(fetch))
+        .route(message::BRANCH_PATH, post(branch))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(shared), gate::gate))
@@ -123,6 +124,18 @@ async fn try_pull(shared: &Arc<Shared>, request: Request) -> Result<Response> {
     let (volume, after, head_only) = pull::decode_request(body)?;
     let sites = Arc::clone(&shared.sites);
     let answer = shared.blocking(move || answers::pull(&sites, volume, after, head_only)).await?;
+    Ok(protobuf(Body::from(answer)))
+}
+
+async fn branch(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
+    answered(&shared, &path, "create a branch", try_branch(&shared, request).await)
+}
+
+async fn try_branch(shared: &Arc<Shared>, request: Request) -> Result<Response> {
+    let body = read_body(shared, request, limits::PULL_BODY_MAX).await?;
+    let sites = Arc::clone(&shared.sites);
+    let answer = shared.blocking(move || answers::branch(&sites, body)).await?;
     Ok(protobuf(Body::from(answer)))
 }
 

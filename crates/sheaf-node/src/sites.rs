@@ -14,7 +14,8 @@ use std::{
 use sheaf_site::{Site, SiteIds, SiteOptions};
 use sheaf_sync::wire::{CreateIds, OpenedSite};
 use sheaf_volume::{
-    BucketRemote, DeviceId, Dir, Env, Error, ErrorKind, Lsn, Objects, Remote, Result, VolumeId,
+    BucketRemote, DeviceId, Dir, Env, Error, ErrorKind, Lineage, Lsn, Objects, Remote, Result,
+    VolumeId,
 };
 use tokio::sync::mpsc;
 
@@ -71,6 +72,7 @@ struct State {
 pub(crate) struct Known {
     pub(crate) name: String,
     pub(crate) ids: SiteIds,
+    pub(crate) lineage: Lineage,
 }
 
 impl Sites {
@@ -98,10 +100,11 @@ impl Sites {
         create: Option<CreateIds>,
     ) -> Result<(Arc<OpenSite>, OpenedSite)> {
         let known = self.find(name, create)?;
-        let ids = known.ids;
+        let (ids, parents) = (known.ids, known.lineage.parents().to_vec());
         let open = self.open_known(known)?;
         let head = open.refresh()?;
-        let opened = OpenedSite { name: name.to_owned(), site: ids.site, volume: ids.volume, head };
+        let opened =
+            OpenedSite { name: name.to_owned(), site: ids.site, volume: ids.volume, head, parents };
         Ok((open, opened))
     }
 
@@ -201,15 +204,15 @@ impl Sites {
 
     /// Opens the replica and starts the actor. The caller holds the slot's lock.
     fn start(&self, known: Known, slot: &Slot) -> Result<Arc<OpenSite>> {
-        let Known { name, ids } = known;
-        let log = Arc::new(self.log(ids));
+        let log = Arc::new(self.log(&known));
+        let Known { name, ids, lineage } = known;
         let head = log.head()?;
         let site = self.replica(&name, ids, &log)?;
         // ORDER: before anything is appended, and before anybody is told that all is well.
         site.check_log(&head)?;
         if head.lsn > Lsn::ZERO && site.base().0 == Lsn::ZERO {
             // A replica of what others made: it knows the newest state and fetches when asked.
-            site.adopt(ids, head)?;
+            site.adopt_branch(ids, lineage.parents().to_vec(), head)?;
         }
         let (queue, jobs) = mpsc::channel(limits::SITE_QUEUE_MAX);
         let clock = Arc::clone(&self.clock);
@@ -268,7 +271,9 @@ mod tests {
         };
         let slot = sites.slot(ids.volume).unwrap();
         sites.stop();
-        let error = sites.open_in(&slot, Known { name: "s".to_owned(), ids }).unwrap_err();
+        let error = sites
+            .open_in(&slot, Known { name: "s".to_owned(), ids, lineage: ids.volume.into() })
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
     }
 }

@@ -18,7 +18,7 @@ use sheaf::{
 };
 use sheaf_site::{Error, ErrorKind, Result, Site};
 use sheaf_sync::message;
-use sheaf_volume::{Env, Objects, PageSize, Remote, VolumeId};
+use sheaf_volume::{Env, Lineage, Objects, PageSize, Remote};
 
 use crate::{
     bucket::Reach,
@@ -275,9 +275,9 @@ impl Transport for Wire {
         }
     }
 
-    fn remote(&self, volume: VolumeId, size: PageSize) -> Arc<dyn Remote> {
+    fn remote(&self, lineage: Lineage, size: PageSize) -> Arc<dyn Remote> {
         let post = Arc::new(Poster { host: Arc::clone(&self.host), node: self.node });
-        Arc::new(NodeRemote::new(post, volume, size))
+        Arc::new(NodeRemote::new(post, lineage, size))
     }
 }
 

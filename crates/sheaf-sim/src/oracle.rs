@@ -119,7 +119,7 @@ impl SiteOracle {
 
     /// The site's volume, once its record was seen.
     pub(crate) fn volume(&self) -> Option<VolumeId> {
-        self.found.as_ref().map(|found| found.record.volume)
+        self.found.as_ref().map(|found| found.record.volume())
     }
 
     /// Takes what the log has beyond what was seen, and checks it.
@@ -151,7 +151,8 @@ impl SiteOracle {
     fn find(&mut self) -> bool {
         let objects: Arc<dyn Objects> = self.bucket.truth();
         let Ok(Some(record)) = find_site(&*objects, &self.name) else { return false };
-        let ids = SiteIds { site: record.site, volume: record.volume, page_size: record.page_size };
+        let ids =
+            SiteIds { site: record.site, volume: record.volume(), page_size: record.page_size };
         let log = Arc::new(BucketRemote::new(objects, ids.volume, ids.page_size));
         let options = SiteOptions {
             create: Some(ids),
@@ -169,7 +170,7 @@ impl SiteOracle {
     }
 
     fn object(&self, lsn: u64) -> Option<Bytes> {
-        let volume = self.found.as_ref()?.record.volume;
+        let volume = self.found.as_ref()?.record.volume();
         self.bucket.stored(&format!("volumes/{volume}/log/{lsn:020}"))
     }
 

@@ -10,6 +10,7 @@
 
 mod capture;
 mod clock;
+pub mod diff;
 mod error;
 mod lead;
 pub mod limits;
@@ -29,12 +30,14 @@ mod transfer;
 mod value;
 mod vfs;
 
+pub use diff::Restored;
 pub use error::{explain, from_sqlite};
 pub use lead::{Exchanged, Led};
 pub use mutation::{Body, Change, Mutation, Op};
 pub use rebase::Integrated;
 pub use rowids::RowIds;
 pub use rusqlite;
+pub use sheaf_merge::Value;
 pub use sheaf_volume::{Error, ErrorKind, Result};
 pub use site::{Site, SiteIds, SiteOptions, View};
 pub use standing::Standing;

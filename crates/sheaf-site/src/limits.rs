@@ -63,3 +63,5 @@ pub fn clip(reason: &str) -> &str {
 }
 /// Bytes of rows in one transaction of an import: far below what a push may carry.
 pub const IMPORT_BYTES: usize = 256 * 1024;
+/// Levels of one b-tree: SQLite's own bound.
+pub const BTREE_DEPTH_MAX: usize = 20;

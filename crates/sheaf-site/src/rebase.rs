@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use sheaf_volume::{
-    Applied, Commit, CommitNews, Draft, Error, ErrorKind, HeldMutation, Lsn, PageIdx,
-    PendingMutation, RemoteHead, Result, TimelineId, Verdict,
+    Applied, Commit, CommitNews, Draft, Error, ErrorKind, HeldMutation, Lineage, Lsn, PageIdx,
+    Parent, PendingMutation, RemoteHead, Result, TimelineId, Verdict,
 };
 
 use sheaf_volume::teeth::{Tooth, bites};
@@ -123,6 +123,15 @@ impl Site {
     /// # Errors
     /// `Invalid` when this replica belongs to another site.
     pub fn adopt(&self, ids: SiteIds, head: RemoteHead) -> Result<()> {
+        self.adopt_branch(ids, Vec::new(), head)
+    }
+
+    /// As [`Site::adopt`], for a site that branched from others: their logs hold its history.
+    ///
+    /// # Errors
+    /// As [`Site::adopt`]; `Corrupt` for parents that cannot be.
+    pub fn adopt_branch(&self, ids: SiteIds, parents: Vec<Parent>, head: RemoteHead) -> Result<()> {
+        let lineage = Lineage::new(ids.volume, parents)?;
         let same = self.ids().volume == ids.volume;
         if same && (self.base().0 != Lsn::ZERO || head.lsn == Lsn::ZERO) {
             return Ok(());
@@ -131,7 +140,7 @@ impl Site {
             *lock(&self.0.refused_size) = Some(head.page_size);
         }
         let writer = self.0.volume.writer();
-        let draft = self.0.volume.adopt(writer, ids.volume, head)?;
+        let draft = self.0.volume.adopt(writer, lineage, head)?;
         let news = OwnNews { decided: self.decided(), ..OwnNews::default() };
         self.publish_rebase(draft, &news, vec![Self::site_attr(ids.site)]).map(|_| ())
     }

@@ -3,10 +3,12 @@
 //! [`message`] has the wire types, [`wire`] turns them into domain types and refuses what is
 //! wrong, [`ClientSession`] and [`ServerSession`] are the state machines of the two ends: bytes
 //! and time in, bytes and wishes out. Nothing here opens a socket, reads a clock or spawns.
-//! Pages, and commits for whoever has no connection, travel over HTTP: [`pages`], [`pull`].
+//! Pages, and commits for whoever has no connection, travel over HTTP: [`pages`], [`pull`], and
+//! so do requests for branches: [`branch`].
 
 #![forbid(unsafe_code)]
 
+pub mod branch;
 mod client;
 pub mod limits;
 pub mod message;

@@ -15,6 +15,8 @@ pub const PROTOCOL_MIN: u32 = 1;
 pub const SOCKET_PATH: &str = "/v1/socket";
 /// Where a node answers [`FetchPages`] with length-delimited [`PageBlock`]s.
 pub const PAGES_PATH: &str = "/v1/pages";
+/// Where a node answers [`Branch`] with [`Opened`].
+pub const BRANCH_PATH: &str = "/v1/branch";
 /// Where a node answers [`Pull`] with [`Commits`].
 pub const PULL_PATH: &str = "/v1/pull";
 /// The media type of every HTTP request and answer body, errors included.
@@ -198,6 +200,43 @@ pub struct Opened {
     /// The newest state of its log.
     #[prost(message, optional, tag = "5")]
     pub head: Option<Head>,
+    /// The volumes it branched from, nearest first.
+    #[prost(message, repeated, tag = "6")]
+    pub parents: Vec<Parent>,
+}
+
+/// A volume that a branch goes on from.
+#[derive(Clone, PartialEq, Message)]
+pub struct Parent {
+    /// Volume id, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub volume: Bytes,
+    /// The newest of its positions that belongs to the branch.
+    #[prost(uint64, tag = "2")]
+    pub lsn: u64,
+}
+
+/// Asks for a branch; the body of an HTTP request. Without `lsn` and `time_ms`: of the head.
+#[derive(Clone, PartialEq, Message)]
+pub struct Branch {
+    /// Name of the site to branch from.
+    #[prost(string, tag = "1")]
+    pub source: String,
+    /// Name of the branch.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// Site id of the branch, 16 bytes.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub site: Bytes,
+    /// Volume id of the branch, 16 bytes.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub volume: Bytes,
+    /// The position to branch at.
+    #[prost(uint64, optional, tag = "5")]
+    pub lsn: Option<u64>,
+    /// Or the newest one made at or before this time, milliseconds since 1970.
+    #[prost(uint64, optional, tag = "6")]
+    pub time_ms: Option<u64>,
 }
 
 /// Asks to be told whenever the log of a volume grows. A second one moves `after_lsn`.

@@ -1,11 +1,11 @@
 //! Commits over HTTP: the bodies of `/v1/pull`, and the body of any answer that is an error.
 //!
-//! Invariant: what [`decode_answer`] gives are commits of the volume asked for, from the position
+//! Invariant: what [`decode_answer`] gives are commits of the history asked for, from the position
 //! asked for, without gaps; and a body that is not ours (a proxy's page) is never shown to people.
 
 use bytes::Bytes;
 use prost::Message as _;
-use sheaf_volume::{Commit, Error, ErrorKind, Lsn, RemoteHead, Result, VolumeId};
+use sheaf_volume::{Commit, Error, ErrorKind, Lineage, Lsn, RemoteHead, Result, VolumeId};
 
 use crate::{message, wire};
 
@@ -41,10 +41,10 @@ pub fn decode_request(body: Bytes) -> Result<(VolumeId, Lsn, bool)> {
 ///
 /// # Errors
 /// `Invalid` when it is not one, `Corrupt` when its commits are not those asked for.
-pub fn decode_answer(volume: VolumeId, after: Lsn, body: Bytes) -> Result<Pulled> {
+pub fn decode_answer(lineage: &Lineage, after: Lsn, body: Bytes) -> Result<Pulled> {
     let answer = message::Commits::decode(body)
         .map_err(|e| Error::with_source(ErrorKind::Invalid, "the answer is not commits", e))?;
-    let commits = wire::commits_from_wire(volume, &answer.commits)?;
+    let commits = wire::commits_from_wire(lineage, &answer.commits)?;
     if commits.first().is_some_and(|first| first.lsn != after.next()) {
         return Err(Error::corrupt(format!("commits do not follow on lsn=`{after}`")));
     }

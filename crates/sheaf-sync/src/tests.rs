@@ -124,7 +124,13 @@ impl Node {
                     session.error(request, &Error::new(ErrorKind::NotFound, "no such site"));
                     return;
                 }
-                let site = OpenedSite { name, site: SITE, volume: VOLUME, head: self.head() };
+                let site = OpenedSite {
+                    name,
+                    site: SITE,
+                    volume: VOLUME,
+                    head: self.head(),
+                    parents: Vec::new(),
+                };
                 session.opened(request, &site);
             }
             ServerRequest::Watch { .. } => self.announce(session, 0),

@@ -7,8 +7,8 @@
 use bytes::Bytes;
 use prost::Message as _;
 use sheaf_volume::{
-    Commit, CommitDelta, CommitHash, DeviceId, Error, ErrorKind, Lsn, PageCount, PageSize,
-    RemoteHead, Result, SiteId, TimelineId, Verdict, VolumeId,
+    Commit, CommitDelta, CommitHash, DeviceId, Error, ErrorKind, Lineage, Lsn, PageCount, PageSize,
+    Parent, RemoteHead, Result, SiteId, TimelineId, Verdict, VolumeId,
 };
 
 use crate::{
@@ -38,6 +38,8 @@ pub struct OpenedSite {
     pub volume: VolumeId,
     /// The newest state of that volume's log.
     pub head: RemoteHead,
+    /// The volumes it branched from, nearest first.
+    pub parents: Vec<Parent>,
 }
 
 /// Consecutive mutations of one timeline.
@@ -236,7 +238,11 @@ pub fn create_to_wire(ids: &CreateIds) -> message::CreateSite {
 /// `Invalid` for ids, name or head that cannot be.
 pub fn opened_from_wire(opened: message::Opened) -> Result<OpenedSite> {
     check_name(&opened.name)?;
+    let parents = opened.parents.iter().map(|parent| {
+        Ok(Parent { volume: volume_from_wire(&parent.volume)?, lsn: Lsn(parent.lsn) })
+    });
     Ok(OpenedSite {
+        parents: parents.collect::<Result<_>>()?,
         site: SiteId::try_from(opened.site.as_ref())?,
         volume: volume_from_wire(&opened.volume)?,
         head: head_from_wire(opened.head.as_ref())?,
@@ -253,21 +259,27 @@ pub fn opened_to_wire(request: u64, opened: &OpenedSite) -> message::Opened {
         site: id_bytes(opened.site.as_bytes()),
         volume: id_bytes(opened.volume.as_bytes()),
         head: Some(head_to_wire(&opened.head)),
+        parents: opened.parents.iter().map(parent_to_wire).collect(),
     }
 }
 
-/// Reads commits: all of `volume`, ascending without gaps. That each names the one before as its
+fn parent_to_wire(parent: &Parent) -> message::Parent {
+    message::Parent { volume: id_bytes(parent.volume.as_bytes()), lsn: parent.lsn.0 }
+}
+
+/// Reads commits: each of the volume that holds its position, ascending without gaps. That each names the one before as its
 /// parent is checked by the volume that takes them, down to its own base.
 ///
 /// # Errors
 /// `Limit` for too many, `Corrupt` when they contradict each other or cannot be read.
-pub fn commits_from_wire(volume: VolumeId, objects: &[Bytes]) -> Result<Vec<Commit>> {
+pub fn commits_from_wire(lineage: &Lineage, objects: &[Bytes]) -> Result<Vec<Commit>> {
     if objects.len() > limits::COMMITS_MAX {
         return Err(over("commits in one message", objects.len(), limits::COMMITS_MAX));
     }
     let mut commits: Vec<Commit> = Vec::with_capacity(objects.len());
     for object in objects {
         let commit = Commit::decode(object.clone())?;
+        let volume = lineage.owner(commit.lsn);
         if commit.volume != volume {
             return Err(Error::corrupt(format!("commit of another volume volume=`{volume}`")));
         }

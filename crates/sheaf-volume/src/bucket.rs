@@ -2,7 +2,8 @@
 //!
 //! Invariants: every commit read is checked against its own hash, its key and the chain, every
 //! page against the hash of its frame; nothing is ever overwritten. An idle look is one request.
-//! Layout in `docs/format.md`. Leaves out checkpoints, garbage and leases.
+//! Commits up to where a branch left its parent are read from the parent's log; a commit that names
+//! any other volume is refused. Layout in `docs/format.md`. Leaves out checkpoints, garbage and leases.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError};
@@ -13,10 +14,11 @@ use quick_cache::sync::Cache;
 use crate::sync::{Mutex, MutexGuard};
 use crate::teeth::{Tooth, bites};
 use crate::{
-    Append, Commit, CommitHash, Error, ErrorKind, FetchedPage, Lsn, Objects, ObjectsError,
+    Append, Commit, CommitHash, Error, ErrorKind, FetchedPage, Lineage, Lsn, Objects, ObjectsError,
     PageCount, PageSize, Remote, RemoteHead, RemoteLog, Result, SegmentId, VolumeId, Want, limits,
 };
 
+mod branch;
 mod catalog;
 mod fetch;
 mod keys;
@@ -27,6 +29,7 @@ mod tests;
 mod verify;
 mod walk;
 
+pub use branch::{At, Pin, create_branch, pins};
 pub use catalog::{SiteRecord, check_site_name, create_site, find_site, list_sites};
 pub use verify::{LogCheck, Rewritten, rewrite_segment, verify_log};
 
@@ -37,7 +40,7 @@ use walk::Walk;
 /// A volume's log and pages in a space of objects.
 pub struct BucketRemote {
     objects: Arc<dyn Objects>,
-    volume: VolumeId,
+    lineage: Lineage,
     page_size: PageSize,
     /// The newest commit seen; where the next look-up of the head begins.
     newest: Mutex<Option<RemoteHead>>,
@@ -48,12 +51,16 @@ pub struct BucketRemote {
 }
 
 impl BucketRemote {
-    /// The log of `volume` in `objects`. Makes no request.
+    /// The log of a volume in `objects`; a [`Lineage`] for a branch. Makes no request.
     #[must_use]
-    pub fn new(objects: Arc<dyn Objects>, volume: VolumeId, page_size: PageSize) -> Self {
+    pub fn new(
+        objects: Arc<dyn Objects>,
+        lineage: impl Into<Lineage>,
+        page_size: PageSize,
+    ) -> Self {
         Self {
             objects,
-            volume,
+            lineage: lineage.into(),
             page_size,
             newest: Mutex::new(None),
             commits: new_cache(),
@@ -64,7 +71,29 @@ impl BucketRemote {
     /// Whose log this is.
     #[must_use]
     pub fn volume(&self) -> VolumeId {
-        self.volume
+        self.lineage.volume()
+    }
+
+    /// Whose log this is, and whose it goes on from.
+    #[must_use]
+    pub fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// The name of the commit at a position, in whichever log it is.
+    fn commit_key(&self, lsn: Lsn) -> String {
+        log_key(self.lineage.owner(lsn), lsn)
+    }
+
+    /// The head of a log without a commit.
+    fn nothing(&self) -> RemoteHead {
+        RemoteHead {
+            lsn: Lsn::ZERO,
+            hash: CommitHash::default(),
+            page_count: PageCount(0),
+            page_size: self.page_size,
+            time_ms: 0,
+        }
     }
 
     fn newest(&self) -> Option<RemoteHead> {
@@ -81,7 +110,7 @@ impl BucketRemote {
 
     /// What the log holds at a position; `None` if nothing.
     fn read_back(&self, lsn: Lsn) -> Result<Option<Arc<Known>>> {
-        let key = log_key(self.volume, lsn);
+        let key = self.commit_key(lsn);
         match self.objects.get(&key) {
             Ok(bytes) => self.admit(lsn, &bytes).map(Some),
             Err(ObjectsError::NotFound(_)) => Ok(None),
@@ -120,20 +149,18 @@ impl BucketRemote {
 impl Remote for BucketRemote {
     fn head(&self) -> Result<RemoteHead> {
         let newest = self.newest();
-        let after = newest.map(|head| log_key(self.volume, head.lsn));
+        let after = newest.map(|head| log_key(self.volume(), head.lsn));
         // LIMIT: the first call lists the whole log; checkpoints will give it a later start.
-        let prefix = log_prefix(self.volume);
+        let prefix = log_prefix(self.volume());
         let keys = self.objects.list(&prefix, after.as_deref());
         let keys = keys.map_err(|e| refused("list log", e))?;
         let last = keys.iter().rev().find_map(|key| log_lsn(&prefix, key));
-        let Some(last) = last else {
-            return Ok(newest.unwrap_or_else(|| RemoteHead {
-                lsn: Lsn::ZERO,
-                hash: CommitHash::default(),
-                page_count: PageCount(0),
-                page_size: self.page_size,
-                time_ms: 0,
-            }));
+        let last = match (last, newest) {
+            (Some(last), _) => last,
+            (None, Some(newest)) if newest.lsn >= self.lineage.fork() => return Ok(newest),
+            // An empty branch is the state it left its parent at.
+            (None, _) if self.lineage.fork() > Lsn::ZERO => self.lineage.fork(),
+            (None, _) => return Ok(self.nothing()),
         };
         let known = self.commit(last)?;
         self.see(&known);
@@ -151,12 +178,12 @@ impl Remote for BucketRemote {
 
 impl RemoteLog for BucketRemote {
     fn put_segment(&self, id: SegmentId, bytes: Bytes) -> Result<()> {
-        let key = segment_key(self.volume, id);
+        let key = segment_key(self.volume(), id);
         self.objects.put(&key, bytes).map_err(|e| refused("write segment", e))
     }
 
     fn append(&self, commit: &Commit) -> Result<Append> {
-        if commit.volume != self.volume || commit.page_size != self.page_size {
+        if commit.volume != self.volume() || commit.page_size != self.page_size {
             return Err(Error::invalid("append commit: it belongs to another volume"));
         }
         commit.check().map_err(|e| Error::with_source(ErrorKind::Invalid, "append commit", e))?;
@@ -166,7 +193,12 @@ impl RemoteLog for BucketRemote {
             let text = format!("append commit: too large bytes=`{len}`");
             return Err(Error::new(ErrorKind::Limit, text));
         }
-        let key = log_key(self.volume, commit.lsn);
+        let fork = self.lineage.fork();
+        if commit.lsn <= fork {
+            let text = format!("append commit: it lies before the branch begins fork=`{fork}`");
+            return Err(Error::invalid(text));
+        }
+        let key = self.commit_key(commit.lsn);
         let created = if bites(Tooth::OverwriteLog) {
             self.objects.put(&key, bytes)
         } else {
@@ -197,7 +229,7 @@ impl fmt::Debug for BucketRemote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BucketRemote")
             .field("objects", &self.objects)
-            .field("volume", &self.volume)
+            .field("volume", &self.volume())
             .finish_non_exhaustive()
     }
 }

@@ -21,6 +21,7 @@ mod finding;
 mod frame;
 mod id;
 pub mod limits;
+mod lineage;
 mod objects;
 mod pageset;
 mod prefetch;
@@ -34,8 +35,8 @@ mod volume;
 mod wire;
 
 pub use bucket::{
-    BucketRemote, LogCheck, Rewritten, SiteRecord, check_site_name, create_site, find_site,
-    list_sites, rewrite_segment, verify_log,
+    At, BucketRemote, LogCheck, Pin, Rewritten, SiteRecord, check_site_name, create_branch,
+    create_site, find_site, list_sites, pins, rewrite_segment, verify_log,
 };
 pub use commit::{
     Applied, Commit, CommitDelta, CommitHash, CommitNews, FrameRef, PageDelta, Reject, Verdict,
@@ -51,6 +52,7 @@ pub use file::StdDir;
 pub use file::{Dir, DirLock, File, MemDir, file_conformance};
 pub use finding::{Finding, Remedy};
 pub use id::{DeviceId, SegmentId, SiteId, TimelineId, VolumeId};
+pub use lineage::{Lineage, Parent};
 pub use objects::{MemObjects, Objects, ObjectsError, objects_conformance, probe};
 #[cfg(feature = "native")]
 pub use objects::{

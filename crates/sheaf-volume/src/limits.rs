@@ -95,6 +95,8 @@ pub const PULL_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const WALKS_MAX: usize = 4;
 /// Bytes of one range request: larger reads are split so that their parts run at once.
 pub const RANGE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Branches of branches: each is one more log that old positions are read from.
+pub const PARENTS_MAX: usize = 32;
 /// Bytes in a site's name.
 pub const SITE_NAME_BYTES_MAX: usize = 200;
 /// Bytes of the record buffer that is kept between commits, and of one write of a fold.

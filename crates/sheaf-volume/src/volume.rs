@@ -19,6 +19,7 @@ use crate::{
     Remote, Result, VolumeId, limits,
 };
 
+mod compare;
 mod deltas;
 mod draft;
 mod evict;
@@ -67,6 +68,8 @@ impl Default for VolumeOptions {
 
 /// Attribute that replaces a provisional volume id after first contact.
 const ATTR_VOLUME: &str = "volume/id";
+/// Attribute with the volumes that this one branched from; none for one that is no branch.
+const ATTR_PARENTS: &str = "volume/parents";
 
 /// A replica of one volume. Cheap to clone; any number of threads may read.
 #[derive(Clone, Debug)]

@@ -88,8 +88,9 @@ impl Bucket {
 
     /// The log, for reading.
     pub(crate) fn remote(&self) -> Arc<BucketRemote> {
-        let ids = self.shared.site.ids();
-        Arc::new(BucketRemote::new(Arc::clone(&self.shared.objects), ids.volume, ids.page_size))
+        let (lineage, size) =
+            (self.shared.site.volume().lineage(), self.shared.site.ids().page_size);
+        Arc::new(BucketRemote::new(Arc::clone(&self.shared.objects), lineage, size))
     }
 
     pub(crate) fn is_online(&self) -> (bool, bool) {

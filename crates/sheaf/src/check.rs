@@ -159,9 +159,9 @@ fn site_record(
     let place = format!("site record of {name}");
     let bad = |what: String| Ok(Some(Finding::new(place.clone(), what, Remedy::RestoreStore)));
     match find_site(objects, name) {
-        Ok(Some(record)) if record.volume == info.volume => Ok(None),
+        Ok(Some(record)) if record.volume() == info.volume => Ok(None),
         Ok(Some(record)) => {
-            bad(format!("it names volume {}, this replica has {}", record.volume, info.volume))
+            bad(format!("it names volume {}, this replica has {}", record.volume(), info.volume))
         }
         Ok(None) => bad("the store has none: nobody else can find the site".to_owned()),
         Err(e) if e.kind() == ErrorKind::Corrupt => bad(e.to_string()),

@@ -130,12 +130,16 @@ impl Client {
     /// # Errors
     /// As [`Client::site`].
     pub fn site_with_page_size(&self, name: &str, page_size: PageSize) -> Result<Site> {
+        self.site_at(name, self.0.server.as_ref(), page_size)
+    }
+
+    fn site_at(&self, name: &str, server: Option<&Server>, page_size: PageSize) -> Result<Site> {
         let dir_name = escape(name)?;
         if let Some(open) = self.0.claim(name)? {
             return Ok(Site::from_inner(open));
         }
         // INVARIANT: from here on the slot is ours, and is filled or freed below.
-        let opened = self.open_site(name, &dir_name, page_size);
+        let opened = self.open_site(name, &dir_name, server, page_size);
         let mut sites = lock(&self.0.sites);
         match &opened {
             Ok(site) => sites.insert(name.to_owned(), Slot::Open(site.downgrade())),
@@ -146,12 +150,18 @@ impl Client {
         opened
     }
 
-    fn open_site(&self, name: &str, dir_name: &str, page_size: PageSize) -> Result<Site> {
+    fn open_site(
+        &self,
+        name: &str,
+        dir_name: &str,
+        server: Option<&Server>,
+        page_size: PageSize,
+    ) -> Result<Site> {
         let path = self.0.dir.join(SITES).join(dir_name);
         let dir = StdDir::open(&path).map_err(|e| Error::io("open site", e))?;
         let options = SiteOptions { page_size, ..SiteOptions::new(name, self.0.device) };
         let engine = sheaf_site::Site::open(&dir, Arc::new(SystemEnv), options)?;
-        Site::new(Arc::clone(&self.0), engine, dir, self.0.server.as_ref())
+        Site::new(Arc::clone(&self.0), engine, dir, server)
     }
 
     /// Opens a site that the server has, fetching what it is (not yet its pages). A replica made
@@ -160,8 +170,18 @@ impl Client {
     /// # Errors
     /// `NotFound` when the server does not know it, and as [`Client::site`], [`Site::pull`].
     pub fn clone_site(&self, name: &str, timeout: Duration) -> Result<Site> {
+        self.clone_from(name, self.0.server.as_ref(), timeout)
+    }
+
+    /// As [`Client::clone_site`], from a server that is named now.
+    pub(crate) fn clone_from(
+        &self,
+        name: &str,
+        server: Option<&Server>,
+        timeout: Duration,
+    ) -> Result<Site> {
         let known = self.site_exists(name);
-        let mut site = self.site(name)?;
+        let mut site = self.site_at(name, server, PageSize::DEFAULT)?;
         // Which page size the site has is known only once the server has answered.
         for _ in 0..2 {
             let Err(error) = site.pull(timeout) else { return Ok(site) };
@@ -174,7 +194,7 @@ impl Client {
             let path = self.0.dir.join(SITES).join(escape(name)?);
             std::fs::remove_dir_all(&path).map_err(|e| Error::io("remove site", e))?;
             let Some(size) = wanted else { return Err(error) };
-            site = self.site_with_page_size(name, size)?;
+            site = self.site_at(name, server, size)?;
         }
         Err(Error::new(ErrorKind::Unavailable, "the site changes while it is cloned; try again"))
     }
@@ -193,6 +213,10 @@ impl Client {
 
     pub(crate) fn objects(&self, url: &str) -> Result<Arc<dyn Objects>> {
         self.0.objects(url)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0
     }
 
     /// Whether this device has a replica of a site.
@@ -288,6 +312,11 @@ impl Shared {
 
     pub(crate) fn events(&self) -> Events {
         self.events.clone()
+    }
+
+    /// The server of sites that are opened without another one.
+    pub(crate) fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
     }
 
     /// The link to a node, shared by all sites that are exchanged there.

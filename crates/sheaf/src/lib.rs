@@ -26,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+mod branch;
 mod bucket;
 mod check;
 mod client;
@@ -58,8 +59,9 @@ pub use sheaf_site::{
     Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, Standing, View, from_sqlite,
     rusqlite,
 };
+pub use sheaf_site::{Restored, Value, diff};
 pub use sheaf_volume::{
-    DeviceId, Evicted, Finding, LogCheck, Lsn, PageIdx, PageSize, Promise, Races, Remedy,
+    At, DeviceId, Evicted, Finding, LogCheck, Lsn, PageIdx, PageSize, Promise, Races, Remedy,
     ReplicaCheck, SiteId, StoreTrial, StoreVerdict, TimelineId, Tried, VolumeId,
 };
 pub use site::{Site, Status};

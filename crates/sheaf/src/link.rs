@@ -10,8 +10,8 @@ use std::{
 };
 
 use sheaf_site::{Error, ErrorKind, Result, Site};
-use sheaf_sync::Identity;
-use sheaf_volume::{PageSize, Remote, VolumeId};
+use sheaf_sync::{Identity, branch::BranchRequest, wire::OpenedSite};
+use sheaf_volume::{Lineage, PageSize, Remote};
 use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{
@@ -63,9 +63,17 @@ impl Link {
         Ok(Self { wishes, http, thread: Mutex::new(Some(thread)) })
     }
 
-    /// A volume whose pages the node has.
-    pub(crate) fn remote(&self, volume: VolumeId, size: PageSize) -> Arc<dyn Remote> {
-        Arc::new(NodeRemote::new(self.http.clone(), volume, size))
+    /// Asks the node for a branch.
+    ///
+    /// # Errors
+    /// As [`crate::node::branch`].
+    pub(crate) fn branch(&self, request: &BranchRequest) -> Result<OpenedSite> {
+        crate::node::branch(self.http.as_ref(), request)
+    }
+
+    /// A history whose pages the node has.
+    pub(crate) fn remote(&self, lineage: Lineage, size: PageSize) -> Arc<dyn Remote> {
+        Arc::new(NodeRemote::new(self.http.clone(), lineage, size))
     }
 
     pub(crate) fn traffic(&self) -> &Traffic {

@@ -7,9 +7,13 @@ use std::{fmt, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use sheaf_site::{Error, ErrorKind, Result};
-use sheaf_sync::{message, pages, pull};
+use sheaf_sync::{
+    branch::{self, BranchRequest},
+    message, pages, pull,
+    wire::OpenedSite,
+};
 use sheaf_volume::{
-    Commit, FetchedPage, HeldPage, Lsn, PageSize, Remote, RemoteHead, VolumeId, Want,
+    Commit, FetchedPage, HeldPage, Lineage, Lsn, PageSize, Remote, RemoteHead, Want,
 };
 
 use crate::limits;
@@ -50,26 +54,27 @@ impl From<Error> for Fault {
 #[derive(Debug)]
 pub struct NodeRemote {
     post: Arc<dyn Post>,
-    volume: VolumeId,
+    lineage: Lineage,
     size: PageSize,
 }
 
 impl NodeRemote {
     /// The volume, through whatever reaches the node. Reaches for nobody yet.
     #[must_use]
-    pub fn new(post: Arc<dyn Post>, volume: VolumeId, size: PageSize) -> Self {
-        Self { post, volume, size }
+    pub fn new(post: Arc<dyn Post>, lineage: impl Into<Lineage>, size: PageSize) -> Self {
+        Self { post, lineage: lineage.into(), size }
     }
 
     fn pull_once(&self, after: Lsn, head_only: bool) -> Result<pull::Pulled> {
-        let body = pull::encode_request(self.volume, after, head_only);
-        let answer = repeated(|| self.whole(message::PULL_PATH, body.clone()))?;
-        pull::decode_answer(self.volume, after, answer)
+        let body = pull::encode_request(self.lineage.volume(), after, head_only);
+        let answer = repeated(|| whole(self.post.as_ref(), message::PULL_PATH, body.clone()))?;
+        pull::decode_answer(&self.lineage, after, answer)
     }
 
     fn fetch_once(&self, wants: &[Want], held: &[HeldPage]) -> Result<Vec<FetchedPage>, Fault> {
-        let body = pages::encode_request_holding(self.volume, wants, held)?;
-        let mut reader = pages::BlockReader::new(self.volume, self.size, wants).holding(held);
+        let volume = self.lineage.volume();
+        let body = pages::encode_request_holding(volume, wants, held)?;
+        let mut reader = pages::BlockReader::new(volume, self.size, wants).holding(held);
         let mut found = Vec::new();
         self.post.post(message::PAGES_PATH, body, &mut |piece| {
             found.extend(reader.feed(&piece)?);
@@ -79,20 +84,30 @@ impl NodeRemote {
         reader.finish().map_err(Fault::BrokeOff)?;
         Ok(found)
     }
+}
 
-    fn whole(&self, path: &str, body: Bytes) -> Result<Bytes, Fault> {
-        let mut whole = BytesMut::new();
-        self.post.post(path, body, &mut |piece| {
-            let max = limits::ANSWER_BYTES_MAX;
-            if whole.len() + piece.len() > max {
-                let text = format!("the node's answer is over {max} bytes");
-                return Err(Error::new(ErrorKind::Limit, text));
-            }
-            whole.extend_from_slice(&piece);
-            Ok(())
-        })?;
-        Ok(whole.freeze())
-    }
+/// Asks a node for a branch. Repeated with the same ids when the answer broke off.
+///
+/// # Errors
+/// Whatever the node says, or `Unavailable` when it cannot be reached.
+pub(crate) fn branch(post: &dyn Post, request: &BranchRequest) -> Result<OpenedSite> {
+    let body = branch::encode_request(request);
+    let answer = repeated(|| whole(post, message::BRANCH_PATH, body.clone()))?;
+    branch::decode_answer(answer)
+}
+
+fn whole(post: &dyn Post, path: &str, body: Bytes) -> Result<Bytes, Fault> {
+    let mut whole = BytesMut::new();
+    post.post(path, body, &mut |piece| {
+        let max = limits::ANSWER_BYTES_MAX;
+        if whole.len() + piece.len() > max {
+            let text = format!("the node's answer is over {max} bytes");
+            return Err(Error::new(ErrorKind::Limit, text));
+        }
+        whole.extend_from_slice(&piece);
+        Ok(())
+    })?;
+    Ok(whole.freeze())
 }
 
 impl Remote for NodeRemote {

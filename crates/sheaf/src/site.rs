@@ -10,7 +10,7 @@ use std::{
 };
 
 use rusqlite::{Connection, Transaction};
-use sheaf_site::{Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, View};
+use sheaf_site::{Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Restored, Result, View};
 use sheaf_volume::{
     DeviceId, Dir as _, Evicted, LocalLsn, Lsn, Remote, SiteId, StdDir, TimelineId, VolumeId,
 };
@@ -257,6 +257,16 @@ impl Site {
         self.0.site.export_file(view, file)
     }
 
+    /// Makes the local state equal to a view, as one mutation on top of what was done since; with
+    /// `dry_run`, only says what that would change.
+    ///
+    /// # Errors
+    /// As [`Site::connection`] for the view; `Limit` when more differs than one mutation may
+    /// change. Nothing is changed then.
+    pub fn restore(&self, view: View, dry_run: bool) -> Result<Restored> {
+        self.0.site.restore(view, dry_run)
+    }
+
     /// Forgets rejected mutations up to this number, once their author has seen them.
     ///
     /// # Errors
@@ -470,7 +480,7 @@ impl Inner {
     fn remote(&self, way: &Way) -> Arc<dyn Remote> {
         let ids = self.site.ids();
         match way {
-            Way::Node { link, .. } => link.remote(ids.volume, ids.page_size),
+            Way::Node { link, .. } => link.remote(self.site.volume().lineage(), ids.page_size),
             Way::Bucket { bucket, .. } => bucket.remote(),
         }
     }

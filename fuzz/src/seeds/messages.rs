@@ -71,7 +71,8 @@ pub(super) fn pulled(seeds: &mut Vec<Seed>, log: &BucketRemote, head: &RemoteHea
     };
     add(seeds, "pull", "answer", answer(0, few, true).encode_to_vec());
     add(seeds, "pull", "answer-empty", answer(0, &[], false).encode_to_vec());
-    let site = OpenedSite { name: NAME.to_owned(), site: SITE, volume, head: *head };
+    let site =
+        OpenedSite { name: NAME.to_owned(), site: SITE, volume, head: *head, parents: Vec::new() };
     let ok = PushAnswer::Verdicts {
         first_seq: 1,
         verdicts: vec![(Verdict::Rejected, "no such table".to_owned())],

@@ -8,6 +8,7 @@
 
 mod bed;
 mod contract;
+mod history;
 #[cfg(unix)]
 mod kill;
 mod sharing;

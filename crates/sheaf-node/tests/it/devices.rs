@@ -46,7 +46,7 @@ impl Remote for Http {
     }
 
     fn pull(&self, after: Lsn) -> Result<Vec<Commit>> {
-        wire::commits_from_wire(self.ids.volume, &self.commits(after, false).commits)
+        wire::commits_from_wire(&self.ids.volume.into(), &self.commits(after, false).commits)
     }
 
     fn fetch(&self, wants: &[Want]) -> Result<Vec<FetchedPage>> {
@@ -58,8 +58,8 @@ impl Remote for Http {
     }
 }
 
-struct Device {
-    site: Site,
+pub(crate) struct Device {
+    pub(crate) site: Site,
     socket: Socket,
     volume: VolumeId,
     request: u64,
@@ -67,7 +67,7 @@ struct Device {
 
 impl Device {
     /// A replica that has met the node.
-    async fn meet(node: &TestNode, running: &Running, seed: u64) -> Self {
+    pub(crate) async fn meet(node: &TestNode, running: &Running, seed: u64) -> Self {
         let env: Arc<dyn Env> = Arc::new(ManualEnv::new(seed));
         let device = DeviceId::mint(env.as_ref());
         let site = Site::open(&MemDir::new(), env, SiteOptions::new("team/todos", device)).unwrap();
@@ -88,7 +88,7 @@ impl Device {
         Self { site, socket, volume: opened.volume, request: 1 }
     }
 
-    fn execute(&self, sql: &str) {
+    pub(crate) fn execute(&self, sql: &str) {
         let conn = self.site.connection(View::Local).unwrap();
         if let Err(error) = conn.execute_batch(sql) {
             let why = conn.query_row("SELECT sheaf_failure()", [], |row| row.get(0));
@@ -135,18 +135,18 @@ impl Device {
         }
     }
 
-    async fn push(&mut self) -> (Vec<Verdict>, Lsn) {
+    pub(crate) async fn push(&mut self) -> (Vec<Verdict>, Lsn) {
         let batch = self.site.outbox(0, 1 << 20).unwrap().expect("something to push");
         self.send(&batch).await;
         self.verdicts().await
     }
 
     fn take(&self, commits: &[Bytes]) {
-        let commits = wire::commits_from_wire(self.volume, commits).unwrap();
+        let commits = wire::commits_from_wire(&self.volume.into(), commits).unwrap();
         self.site.integrate(commits).unwrap();
     }
 
-    async fn pull(&mut self) {
+    pub(crate) async fn pull(&mut self) {
         self.request += 1;
         let volume = wire::id_bytes(self.volume.as_bytes());
         let after_lsn = self.site.base().0.0;

@@ -1,7 +1,7 @@
 //! HTTP: who is let in, what is bounded, what is answered.
 
 use sheaf_node::Node;
-use sheaf_sync::message::{ErrorCode, PAGES_PATH, PULL_PATH};
+use sheaf_sync::message::{BRANCH_PATH, ErrorCode, PAGES_PATH, PULL_PATH};
 
 use crate::harness::{TestNode, http, options, raw};
 
@@ -21,7 +21,8 @@ fn every_other_route_wants_a_token() {
     let addr = node.running.addr();
     let damaged = format!("Authorization: Bearer {}", &node.token[..node.token.len() - 1]);
     let unknown = "Authorization: Bearer somebody-elses-token";
-    for (method, path) in [("POST", PULL_PATH), ("POST", PAGES_PATH), ("GET", "/nowhere")] {
+    let posts = [PULL_PATH, PAGES_PATH, BRANCH_PATH].map(|path| ("POST", path));
+    for (method, path) in posts.into_iter().chain([("GET", "/nowhere")]) {
         for headers in [&[][..], &[damaged.as_str()], &[unknown]] {
             let answer = http(addr, method, path, headers, &[]);
             assert_eq!(answer.status, 401, "{path} {headers:?}");
@@ -33,9 +34,9 @@ fn every_other_route_wants_a_token() {
     let refusal = http(addr, "POST", PULL_PATH, &[&damaged], &[]).error();
     assert_eq!(refusal.code(), ErrorCode::Denied);
     assert!(refusal.message.contains("checksum"), "{}", refusal.message);
-    assert_eq!(node.metric("sheaf_auth_denied_total{reason=\"missing\"}"), 3);
-    assert_eq!(node.metric("sheaf_auth_denied_total{reason=\"damaged\"}"), 4);
-    assert_eq!(node.metric("sheaf_auth_denied_total{reason=\"unknown\"}"), 3);
+    assert_eq!(node.metric("sheaf_auth_denied_total{reason=\"missing\"}"), 4);
+    assert_eq!(node.metric("sheaf_auth_denied_total{reason=\"damaged\"}"), 5);
+    assert_eq!(node.metric("sheaf_auth_denied_total{reason=\"unknown\"}"), 4);
 }
 
 #[test]

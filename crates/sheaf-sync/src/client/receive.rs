@@ -228,7 +228,7 @@ impl ClientSession {
 
 /// Commits that came whole.
 fn whole(volume: VolumeId, objects: &[Bytes]) -> Result<Vec<CommitNews>> {
-    let commits = wire::commits_from_wire(volume, objects)?;
+    let commits = wire::commits_from_wire(&volume.into(), objects)?;
     Ok(commits.into_iter().map(CommitNews::Whole).collect())
 }
 

@@ -218,13 +218,13 @@ fn commits_that_contradict_each_other_are_corrupt() {
     let first = commit(1, CommitHash::default(), 10).encode();
     let second = commit(2, hash(&first), 10).encode();
     let skipped = commit(3, hash(&second), 10).encode();
-    let decode = |objects: &[Bytes]| wire::commits_from_wire(VOLUME, objects);
+    let decode = |objects: &[Bytes]| wire::commits_from_wire(&VOLUME.into(), objects);
     assert_eq!(decode(&[first.clone(), second.clone()]).unwrap().len(), 2);
     for wrong in [vec![first.clone(), skipped], vec![Bytes::new()]] {
         assert_eq!(decode(&wrong).unwrap_err().kind(), ErrorKind::Corrupt);
     }
     let other = VolumeId::from_bytes([0; 16]);
-    assert!(wire::commits_from_wire(other, &[first]).is_err());
+    assert!(wire::commits_from_wire(&other.into(), &[first]).is_err());
 }
 
 #[test]

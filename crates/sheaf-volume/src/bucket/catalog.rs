@@ -8,9 +8,15 @@ use serde_json::{Value, json};
 use super::keys::{damaged, refused};
 use crate::limits::SITE_NAME_BYTES_MAX;
 use crate::teeth::{Tooth, bites};
-use crate::{Error, ErrorKind, Objects, ObjectsError, PageSize, Result, SiteId, VolumeId};
+use crate::{
+    Error, ErrorKind, Lineage, Lsn, Objects, ObjectsError, PageSize, Parent, Result, SiteId,
+    VolumeId,
+};
 
+/// The format of a site that is no branch; every version reads it.
 const FORMAT: u64 = 1;
+/// That of a branch. A reader that knows only the first must not take it for an empty site.
+const FORMAT_BRANCH: u64 = 2;
 const PREFIX: &str = "sites/";
 const SUFFIX: &str = "/site.json";
 
@@ -19,12 +25,20 @@ const SUFFIX: &str = "/site.json";
 pub struct SiteRecord {
     /// The site.
     pub site: SiteId,
-    /// Its main volume.
-    pub volume: VolumeId,
+    /// Its main volume, and those it branched from.
+    pub lineage: Lineage,
     /// Bytes per page of the volume.
     pub page_size: PageSize,
     /// When it was created, milliseconds since 1970, by the creator's clock.
     pub created_ms: u64,
+}
+
+impl SiteRecord {
+    /// Its main volume.
+    #[must_use]
+    pub fn volume(&self) -> VolumeId {
+        self.lineage.volume()
+    }
 }
 
 /// Checks a site's name: 1 to 200 bytes, segments of `[A-Za-z0-9._-]+` between slashes, none of
@@ -61,14 +75,21 @@ pub fn find_site(objects: &dyn Objects, name: &str) -> Result<Option<SiteRecord>
 /// # Errors
 /// As [`find_site`]; `Ambiguous` when it cannot be known now whether the name was claimed.
 pub fn create_site(objects: &dyn Objects, name: &str, record: &SiteRecord) -> Result<SiteRecord> {
-    let text = json!({
-        "format": FORMAT,
+    let parents = record.lineage.parents();
+    let mut text = json!({
+        "format": if parents.is_empty() { FORMAT } else { FORMAT_BRANCH },
         "site": record.site.to_string(),
-        "volume": record.volume.to_string(),
+        "volume": record.volume().to_string(),
         "page_size": record.page_size.get(),
         "created_ms": record.created_ms,
         "check": checksum(name, record),
     });
+    if !parents.is_empty() {
+        let parent =
+            |parent: &Parent| json!({ "volume": parent.volume.to_string(), "lsn": parent.lsn.0 });
+        let list: Value = parents.iter().map(parent).collect();
+        text.as_object_mut().map(|members| members.insert("parents".to_owned(), list));
+    }
     match objects.create(&site_key(name)?, text.to_string().into_bytes().into()) {
         Ok(()) => Ok(record.clone()),
         Err(e @ (ObjectsError::AlreadyExists(_) | ObjectsError::Ambiguous { .. })) => {
@@ -126,30 +147,51 @@ fn parse(name: &str, bytes: &[u8]) -> Result<SiteRecord> {
     let number = |field: &str| value.get(field).and_then(Value::as_u64).ok_or_else(|| bad(field));
     let text = |field: &str| value.get(field).and_then(Value::as_str).ok_or_else(|| bad(field));
     let format = number("format")?;
-    if format != FORMAT {
+    if format != FORMAT && format != FORMAT_BRANCH {
         let text = "site made by a newer version of Sheaf; upgrade";
         return Err(Error::new(ErrorKind::Unsupported, format!("{text}: format=`{format}`")));
+    }
+    let volume = text("volume")?.parse().map_err(|_| bad("volume"))?;
+    let parents = match value.get("parents") {
+        None => Vec::new(),
+        Some(parents) => parse_parents(parents).ok_or_else(|| bad("parents"))?,
+    };
+    if parents.is_empty() == (format == FORMAT_BRANCH) {
+        return Err(bad("parents"));
     }
     let page_size = u32::try_from(number("page_size")?).ok().and_then(PageSize::new);
     let record = SiteRecord {
         site: text("site")?.parse().map_err(|_| bad("site"))?,
-        volume: text("volume")?.parse().map_err(|_| bad("volume"))?,
+        lineage: Lineage::new(volume, parents)?,
         page_size: page_size.ok_or_else(|| bad("page_size"))?,
         created_ms: number("created_ms")?,
     };
     // A flipped bit in an id would send a device to a log that nobody else reads. Records that
     // were made before there was a checksum have none.
     let check = value.get("check").and_then(Value::as_str);
-    if check.is_some_and(|check| check != checksum(name, &record)) {
+    let is_bare = check.is_none() && format == FORMAT;
+    if !is_bare && check != Some(&checksum(name, &record)) {
         return Err(bad("check"));
     }
     Ok(record)
 }
 
+fn parse_parents(value: &Value) -> Option<Vec<Parent>> {
+    let parent = |value: &Value| {
+        let volume = value.get("volume")?.as_str()?.parse().ok()?;
+        Some(Parent { volume, lsn: Lsn(value.get("lsn")?.as_u64()?) })
+    };
+    value.as_array()?.iter().map(parent).collect()
+}
+
 /// The first 16 bytes of BLAKE3 over name and members, in hexadecimal: binds a record to its name.
 fn checksum(name: &str, record: &SiteRecord) -> String {
-    let SiteRecord { site, volume, page_size, created_ms } = record;
-    let text = format!("{name}\n{site}\n{volume}\n{}\n{created_ms}", page_size.get());
+    let SiteRecord { site, lineage, page_size, created_ms } = record;
+    let (volume, size) = (lineage.volume(), page_size.get());
+    let mut text = format!("{name}\n{site}\n{volume}\n{size}\n{created_ms}");
+    for parent in lineage.parents() {
+        text.push_str(&format!("\n{}\n{}", parent.volume, parent.lsn.0));
+    }
     blake3::hash(text.as_bytes()).to_hex().chars().take(32).collect()
 }
 
@@ -161,7 +203,7 @@ mod tests {
     fn record(seed: u8) -> SiteRecord {
         SiteRecord {
             site: SiteId::from_bytes([seed; 16]),
-            volume: VolumeId::from_bytes([seed + 1; 16]),
+            lineage: VolumeId::from_bytes([seed + 1; 16]).into(),
             page_size: PageSize::DEFAULT,
             created_ms: 1_700_000_000_000,
         }
@@ -205,13 +247,13 @@ mod tests {
             assert_eq!(error.kind(), kind, "{text}");
             assert!(error.to_string().contains("sites/s/site.json"), "{error}");
         };
-        check(good.replace("\"format\":1", "\"format\":2"), ErrorKind::Unsupported);
+        check(good.replace("\"format\":1", "\"format\":3"), ErrorKind::Unsupported);
         check(good.replace("4096", "4097"), ErrorKind::Corrupt);
         check(good.replace("\"volume\"", "\"volumes\""), ErrorKind::Corrupt);
         check(good[..good.len() - 1].to_owned(), ErrorKind::Corrupt);
         // Another id that could be one: found by the simulator (seed 330).
-        let other = record(7).volume.to_string();
-        check(good.replace(&record(1).volume.to_string(), &other), ErrorKind::Corrupt);
+        let other = record(7).volume().to_string();
+        check(good.replace(&record(1).volume().to_string(), &other), ErrorKind::Corrupt);
         let misplaced = objects.get("sites/s/site.json").unwrap();
         objects.put("sites/other/site.json", misplaced).unwrap();
         assert!(find_site(&objects, "other").is_err());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::keys::{damaged, log_key, refused, segment_key};
+use super::keys::{damaged, refused, segment_key};
 use super::known::Known;
 use super::walk::Walk;
 use super::{BucketRemote, lock};
@@ -46,7 +46,7 @@ fn walk_all(remote: &BucketRemote, wants: &[Want], walks: &mut [Walk]) -> Result
         for walk in open {
             for lsn in walk.upcoming() {
                 let known = commits.get(&lsn).ok_or_else(|| unread(lsn))?;
-                walk.visit(known).map_err(|e| damaged(&log_key(remote.volume, lsn), e))?;
+                walk.visit(known).map_err(|e| damaged(&remote.commit_key(lsn), e))?;
             }
             walk.hurry();
         }
@@ -116,7 +116,8 @@ fn read_frames(
         let known = commits.get(&id.0).ok_or_else(|| unread(id.0))?;
         let frame = known.commit.frames.get(id.1).ok_or_else(|| unread(id.0))?;
         let bytes = bytes.get(id).ok_or_else(|| unread(id.0))?;
-        let content = decode_frame(remote.volume, remote.page_size, frame, &at.members, bytes);
+        let content =
+            decode_frame(known.commit.volume, remote.page_size, frame, &at.members, bytes);
         let content = content.map_err(|e| damaged(&payload_key(remote, known), e))?;
         pages.insert(*id, at.members.iter().copied().zip(content).collect());
     }
@@ -144,7 +145,7 @@ fn frame_bytes(
             found.insert(*id, bytes.ok_or_else(|| unread(id.0))?);
             continue;
         };
-        let key = segment_key(remote.volume, segment);
+        let key = segment_key(known.commit.volume, segment);
         match stretches.last_mut() {
             Some(last)
                 if last.key == key
@@ -205,8 +206,8 @@ fn part(bytes: &Bytes, range: &Range<u64>) -> Option<Bytes> {
 
 fn payload_key(remote: &BucketRemote, known: &Known) -> String {
     match known.commit.segment {
-        Some(segment) => segment_key(remote.volume, segment),
-        None => log_key(remote.volume, known.commit.lsn),
+        Some(segment) => segment_key(known.commit.volume, segment),
+        None => remote.commit_key(known.commit.lsn),
     }
 }
 

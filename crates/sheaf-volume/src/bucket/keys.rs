@@ -25,6 +25,20 @@ pub(super) fn segment_prefix(volume: VolumeId) -> String {
     format!("volumes/{volume}/segments/")
 }
 
+pub(super) fn pin_prefix(parent: VolumeId) -> String {
+    format!("volumes/{parent}/branches/")
+}
+
+pub(super) fn pin_key(parent: VolumeId, child: VolumeId) -> String {
+    format!("{}{child}", pin_prefix(parent))
+}
+
+/// The branch a key pins; `None` for what we never write there.
+pub(super) fn pinned_child(prefix: &str, key: &str) -> Option<VolumeId> {
+    let child: VolumeId = key.strip_prefix(prefix)?.parse().ok()?;
+    (key.strip_prefix(prefix)? == child.to_string()).then_some(child)
+}
+
 /// The position a key stands for; `None` for what we never write there.
 pub(super) fn log_lsn(prefix: &str, key: &str) -> Option<Lsn> {
     let digits = key.strip_prefix(prefix)?;

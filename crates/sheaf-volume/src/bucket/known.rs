@@ -1,7 +1,7 @@
 //! Commits that have been read and checked, in a cache of bounded size.
 //!
 //! Invariant: a [`Known`] commit has the volume, position and page size of the log it was read
-//! from. The chain between commits is checked by those who read neighbours.
+//! from, which is a parent's for what lies before a fork. The chain between commits is checked by those who read neighbours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::BucketRemote;
-use super::keys::{damaged, log_key, refused};
+use super::keys::{damaged, refused};
 use crate::commit::FrameIndex;
 use crate::{Commit, CommitHash, Error, Lsn, RemoteHead, Result, limits};
 
@@ -59,9 +59,9 @@ pub(super) fn new_cache() -> Cache<Lsn, Arc<Known>, Weight> {
 impl BucketRemote {
     /// Checks what was found at a position, and keeps it.
     pub(super) fn admit(&self, lsn: Lsn, bytes: &Bytes) -> Result<Arc<Known>> {
-        let bad = |cause| damaged(&log_key(self.volume, lsn), cause);
+        let bad = |cause| damaged(&self.commit_key(lsn), cause);
         let (commit, hash) = Commit::decode_hashed(bytes).map_err(bad)?;
-        if commit.volume != self.volume || commit.lsn != lsn {
+        if commit.volume != self.lineage.owner(lsn) || commit.lsn != lsn {
             let (volume, lsn) = (commit.volume, commit.lsn);
             let text = format!("commit of another place volume=`{volume}` lsn=`{lsn}`");
             return Err(bad(Error::corrupt(text)));
@@ -110,7 +110,7 @@ impl BucketRemote {
         if missing.is_empty() {
             return Ok(found);
         }
-        let keys: Vec<String> = missing.iter().map(|&lsn| log_key(self.volume, lsn)).collect();
+        let keys: Vec<String> = missing.iter().map(|&lsn| self.commit_key(lsn)).collect();
         for (lsn, bytes) in missing.into_iter().zip(self.objects.get_many(&keys)) {
             let bytes = bytes.map_err(|e| refused("read commit", e))?;
             found.insert(lsn, self.admit(lsn, &bytes)?);

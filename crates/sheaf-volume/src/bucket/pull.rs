@@ -51,7 +51,7 @@ impl<'a> Tail<'a> {
     /// Reads the next commits; true if all of them are there.
     fn read(&mut self, count: usize) -> Result<bool> {
         let lsns: Vec<Lsn> = (1..=count as u64).map(|n| Lsn(self.last.0 + n)).collect();
-        let keys: Vec<String> = lsns.iter().map(|&lsn| log_key(self.remote.volume, lsn)).collect();
+        let keys: Vec<String> = lsns.iter().map(|&lsn| self.remote.commit_key(lsn)).collect();
         for ((lsn, key), bytes) in
             lsns.into_iter().zip(&keys).zip(self.remote.objects.get_many(&keys))
         {
@@ -80,8 +80,12 @@ fn later_exist(remote: &BucketRemote, after: Lsn) -> Result<bool> {
     if remote.newest().is_some_and(|newest| newest.lsn > after) {
         return Ok(true);
     }
-    let prefix = log_prefix(remote.volume);
-    let keys = remote.objects.list(&prefix, Some(&log_key(remote.volume, after)));
+    if after < remote.lineage.fork() {
+        // The branch begins above it.
+        return Ok(true);
+    }
+    let prefix = log_prefix(remote.volume());
+    let keys = remote.objects.list(&prefix, Some(&log_key(remote.volume(), after)));
     let keys = keys.map_err(|e| refused("list log", e))?;
     Ok(keys.iter().any(|key| log_lsn(&prefix, key).is_some()))
 }
@@ -92,5 +96,5 @@ fn require_present(remote: &BucketRemote, lsn: Lsn) -> Result<()> {
         return Ok(());
     }
     let text = "the log has a hole: this commit is missing, a later one is there";
-    Err(damaged(&log_key(remote.volume, lsn), Error::corrupt(text)))
+    Err(damaged(&remote.commit_key(lsn), Error::corrupt(text)))
 }

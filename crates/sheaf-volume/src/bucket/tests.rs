@@ -555,7 +555,7 @@ fn a_directory_serves_as_well() {
     let objects = crate::open_url(&format!("file://{}", dir.path().display())).unwrap();
     let record = SiteRecord {
         site: crate::SiteId::from_bytes([1; 16]),
-        volume: volume(),
+        lineage: volume().into(),
         page_size: SIZE,
         created_ms: 1,
     };

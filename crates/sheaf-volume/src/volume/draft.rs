@@ -10,14 +10,14 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::{ATTR_VOLUME, Snapshot, Volume, WriterGuard};
+use super::{ATTR_PARENTS, ATTR_VOLUME, Snapshot, Volume, WriterGuard};
 use crate::store::{
     BaseState, Content, HeldMutation, Incoming, PendingMutation, StagedPage, Step, StepBody,
 };
 use crate::teeth::{Tooth, bites};
 use crate::{
-    Commit, CommitDelta, CommitHash, CommitNews, Error, HeldPage, LocalLsn, Lsn, Page, PageCount,
-    PageDelta, PageIdx, PageSet, RemoteHead, Result, VolumeId, Want, apply_delta, limits,
+    Commit, CommitDelta, CommitHash, CommitNews, Error, HeldPage, Lineage, LocalLsn, Lsn, Page,
+    PageCount, PageDelta, PageIdx, PageSet, RemoteHead, Result, Want, apply_delta, limits,
     page_hash,
 };
 
@@ -66,7 +66,7 @@ pub struct Draft {
 /// The new base under a rebase draft.
 #[derive(Debug)]
 pub(super) struct Rebase {
-    adopt: Option<VolumeId>,
+    adopt: Option<Lineage>,
     pub(super) lsn: Lsn,
     pub(super) hash: CommitHash,
     time_ms: u64,
@@ -149,7 +149,12 @@ impl Volume {
     /// # Errors
     /// `Invalid` when this replica already has a base in another history, or pages of another
     /// size.
-    pub fn adopt(&self, writer: WriterGuard, id: VolumeId, head: RemoteHead) -> Result<Draft> {
+    pub fn adopt(
+        &self,
+        writer: WriterGuard,
+        lineage: impl Into<Lineage>,
+        head: RemoteHead,
+    ) -> Result<Draft> {
         if head.page_size != self.page_size() {
             return Err(Error::invalid(format!(
                 "this replica was made with pages of {} bytes, the site has pages of {}; clone \
@@ -165,7 +170,7 @@ impl Volume {
             ));
         }
         let rebase = Rebase {
-            adopt: Some(id),
+            adopt: Some(lineage.into()),
             lsn: head.lsn,
             hash: head.hash,
             time_ms: head.time_ms,
@@ -527,11 +532,13 @@ impl Draft {
             return Err(Error::new(crate::ErrorKind::Internal, "publishing a local draft"));
         };
         let volume = self.volume().clone();
-        attrs.extend(
-            rebase
-                .adopt
-                .map(|id| (ATTR_VOLUME.to_owned(), Some(Bytes::copy_from_slice(id.as_bytes())))),
-        );
+        let adopt = rebase.adopt.is_some();
+        if let Some(lineage) = rebase.adopt {
+            let id = Bytes::copy_from_slice(lineage.volume().as_bytes());
+            attrs.push((ATTR_VOLUME.to_owned(), Some(id)));
+            let parents = (!lineage.parents().is_empty()).then(|| lineage.encode());
+            attrs.push((ATTR_PARENTS.to_owned(), parents));
+        }
         let here = rebase.over.into_iter().filter_map(|(idx, over)| match over {
             Over::Here(page) => Some((idx, Content::Here(page))),
             Over::Staged(staged) => Some((idx, Content::Staged(staged))),
@@ -543,7 +550,7 @@ impl Draft {
             (page_count, pages)
         });
         let body = StepBody::Advance {
-            adopt: rebase.adopt.is_some(),
+            adopt,
             lsn: rebase.lsn,
             hash: rebase.hash,
             time_ms: rebase.time_ms,

@@ -13,12 +13,12 @@ use crate::{Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, Result, W
 #[derive(Debug)]
 pub struct Snapshot {
     volume: Volume,
-    at: At,
+    pub(super) at: At,
     page_count: PageCount,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum At {
+pub(super) enum At {
     Local(LocalLsn),
     Past(Lsn),
 }

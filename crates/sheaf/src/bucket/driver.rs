@@ -42,8 +42,8 @@ impl BucketDriver {
     ) -> Self {
         // What this replica knows already is enough to read from; whether the bucket agrees is
         // found out at the first exchange.
-        let ids = site.ids();
-        let log = Arc::new(BucketRemote::new(Arc::clone(&objects), ids.volume, ids.page_size));
+        let (lineage, size) = (site.volume().lineage(), site.ids().page_size);
+        let log = Arc::new(BucketRemote::new(Arc::clone(&objects), lineage, size));
         site.set_remote(Some(log));
         Self {
             url: url.to_owned(),
@@ -137,7 +137,8 @@ impl BucketDriver {
             None if create => {
                 let SiteIds { site, volume, page_size } = self.site.ids();
                 let created_ms = self.env.now_ms();
-                create_site(objects, &name, &SiteRecord { site, volume, page_size, created_ms })?
+                let lineage = volume.into();
+                create_site(objects, &name, &SiteRecord { site, lineage, page_size, created_ms })?
             }
             None => {
                 let text = format!("no site `{name}` in {}", self.url);
@@ -145,21 +146,23 @@ impl BucketDriver {
             }
         };
         let objects = Arc::clone(&self.objects);
-        let log = Arc::new(BucketRemote::new(objects, record.volume, record.page_size));
-        let before = self.site.ids();
+        let log = Arc::new(BucketRemote::new(objects, record.lineage.clone(), record.page_size));
+        let before = (self.site.ids(), self.site.volume().lineage());
         // ORDER: adopting replays the timeline, which may need pages of the new base.
         self.site.set_remote(Some(log.clone()));
-        let SiteRecord { site, volume, page_size, .. } = record;
+        let SiteRecord { site, lineage, page_size, .. } = record;
+        let volume = lineage.volume();
         let adopted = log.head().and_then(|head| {
-            if volume == before.volume {
+            if volume == before.0.volume {
                 self.site.heard_of(head.lsn);
                 self.site.check_log(&head)?;
             }
-            self.site.adopt(SiteIds { site, volume, page_size }, head)
+            let ids = SiteIds { site, volume, page_size };
+            self.site.adopt_branch(ids, lineage.parents().to_vec(), head)
         });
         if let Err(error) = adopted {
             let objects = Arc::clone(&self.objects);
-            let back = BucketRemote::new(objects, before.volume, before.page_size);
+            let back = BucketRemote::new(objects, before.1, before.0.page_size);
             self.site.set_remote(Some(Arc::new(back)));
             return Err(error);
         }

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use sheaf_site::Error;
 use sheaf_sync::{ClientEvent, ClientSession, Identity, wire::CreateIds};
-use sheaf_volume::{Env, PageSize, Remote, VolumeId};
+use sheaf_volume::{Env, Lineage, PageSize, Remote};
 
 use super::{state::Entry, wishes::Wishes};
 use crate::{event::Event, limits};
@@ -39,8 +39,8 @@ pub trait Transport: fmt::Debug {
     /// Gives up the connection. Nothing more needs to be said about it.
     fn hang_up(&mut self);
 
-    /// A volume whose commits and pages the node has.
-    fn remote(&self, volume: VolumeId, size: PageSize) -> Arc<dyn Remote>;
+    /// A history whose commits and pages the node has.
+    fn remote(&self, lineage: Lineage, size: PageSize) -> Arc<dyn Remote>;
 }
 
 /// What the driver itself remembers of a site that is open in the session.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use sheaf_site::{Error, ErrorKind};
 use sheaf_sync::limits::FRAME_BYTES_MAX;
-use sheaf_volume::{PageSize, Remote, VolumeId};
+use sheaf_volume::{Lineage, PageSize, Remote};
 use tokio::{
     runtime::Handle,
     sync::{
@@ -82,8 +82,8 @@ impl Transport for Sockets {
         self.frames = None;
     }
 
-    fn remote(&self, volume: VolumeId, size: PageSize) -> Arc<dyn Remote> {
-        Arc::new(NodeRemote::new(self.http.clone(), volume, size))
+    fn remote(&self, lineage: Lineage, size: PageSize) -> Arc<dyn Remote> {
+        Arc::new(NodeRemote::new(self.http.clone(), lineage, size))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use sheaf_volume::{Page, PageIdx, PageSet};
+use sheaf_volume::{Page, PageIdx, PageSet, VolumeId};
 
 use super::*;
 

@@ -60,7 +60,7 @@ impl Far {
     fn ask(&self, after: Lsn, head_only: bool) -> Result<pull::Pulled> {
         let body = pull::encode_request(self.ids.volume, after, head_only);
         let answer = self.engine.lock().unwrap().pull(None, body)?;
-        pull::decode_answer(self.ids.volume, after, answer)
+        pull::decode_answer(&self.ids.volume.into(), after, answer)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use sheaf_site::{Error, ErrorKind, SiteIds};
 use sheaf_sync::wire::{OpenedSite, PushAnswer, PushBatch};
-use sheaf_volume::CommitNews;
+use sheaf_volume::{CommitNews, Lineage};
 
 use super::{Driver, Transport, millis};
 use crate::{event::Event, limits};
@@ -14,14 +14,15 @@ impl<T: Transport> Driver<T> {
     pub(super) fn opened(&mut self, opened: &OpenedSite) {
         let adopted = self.wishes.with_site(&opened.name, |site| {
             site.heard_of(opened.head.lsn);
-            let before = site.ids();
+            let before = (site.volume().lineage(), site.ids().page_size);
             let size = opened.head.page_size;
+            let lineage = Lineage::new(opened.volume, opened.parents.clone())?;
             // ORDER: adopting replays the timeline, which may need pages of the new base.
-            site.set_remote(Some(self.transport.remote(opened.volume, size)));
+            site.set_remote(Some(self.transport.remote(lineage, size)));
             let ids = SiteIds { site: opened.site, volume: opened.volume, page_size: size };
-            let adopted = site.adopt(ids, opened.head);
+            let adopted = site.adopt_branch(ids, opened.parents.clone(), opened.head);
             if adopted.is_err() {
-                let remote = self.transport.remote(before.volume, before.page_size);
+                let remote = self.transport.remote(before.0, before.1);
                 site.set_remote(Some(remote));
             }
             adopted.map(|()| site.base().0)

@@ -16,7 +16,7 @@ use sheaf_sync::{
     wire::{self, OpenedSite, PushAnswer, PushBatch, PushMutation},
 };
 use sheaf_volume::{
-    BucketRemote, DeviceId, FetchedPage, Lsn, ManualEnv, MemDir, MemObjects, Remote as _,
+    BucketRemote, DeviceId, FetchedPage, Lsn, ManualEnv, MemDir, MemObjects, Remote as _, VolumeId,
 };
 
 use super::*;
@@ -62,8 +62,8 @@ impl Transport for Line {
         self.frames.clear();
     }
 
-    fn remote(&self, volume: VolumeId, size: PageSize) -> Arc<dyn Remote> {
-        Arc::new(NodeRemote::new(self.pages.clone(), volume, size))
+    fn remote(&self, lineage: Lineage, size: PageSize) -> Arc<dyn Remote> {
+        Arc::new(NodeRemote::new(self.pages.clone(), lineage, size))
     }
 }
 
@@ -197,7 +197,13 @@ impl Node {
 fn opened(name: &str, site: &Site, log: &BucketRemote) -> OpenedSite {
     let ids = site.ids();
     let head = log.head().unwrap();
-    OpenedSite { name: name.to_owned(), site: ids.site, volume: ids.volume, head }
+    OpenedSite {
+        name: name.to_owned(),
+        site: ids.site,
+        volume: ids.volume,
+        head,
+        parents: Vec::new(),
+    }
 }
 
 /// One device, one node and what is between them.

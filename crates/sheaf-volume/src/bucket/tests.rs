@@ -9,25 +9,25 @@ use super::*;
 use crate::frame::build_frames;
 use crate::{MemObjects, Page, PageIdx, PageSet};
 
-const SIZE: PageSize = match PageSize::new(512) {
+pub(super) const SIZE: PageSize = match PageSize::new(512) {
     Some(size) => size,
     None => panic!("512 is a page size"),
 };
 
-fn volume() -> VolumeId {
+pub(super) fn volume() -> VolumeId {
     VolumeId::from_bytes([3; 16])
 }
 
-fn idx(number: u32) -> PageIdx {
+pub(super) fn idx(number: u32) -> PageIdx {
     PageIdx::new(number).unwrap()
 }
 
-fn set(numbers: &[u32]) -> PageSet {
+pub(super) fn set(numbers: &[u32]) -> PageSet {
     numbers.iter().map(|&number| idx(number)).collect()
 }
 
 /// What the test data has in a page that this commit wrote.
-fn content(lsn: u64, number: u32) -> Page {
+pub(super) fn content(lsn: u64, number: u32) -> Page {
     let mut bytes = vec![0; SIZE.bytes()];
     bytes[..8].copy_from_slice(&lsn.to_le_bytes());
     bytes[8..12].copy_from_slice(&number.to_le_bytes());
@@ -36,16 +36,16 @@ fn content(lsn: u64, number: u32) -> Page {
 
 /// A log under construction, with plain knowledge of every state as the oracle.
 #[derive(Debug)]
-struct Log {
-    objects: MemObjects,
-    remote: BucketRemote,
-    head: RemoteHead,
+pub(super) struct Log {
+    pub(super) objects: MemObjects,
+    pub(super) remote: BucketRemote,
+    pub(super) head: RemoteHead,
     /// Per state: its page count and which commit wrote each page.
     states: Vec<Vec<Option<u64>>>,
 }
 
 impl Log {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let objects = MemObjects::new();
         let remote = BucketRemote::new(Arc::new(objects.clone()), volume(), SIZE);
         let head = remote.head().unwrap();
@@ -53,18 +53,19 @@ impl Log {
     }
 
     /// Another reader of the same objects, which knows nothing yet.
-    fn reader(&self) -> BucketRemote {
+    pub(super) fn reader(&self) -> BucketRemote {
         BucketRemote::new(Arc::new(self.objects.clone()), volume(), SIZE)
     }
 
-    fn plan(&self, page_count: u32, pages: &[u32], in_segment: bool) -> Commit {
+    pub(super) fn plan(&self, page_count: u32, pages: &[u32], in_segment: bool) -> Commit {
         let lsn = self.head.lsn.next();
         let pages = set(pages);
         let held = pages.iter().map(|idx| (idx, content(lsn.0, idx.get())));
         let (frames, bytes) = build_frames(volume(), SIZE, held).unwrap();
-        let segment = SegmentId::from_bytes([u8::try_from(lsn.0).unwrap(); 16]);
+        let segment = SegmentId::from_bytes([lsn.0.to_le_bytes()[0]; 16]);
         let in_segment = in_segment && !pages.is_empty();
         if in_segment {
+            assert!(lsn.0 < 256, "segments would share an id");
             self.remote.put_segment(segment, bytes.clone().into()).unwrap();
         }
         Commit {
@@ -73,7 +74,7 @@ impl Log {
             parent: self.head.hash,
             epoch: 0,
             writer: [1; 16],
-            nonce: [u8::try_from(lsn.0).unwrap(); 16],
+            nonce: u128::from(lsn.0).to_le_bytes(),
             time_ms: 1_000 + lsn.0,
             page_size: SIZE,
             page_count: PageCount(page_count),
@@ -87,7 +88,7 @@ impl Log {
         }
     }
 
-    fn write(&mut self, page_count: u32, pages: &[u32], in_segment: bool) -> Commit {
+    pub(super) fn write(&mut self, page_count: u32, pages: &[u32], in_segment: bool) -> Commit {
         let commit = self.plan(page_count, pages, in_segment);
         assert_eq!(self.remote.append(&commit).unwrap(), Append::Committed);
         let mut state = self.states.last().unwrap().clone();
@@ -123,14 +124,14 @@ impl Log {
         answer.len()
     }
 
-    fn damage(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn damage(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = self.objects.get(key).unwrap().to_vec();
         change(&mut bytes);
         self.objects.put(key, bytes.into()).unwrap();
     }
 }
 
-fn want(lsn: u64, pages: &[u32]) -> Want {
+pub(super) fn want(lsn: u64, pages: &[u32]) -> Want {
     Want { lsn: Lsn(lsn), pages: set(pages) }
 }
 

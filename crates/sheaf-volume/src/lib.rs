@@ -12,6 +12,7 @@
 
 mod bucket;
 mod cache;
+mod changes;
 mod commit;
 mod env;
 mod error;
@@ -32,6 +33,7 @@ mod volume;
 mod wire;
 
 pub use bucket::{BucketRemote, SiteRecord, check_site_name, create_site, find_site, list_sites};
+pub use changes::Changes;
 pub use commit::{Applied, Commit, CommitHash, FrameRef, Reject, Verdict, VerdictRun};
 #[cfg(feature = "native")]
 pub use env::SystemEnv;

@@ -13,8 +13,8 @@ use super::{ATTR_VOLUME, Snapshot, Volume, WriterGuard};
 use crate::store::{Incoming, PendingMutation, Step, StepBody};
 use crate::teeth::{Tooth, bites};
 use crate::{
-    Commit, CommitHash, Error, LocalLsn, Lsn, Page, PageCount, PageIdx, RemoteHead, Result,
-    VolumeId, Want, limits,
+    Changes, Commit, CommitHash, Error, LocalLsn, Lsn, Page, PageCount, PageIdx, PageSet,
+    RemoteHead, Result, VolumeId, Want, limits,
 };
 
 /// Where a commit must be before it returns. `Remote` is the business of the layer that pushes.
@@ -110,6 +110,39 @@ impl Volume {
             rebase.take(commit)?;
         }
         Ok(Draft::on(writer, below, rebase))
+    }
+
+    /// Starts a rebase onto the state that merged changes lead to, whatever lies between: every
+    /// changed page is pending there, or here where its content came along. The hash of this
+    /// replica's base is checked where the changes name it, the commits between cannot be.
+    ///
+    /// # Errors
+    /// `Corrupt` when the changes do not continue this replica's log.
+    pub fn jump(&self, writer: WriterGuard, changes: &Changes) -> Result<Draft> {
+        self.check_changes(changes)?;
+        let base = self.0.store.read().base;
+        let head = changes.head;
+        let over = changes.pages.iter().map(|idx| {
+            let here = changes.here().get(&idx).cloned();
+            (idx, here.map_or(Over::Pending(head.lsn), Over::Here))
+        });
+        let step = |page_count, pages| Incoming { lsn: head.lsn, page_count, pages };
+        let rebase = Rebase {
+            adopt: None,
+            lsn: head.lsn,
+            hash: head.hash,
+            time_ms: head.time_ms,
+            page_count: head.page_count,
+            cut_to: if changes.floor < base.page_count { changes.floor.0 } else { u32::MAX },
+            // Down to the smallest state, and up again with what changed.
+            incoming: vec![
+                step(changes.floor, PageSet::new()),
+                step(head.page_count, changes.pages.clone()),
+            ],
+            over: over.collect(),
+            misses: 0,
+        };
+        Ok(Draft::on(writer, self.global(), rebase))
     }
 
     /// Starts a rebase onto a site that others made: its volume id and state become ours, with

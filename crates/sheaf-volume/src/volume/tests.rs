@@ -8,6 +8,8 @@ use crate::{
     PageIdx, PageSize, Remote, Result, VolumeId,
 };
 
+mod jump;
+
 const ID: VolumeId = VolumeId::from_bytes([9; 16]);
 
 fn idx(number: u32) -> PageIdx {

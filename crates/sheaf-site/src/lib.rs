@@ -11,6 +11,7 @@
 mod capture;
 mod clock;
 mod error;
+mod follow;
 mod lead;
 pub mod limits;
 mod mutation;
@@ -29,6 +30,7 @@ mod value;
 mod vfs;
 
 pub use error::{explain, from_sqlite};
+pub use follow::Followed;
 pub use lead::{Exchanged, Led};
 pub use mutation::{Body, Change, Mutation, Op};
 pub use rebase::Integrated;

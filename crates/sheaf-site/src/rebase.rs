@@ -67,7 +67,28 @@ pub struct Integrated {
     pub unpredicted: usize,
     /// Those of them that were merged with what others did.
     pub merged: Vec<u64>,
+    /// Own mutations that the log decided in a part of it that was not read: in effect, merged
+    /// or refused, nobody knows.
+    pub untold: Vec<u64>,
 }
+
+impl Integrated {
+    /// Adds what came after.
+    pub(crate) fn add(&mut self, later: Self) {
+        self.base = later.base;
+        self.confirmed.extend(later.confirmed);
+        self.rejected.extend(later.rejected);
+        self.replayed = later.replayed;
+        self.unpredicted = later.unpredicted;
+        self.merged.extend(later.merged);
+        self.untold.extend(later.untold);
+    }
+}
+
+/// Kept with a mutation whose verdict is not known.
+const UNTOLD: &str = "decided in a part of the log that is gone from the server: whether it was \
+    applied, merged or refused is not known; look whether it is there, then dismiss this or make \
+    the change again";
 
 /// What the commits of a pull say about one's own timeline.
 #[derive(Default)]
@@ -78,6 +99,8 @@ pub(crate) struct OwnNews {
     /// The log has other mutations under this timeline's numbers: this replica was restored from
     /// a backup, or copied.
     pub(crate) forked: bool,
+    /// Not all commits were read: what the base has applied beyond is decided, nobody knows how.
+    pub(crate) partial: bool,
 }
 
 /// What redoing a timeline did.
@@ -86,6 +109,7 @@ struct Redone {
     replayed: usize,
     unpredicted: usize,
     merged: Vec<u64>,
+    untold: Vec<u64>,
 }
 
 impl Site {
@@ -162,8 +186,9 @@ impl Site {
     ) -> Result<Redone> {
         self.renumber(&mut pending, &mut attrs);
         // The new timeline is not in any base, so nothing of it can have been applied.
-        let applied = Decided { seq: u64::MAX, ..Decided::default() };
-        self.publish_pending(draft, pending, applied, attrs)
+        let decided = Decided { seq: u64::MAX, ..Decided::default() };
+        let news = OwnNews { decided, ..OwnNews::default() };
+        self.publish_pending(draft, pending, &news, attrs)
     }
 
     /// Gives mutations numbers from 1 on a new timeline, which takes the old one's place with the
@@ -228,12 +253,18 @@ impl Site {
             .iter()
             .filter_map(|record| Some(rejected_attr(record, news.rejected.get(&record.seq)?)));
         attrs.extend(reasons.chain(extra));
+        let told = |seq: u64| news.confirmed.iter().any(|(confirmed, ..)| *confirmed == seq);
+        let untold = decided.iter().filter(|record| news.partial && !told(record.seq));
+        let untold: Vec<&MutationRecord> = untold.collect();
+        attrs.extend(untold.iter().map(|record| rejected_attr(record, UNTOLD)));
         let base = draft.base_lsn();
-        let redone = if news.forked {
+        let mut redone = if news.forked {
             self.publish_renumbered(draft, remaining, attrs)?
         } else {
-            self.publish_pending(draft, remaining, news.decided, attrs)?
+            self.publish_pending(draft, remaining, news, attrs)?
         };
+        redone.untold.extend(untold.iter().map(|record| record.seq));
+        redone.untold.sort_unstable();
         Ok(Integrated {
             base,
             confirmed: news.confirmed.clone(),
@@ -241,6 +272,7 @@ impl Site {
             replayed: redone.replayed,
             unpredicted: redone.unpredicted,
             merged: redone.merged,
+            untold: redone.untold,
         })
     }
 
@@ -249,9 +281,10 @@ impl Site {
         &self,
         draft: Draft,
         mut pending: Vec<MutationRecord>,
-        decided: Decided,
+        news: &OwnNews,
         mut attrs: Vec<(String, Option<Bytes>)>,
     ) -> Result<Redone> {
+        let decided = news.decided;
         let before = self.cookies()?;
         if pending.is_empty() {
             attrs.extend(self.row_ids_attr(&RowIds::default()));
@@ -264,15 +297,19 @@ impl Site {
             // First contact skips the commits that would have told: the base itself knows.
             let mut timeline = self.timeline();
             let known = pass.applied_until(timeline)?;
+            let mut redone = Redone::default();
             if known.seq > decided.seq && !bites(Tooth::ForgetDecided) {
                 if continues(decided, known, &pending) {
-                    pending.retain(|record| record.seq > known.seq);
+                    let here = pending.partition_point(|record| record.seq <= known.seq);
+                    for record in pending.drain(..here).filter(|_| news.partial) {
+                        attrs.push(rejected_attr(&record, UNTOLD));
+                        redone.untold.push(record.seq);
+                    }
                     attrs.push((ATTR_DECIDED.to_owned(), Some(known.encode())));
                 } else {
                     timeline = self.renumber(&mut pending, &mut attrs);
                 }
             }
-            let mut redone = Redone::default();
             for record in &mut pending {
                 let replayed = pass.replay(timeline, record)?;
                 match replayed.outcome {

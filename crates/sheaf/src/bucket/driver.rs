@@ -117,15 +117,9 @@ impl BucketDriver {
             }
             return Ok(());
         }
-        loop {
-            let commits = log.pull(self.site.base().0)?;
-            if commits.is_empty() {
-                return Ok(());
-            }
-            let count = commits.len() as u64;
-            let outcome = self.site.integrate(commits)?;
-            self.tally.integrated(count, &outcome);
-        }
+        let followed = self.site.follow(log.as_ref(), &mut |_| Ok(()))?;
+        self.tally.integrated(followed.commits, &followed.outcome);
+        Ok(())
     }
 
     /// Finds the site in the bucket, or creates it there, and adopts it.

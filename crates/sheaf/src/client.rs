@@ -16,6 +16,7 @@ use sheaf_sync::Identity;
 use sheaf_volume::{DeviceId, Dir as _, Objects, StdDir, SystemEnv, check_site_name, open_url};
 
 use crate::{
+    bucket::Poller,
     event::Events,
     limits,
     link::Link,
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     links: Mutex<BTreeMap<String, Weak<Link>>>,
     buckets: Mutex<BTreeMap<String, Arc<dyn Objects>>>,
     events: Events,
+    poller: Arc<Poller>,
     /// Last: what runs there belongs to the links.
     net: Net,
 }
@@ -92,6 +94,7 @@ impl Client {
             links: Mutex::default(),
             buckets: Mutex::default(),
             events: Events::default(),
+            poller: Arc::default(),
             net: Net::default(),
         })))
     }
@@ -273,6 +276,11 @@ impl Shared {
         let link = Arc::new(Link::start(server, identity, &runtime, self.events())?);
         links.insert(server.to_owned(), Arc::downgrade(&link));
         Ok(link)
+    }
+
+    /// What looks at the buckets of all sites.
+    pub(crate) fn poller(&self) -> &Arc<Poller> {
+        &self.poller
     }
 
     /// The objects of a bucket, opened once.

@@ -8,7 +8,9 @@ use std::{fmt, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use sheaf_site::{Error, ErrorKind, Result};
 use sheaf_sync::{message, pages, pull};
-use sheaf_volume::{Commit, FetchedPage, Lsn, PageSize, Remote, RemoteHead, VolumeId, Want};
+use sheaf_volume::{
+    Changes, Commit, FetchedPage, Lsn, PageSize, Remote, RemoteHead, TimelineId, VolumeId, Want,
+};
 
 use crate::limits;
 
@@ -60,9 +62,13 @@ impl NodeRemote {
     }
 
     fn pull_once(&self, after: Lsn, head_only: bool) -> Result<pull::Pulled> {
-        let body = pull::encode_request(self.volume, after, head_only);
+        self.ask(&pull::Request { volume: self.volume, after, head_only, merge_for: None })
+    }
+
+    fn ask(&self, request: &pull::Request) -> Result<pull::Pulled> {
+        let body = pull::encode(request);
         let answer = repeated(|| self.whole(message::PULL_PATH, body.clone()))?;
-        pull::decode_answer(self.volume, after, answer)
+        pull::decode_answer(self.volume, request.after, answer)
     }
 
     fn fetch_once(&self, wants: &[Want]) -> Result<Vec<FetchedPage>, Fault> {
@@ -100,6 +106,19 @@ impl Remote for NodeRemote {
 
     fn pull(&self, after: Lsn) -> Result<Vec<Commit>> {
         self.pull_once(after, false).map(|answer| answer.commits)
+    }
+
+    /// One request. A node that sends commits instead is asked for the rest of them.
+    fn changes(&self, after: Lsn, timeline: TimelineId) -> Result<Option<Changes>> {
+        let merge_for = Some(timeline);
+        let request = pull::Request { volume: self.volume, after, head_only: false, merge_for };
+        let answer = self.ask(&request)?;
+        if let Some(changes) = answer.changes {
+            return Ok(Some(changes));
+        }
+        let mut changes = None;
+        Changes::extend(&mut changes, answer.commits, timeline)?;
+        if answer.more { Changes::read(self, changes, after, timeline) } else { Ok(changes) }
     }
 
     /// In as many requests as the limits need.

@@ -2,6 +2,7 @@
 //!
 //! Leaves out what the transport does, which the other files here have.
 
+mod far;
 mod faults;
 mod flow;
 mod world;

@@ -85,6 +85,8 @@ pub(super) struct Device {
     pub(super) conn: Option<ConnId>,
     pub(super) verdicts: Vec<Verdict>,
     pub(super) acknowledged: u64,
+    /// How often merged changes came.
+    pub(super) jumps: usize,
     /// Every frame that came.
     pub(super) heard: Vec<Bytes>,
     pub(super) engine: Shared,
@@ -106,6 +108,7 @@ impl Device {
             conn: None,
             verdicts: Vec::new(),
             acknowledged: 0,
+            jumps: 0,
             heard: Vec::new(),
             engine: Arc::clone(engine),
             env: Arc::clone(env),
@@ -187,6 +190,10 @@ impl Device {
             ClientEvent::CommitsArrived { commits, .. } => {
                 self.site.integrate(commits).unwrap();
             }
+            ClientEvent::ChangesArrived { changes, .. } => {
+                self.site.jump(&changes).unwrap();
+                self.jumps += 1;
+            }
             ClientEvent::Verdicts { answer, .. } => match answer {
                 PushAnswer::Verdicts { first_seq, verdicts, .. } => {
                     self.acknowledged = first_seq + verdicts.len() as u64 - 1;
@@ -205,6 +212,7 @@ impl Device {
         let ids = SiteIds { site: opened.site, volume: opened.volume, page_size };
         self.site.set_remote(Some(Arc::new(Far { engine: Arc::clone(&self.engine), ids })));
         self.site.adopt(ids, opened.head).unwrap();
+        self.session.take_merged(NAME, self.site.timeline());
         self.session.watch_from(NAME, self.site.base().0);
     }
 }

@@ -14,10 +14,10 @@ use crate::{commit::seal, input::assert_refusal};
 pub fn target(data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
     match pull::decode_request(body.clone()) {
-        Ok((volume, after, head_only)) => {
-            let again = pull::encode_request(volume, after, head_only);
+        Ok(request) => {
+            let again = pull::encode(&request);
             let back = pull::decode_request(again).expect("BUG: an encoding that does not decode");
-            assert_eq!(back, (volume, after, head_only));
+            assert_eq!(back, request);
         }
         Err(error) => assert_refusal(&error),
     }

@@ -92,7 +92,8 @@ fn answer(session: &mut ServerSession, request: ServerRequest, opened: &mut BTre
             session.changed(volume, newest, &[], &[Bytes::from_static(b"delta")]);
         }
         ServerRequest::Unwatch { volume } => _ = opened.remove(&volume),
-        ServerRequest::Pull { request, volume, .. } => {
+        ServerRequest::Pull { request, pull } => {
+            let volume = pull.volume;
             assert!(opened.contains(&volume));
             session.commits(request, volume, &[], &head(1), false);
         }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use sheaf_site::{Answer, Batch, Led};
-use sheaf_volume::{Commit, Deltas, Error, ErrorKind, Lsn, Remote as _, Result, Verdict, VolumeId};
+use sheaf_volume::{Commit, Deltas, Error, ErrorKind, Lsn, Result, Verdict, VolumeId};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -272,20 +272,14 @@ impl Actor {
     }
 
     fn catch_up(&self) -> Result<bool> {
-        let mut found = false;
-        loop {
-            let base = self.open.site.base().0;
-            let commits = self.open.log.pull(base)?;
-            if commits.is_empty() {
-                return Ok(found);
-            }
-            found = true;
-            record_all(&self.open, &commits, self.deltas())?;
-            self.open.site.integrate(commits)?;
-            if self.open.site.base().0 <= base {
-                return Err(Error::new(ErrorKind::Internal, "a replica did not follow its log"));
-            }
+        let open = &self.open;
+        let followed =
+            open.site.follow(open.log.as_ref(), &mut |new| record_all(open, new, self.deltas()))?;
+        if open.known_head().lsn < open.site.base().0 {
+            // Some were jumped over, and nobody was told of them.
+            open.refresh_now()?;
         }
+        Ok(followed.commits > 0)
     }
 
     fn announce(&mut self) {

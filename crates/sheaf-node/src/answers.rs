@@ -7,23 +7,30 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use prost::Message as _;
-use sheaf_sync::{branch, commits_message, pages};
-use sheaf_volume::{Error, ErrorKind, Lsn, PageSet, Result, VolumeId, Want};
+use sheaf_sync::{branch, changes_message, commits_message, pages, pull};
+use sheaf_volume::{Error, ErrorKind, PageSet, Result, Want};
 
-use crate::{limits, metrics::Metrics, open::OpenSite, sites::Sites};
+use crate::{
+    limits,
+    metrics::Metrics,
+    open::{OpenSite, Pulled},
+    sites::Sites,
+};
 
 /// The encoded answer to a pull.
 ///
 /// # Errors
 /// Those of [`Sites::by_volume`] and [`OpenSite::pull`].
-pub(crate) fn pull(sites: &Sites, volume: VolumeId, after: Lsn, head_only: bool) -> Result<Bytes> {
-    let (commits, head) = sites.by_volume(volume)?.pull(after, head_only)?;
-    let last = Lsn(after.0.saturating_add(commits.len() as u64));
-    let more = !head_only && last < head.lsn;
-    let answer = commits_message(0, volume, &commits, &head, more)?;
+pub(crate) fn pull(sites: &Sites, request: &pull::Request) -> Result<Bytes> {
+    let volume = request.volume;
+    let answer = match sites.by_volume(volume)?.pull(request)? {
+        Pulled::Commits { commits, head, more } => {
+            commits_message(0, volume, &commits, &head, more)?
+        }
+        Pulled::Merged(changes) => changes_message(0, &changes)?,
+    };
     sites.metrics.commits_served.add(answer.commits.len() as u64);
-    Ok(answer.encode_to_vec().into())
+    Ok(pull::encode_answer(&answer))
 }
 
 /// The encoded answer to a request for a branch.
@@ -80,7 +87,7 @@ pub(crate) fn chunk(
 
 #[cfg(test)]
 mod tests {
-    use sheaf_volume::PageIdx;
+    use sheaf_volume::{Lsn, PageIdx};
 
     use super::*;
 

@@ -14,14 +14,14 @@ use std::{
 
 use bytes::Bytes;
 use sheaf_sync::{ServerRequest, ServerSession, wire::OpenedSite};
-use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, VolumeId};
+use sheaf_volume::{DeviceId, Error, ErrorKind, VolumeId};
 use tokio::sync::oneshot;
 
 use crate::{
     clock::millis,
     error,
     metrics::Metrics,
-    open::{Job, Notice, OpenSite, Watcher},
+    open::{Job, Notice, OpenSite, Pulled, Watcher},
     sites::{Handhold, Sites},
     token::Access,
 };
@@ -173,8 +173,8 @@ impl Desk {
                 ServerRequest::Watch { volume, after } => {
                     return self.find(Wish::Watch { after }, volume);
                 }
-                ServerRequest::Pull { request, volume, after, head_only } => {
-                    return self.find(Wish::Pull { request, after, head_only }, volume);
+                ServerRequest::Pull { request, pull } => {
+                    return self.find(Wish::Pull { request, pull }, pull.volume);
                 }
                 ServerRequest::Push { request, volume, batch } => {
                     return self.find(Wish::Push { request, batch }, volume);
@@ -196,9 +196,14 @@ impl Desk {
                 self.found = Some(open);
             }
             Ok(Good::Opened { request, hold, site }) => self.opened(request, hold, &site),
-            Ok(Good::Pulled { request, volume, commits, head, more }) => {
-                self.metrics().commits_served.add(commits.len() as u64);
-                self.session.commits(request, volume, &commits, &head, more);
+            Ok(Good::Pulled { request, volume, pulled }) => {
+                self.metrics().commits_served.add(pulled.len());
+                match pulled {
+                    Pulled::Commits { commits, head, more } => {
+                        self.session.commits(request, volume, &commits, &head, more);
+                    }
+                    Pulled::Merged(changes) => self.session.changes(request, &changes),
+                }
             }
             Ok(Good::Pushed { request, volume, timeline, answer }) => {
                 self.session.verdicts(request, volume, timeline, &to_wire(answer));
@@ -294,13 +299,11 @@ impl Desk {
                     Ok(Good::Seen(open.notice_after(after)))
                 }))
             }
-            Wish::Pull { request, after, head_only } => {
+            Wish::Pull { request, pull } => {
                 let bad = Bad::Request { request, doing: "answer a pull" };
                 Next::Beside(Work::new(bad, move || {
-                    let (commits, head) = open.pull(after, head_only)?;
-                    let last = Lsn(after.0.saturating_add(commits.len() as u64));
-                    let more = !head_only && last < head.lsn;
-                    Ok(Good::Pulled { request, volume, commits, head, more })
+                    let pulled = open.pull(&pull)?;
+                    Ok(Good::Pulled { request, volume, pulled })
                 }))
             }
             Wish::Push { request, batch } => {

@@ -179,9 +179,8 @@ impl Engine {
     /// store and replica, as a device would be told.
     pub fn pull(&self, token: Option<&str>, body: Bytes) -> Result<Bytes> {
         self.admit(token)?;
-        let answer = pull::decode_request(body).and_then(|(volume, after, head_only)| {
-            answers::pull(&self.sites, volume, after, head_only)
-        });
+        let answer =
+            pull::decode_request(body).and_then(|request| answers::pull(&self.sites, &request));
         answer.map_err(|error| self.told("answer a pull", &error))
     }
 

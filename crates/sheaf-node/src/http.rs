@@ -121,9 +121,9 @@ async fn commits(State(shared): State<Arc<Shared>>, request: Request) -> Respons
 
 async fn try_pull(shared: &Arc<Shared>, request: Request) -> Result<Response> {
     let body = read_body(shared, request, limits::PULL_BODY_MAX).await?;
-    let (volume, after, head_only) = pull::decode_request(body)?;
+    let request = pull::decode_request(body)?;
     let sites = Arc::clone(&shared.sites);
-    let answer = shared.blocking(move || answers::pull(&sites, volume, after, head_only)).await?;
+    let answer = shared.blocking(move || answers::pull(&sites, &request)).await?;
     Ok(protobuf(Body::from(answer)))
 }
 

@@ -37,6 +37,9 @@ pub const GROUP_BATCHES_MAX: usize = 128;
 pub const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Appends tried per group before its authors are asked to come back.
 pub const LEAD_ATTEMPTS: u32 = 16;
+/// Commits a device may be behind before what they changed is sent merged, if it takes that: one
+/// answer instead of several.
+pub const MERGE_FROM: u64 = 1_024;
 /// Commits of a site kept in memory for pulls.
 pub const COMMIT_CACHE_MAX: usize = 256;
 /// Bytes of those commits.

@@ -13,9 +13,10 @@ use std::{
 
 use bytes::Bytes;
 use sheaf_site::{Answer, Batch, Site, SiteIds};
+use sheaf_sync::{limits as talk, pull};
 use sheaf_volume::{
-    BucketRemote, Commit, CommitDelta, Error, ErrorKind, FetchedPage, Lsn, Remote as _, RemoteHead,
-    Result, VolumeId, Want,
+    BucketRemote, Changes, Commit, CommitDelta, Error, ErrorKind, FetchedPage, Lsn, Remote as _,
+    RemoteHead, Result, VolumeId, Want,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -50,6 +51,37 @@ pub(crate) struct Notice {
     pub(crate) commits: Arc<[Bytes]>,
     /// The same as commit deltas, if all of them have that form.
     pub(crate) deltas: Arc<[Bytes]>,
+}
+
+/// What answers a pull.
+#[derive(Debug)]
+pub(crate) enum Pulled {
+    /// Encoded commits, in order, and whether there are more behind them.
+    Commits {
+        /// From the position asked for.
+        commits: Vec<Bytes>,
+        /// The newest state.
+        head: RemoteHead,
+        /// Whether these do not reach it.
+        more: bool,
+    },
+    /// What all of them changed.
+    Merged(Box<Changes>),
+}
+
+impl Pulled {
+    fn commits(after: Lsn, commits: Vec<Bytes>, head: RemoteHead, all: bool) -> Self {
+        let last = Lsn(after.0.saturating_add(commits.len() as u64));
+        Self::Commits { more: all && last < head.lsn, commits, head }
+    }
+
+    /// How many commits the asker gets.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Commits { commits, .. } => commits.len() as u64,
+            Self::Merged(changes) => changes.told.len() as u64,
+        }
+    }
 }
 
 /// One connection's end of the notifications.
@@ -198,7 +230,19 @@ impl OpenSite {
         loop {
             let after = self.known_head().lsn;
             // The lock is not held meanwhile: a slow store must not stop those who know enough.
-            let commits = self.log.pull(after)?;
+            let commits = match self.log.pull(after) {
+                Ok(commits) => commits,
+                Err(error) if error.kind() == ErrorKind::Expired => {
+                    // Nothing is left that would follow: begin anew at the head.
+                    let head = self.log.head()?;
+                    if head.lsn <= after {
+                        return Err(error);
+                    }
+                    locked(&self.recent).restart(head);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let mut recent = locked(&self.recent);
             for commit in &commits {
                 // Somebody else may have recorded it meanwhile.
@@ -249,23 +293,48 @@ impl OpenSite {
         }
     }
 
-    /// Commits after a position, encoded, and the head; blocks.
+    /// What answers a pull; blocks.
     ///
     /// # Errors
     /// Of the log.
-    pub(crate) fn pull(&self, after: Lsn, head_only: bool) -> Result<(Vec<Bytes>, RemoteHead)> {
+    pub(crate) fn pull(&self, pull: &pull::Request) -> Result<Pulled> {
+        let after = pull.after;
         let head = self.refresh()?;
-        if head_only || after >= head.lsn {
-            return Ok((Vec::new(), head));
+        if pull.head_only || after >= head.lsn {
+            return Ok(Pulled::commits(after, Vec::new(), head, !pull.head_only));
         }
+        if head.lsn.0 - after.0 > limits::MERGE_FROM
+            && let Some(merged) = self.merged(pull)?
         {
-            let recent = locked(&self.recent);
-            if let Some(commits) = recent.after(after) {
-                return Ok((commits, recent.head()));
-            }
+            return Ok(merged);
         }
-        let commits = self.log.pull(after)?;
-        Ok((commits.iter().map(Commit::encode).collect(), head))
+        let recent = {
+            let recent = locked(&self.recent);
+            recent.after(after).map(|commits| (commits, recent.head()))
+        };
+        let (commits, head) = match recent {
+            Some(recent) => recent,
+            None => match self.log.pull(after) {
+                Ok(commits) => (commits.iter().map(Commit::encode).collect(), head),
+                Err(error) if error.kind() == ErrorKind::Expired => {
+                    return self.merged(pull)?.ok_or(error);
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        if commits.iter().map(Bytes::len).sum::<usize>() > talk::COMMITS_BYTES_MAX
+            && let Some(merged) = self.merged(pull)?
+        {
+            return Ok(merged);
+        }
+        Ok(Pulled::commits(after, commits, head, true))
+    }
+
+    /// What changed since, for one who takes that.
+    fn merged(&self, pull: &pull::Request) -> Result<Option<Pulled>> {
+        let Some(timeline) = pull.merge_for else { return Ok(None) };
+        let changes = self.log.changes(pull.after, timeline)?;
+        Ok(changes.map(|changes| Pulled::Merged(Box::new(changes))))
     }
 
     /// Pages as they were at a position; blocks.

@@ -54,6 +54,13 @@ impl Recent {
         self.checked = now;
     }
 
+    /// Goes on from a newer head, with no commit before it.
+    pub(crate) fn restart(&mut self, head: RemoteHead) {
+        if head.lsn > self.head.lsn {
+            *self = Self::new(head, self.checked);
+        }
+    }
+
     /// Takes the commit that follows the head; false (and nothing happens) for any other.
     pub(crate) fn record(&mut self, commit: &Commit, delta: Option<&CommitDelta>) -> bool {
         if commit.lsn != self.head.lsn.next() {

@@ -99,6 +99,6 @@ fn words(rng: &mut Rng, site: usize, volume: VolumeId, token: Option<&str>) -> V
         })
     });
     let open = Body::Open(message::Open { request: 1, name, create });
-    let pull = message::Pull { request: 2, volume: bytes, after_lsn: 0, head_only: false };
+    let pull = message::Pull { request: 2, volume: bytes, ..message::Pull::default() };
     [hello, Some(open), Some(Body::Pull(pull))].into_iter().flatten().map(wire::encode).collect()
 }

@@ -27,7 +27,7 @@ use crate::timeline::{Answer, Batch, Decided, MutationRecord, RunningHash};
 pub struct Led {
     /// The commit, unless every batch was a duplicate or refused.
     pub commit: Option<Box<Commit>>,
-    /// Commits of others that were found on the way, oldest first.
+    /// Commits of others that were found on the way and not jumped over, oldest first.
     pub found: Vec<Commit>,
     /// One answer per batch, in order.
     pub answers: Vec<Answer>,
@@ -109,14 +109,12 @@ impl Site {
     /// Takes everything the log has beyond the base.
     fn pull_from(&self, log: &dyn RemoteLog, merged: &mut BTreeSet<u64>) -> Result<Vec<Commit>> {
         let mut found = Vec::new();
-        loop {
-            let commits = log.pull(self.base().0)?;
-            if commits.is_empty() {
-                return Ok(found);
-            }
-            merged.extend(self.integrate(commits.clone())?.merged);
-            found.extend(commits);
-        }
+        let followed = self.follow(log, &mut |commits| {
+            found.extend_from_slice(commits);
+            Ok(())
+        })?;
+        merged.extend(followed.outcome.merged);
+        Ok(found)
     }
 
     fn attempt(

@@ -12,6 +12,7 @@ mod capture;
 mod clock;
 pub mod diff;
 mod error;
+mod follow;
 mod lead;
 pub mod limits;
 mod mutation;
@@ -32,6 +33,7 @@ mod vfs;
 
 pub use diff::Restored;
 pub use error::{explain, from_sqlite};
+pub use follow::Followed;
 pub use lead::{Exchanged, Led};
 pub use mutation::{Body, Change, Mutation, Op};
 pub use rebase::Integrated;

@@ -69,7 +69,28 @@ pub struct Integrated {
     pub unpredicted: usize,
     /// Those of them that were merged with what others did.
     pub merged: Vec<u64>,
+    /// Own mutations that the log decided in a part of it that was not read: in effect, merged
+    /// or refused, nobody knows.
+    pub untold: Vec<u64>,
 }
+
+impl Integrated {
+    /// Adds what came after.
+    pub(crate) fn add(&mut self, later: Self) {
+        self.base = later.base;
+        self.confirmed.extend(later.confirmed);
+        self.rejected.extend(later.rejected);
+        self.replayed = later.replayed;
+        self.unpredicted = later.unpredicted;
+        self.merged.extend(later.merged);
+        self.untold.extend(later.untold);
+    }
+}
+
+/// Kept with a mutation whose verdict is not known.
+const UNTOLD: &str = "decided in a part of the log that is gone from the server: whether it was \
+    applied, merged or refused is not known; look whether it is there, then dismiss this or make \
+    the change again";
 
 /// What the commits of a pull say about one's own timeline.
 #[derive(Default)]
@@ -80,6 +101,8 @@ pub(crate) struct OwnNews {
     /// The log has other mutations under this timeline's numbers: this replica was restored from
     /// a backup, or copied.
     pub(crate) forked: bool,
+    /// Not all commits were read: what the base has applied beyond is decided, nobody knows how.
+    pub(crate) partial: bool,
 }
 
 /// What redoing a timeline did.
@@ -88,6 +111,7 @@ pub(crate) struct Redone {
     replayed: usize,
     unpredicted: usize,
     merged: Vec<u64>,
+    untold: Vec<u64>,
 }
 
 impl Site {
@@ -196,8 +220,9 @@ impl Site {
     ) -> Result<Redone> {
         self.renumber(&mut pending, &mut attrs);
         // The new timeline is not in any base, so nothing of it can have been applied.
-        let applied = Decided { seq: u64::MAX, ..Decided::default() };
-        self.publish_pending(draft, pending, applied, attrs)
+        let decided = Decided { seq: u64::MAX, ..Decided::default() };
+        let news = OwnNews { decided, ..OwnNews::default() };
+        self.publish_pending(draft, pending, &news, attrs)
     }
 
     /// Gives mutations numbers from 1 on a new timeline, which takes the old one's place with the
@@ -271,12 +296,20 @@ impl Site {
             }
         }
         attrs.extend(extra);
+        let told = |seq: u64| news.confirmed.iter().any(|(confirmed, ..)| *confirmed == seq);
+        let mut untold = Vec::new();
+        for held in decided.iter().filter(|held| news.partial && !told(held.seq)) {
+            attrs.push(rejected_attr(&draft.mutation(held)?.into(), UNTOLD));
+            untold.push(held.seq);
+        }
         let base = draft.base_lsn();
-        let redone = if news.forked {
+        let mut redone = if news.forked {
             self.publish_renumbered(draft, remaining, attrs)?
         } else {
-            self.publish_pending(draft, remaining, news.decided, attrs)?
+            self.publish_pending(draft, remaining, news, attrs)?
         };
+        redone.untold.extend(untold);
+        redone.untold.sort_unstable();
         Ok(Integrated {
             base,
             confirmed: news.confirmed.clone(),
@@ -284,6 +317,7 @@ impl Site {
             replayed: redone.replayed,
             unpredicted: redone.unpredicted,
             merged: redone.merged,
+            untold: redone.untold,
         })
     }
 
@@ -292,9 +326,10 @@ impl Site {
         &self,
         draft: Draft,
         mut pending: Vec<HeldMutation>,
-        decided: Decided,
+        news: &OwnNews,
         mut attrs: Vec<(String, Option<Bytes>)>,
     ) -> Result<Redone> {
+        let decided = news.decided;
         let before = self.cookies()?;
         if pending.is_empty() {
             attrs.extend(self.row_ids_attr(&RowIds::default()));
@@ -307,15 +342,20 @@ impl Site {
             // First contact skips the commits that would have told: the base itself knows.
             let mut timeline = self.timeline();
             let known = pass.applied_until(timeline)?;
+            let mut redone = Redone::default();
             if known.seq > decided.seq && !bites(Tooth::ForgetDecided) {
                 if continues(decided, known, &pending) {
-                    pending.retain(|held| held.seq > known.seq);
+                    let here = pending.partition_point(|held| held.seq <= known.seq);
+                    for held in pending.drain(..here).filter(|_| news.partial) {
+                        let record = pass.draft(|draft| draft.mutation(&held))?.into();
+                        attrs.push(rejected_attr(&record, UNTOLD));
+                        redone.untold.push(record.seq);
+                    }
                     attrs.push((ATTR_DECIDED.to_owned(), Some(known.encode())));
                 } else {
                     timeline = self.renumber(&mut pending, &mut attrs);
                 }
             }
-            let mut redone = Redone::default();
             for held in &pending {
                 // One at a time: a long timeline is on disk, before and after.
                 let record = MutationRecord::from(pass.draft(|draft| draft.mutation(held))?);

@@ -1,7 +1,7 @@
 //! The device's end of the connection, as a state machine for several sites.
 //!
-//! Invariant: commits reach the role in log order without gaps from the position it named; at most
-//! one push per site is under way, and it is sent again, byte for byte, until the node has given
+//! Invariant: commits reach the role in log order without gaps from the position it named, or many
+//! of them as one set of changes, for a role that takes that; at most one push per site is under way, and it is sent again, byte for byte, until the node has given
 //! its verdicts; nothing but `Hello` is sent before `Welcome`. Opens no socket and reads no clock:
 //! the role dials when [`ClientSession::poll_connect`] says so, moves frames and calls
 //! [`ClientSession::tick`] at [`ClientSession::next_deadline`].
@@ -9,11 +9,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use sheaf_volume::{CommitNews, DeviceId, Error, ErrorKind, Lsn, RemoteHead, Result, VolumeId};
+use sheaf_volume::{
+    Changes, CommitNews, DeviceId, Error, ErrorKind, Lsn, RemoteHead, Result, TimelineId, VolumeId,
+};
 
 use crate::{
     limits,
     message::{self, Body},
+    pull,
     queue::FrameQueue,
     wire::{self, CreateIds, OpenedSite, PushAnswer, PushBatch},
 };
@@ -61,6 +64,14 @@ pub enum ClientEvent {
         commits: Vec<CommitNews>,
         /// The newest position known.
         head: Lsn,
+    },
+    /// What all the commits up to a newer position changed, in place of them: only for a site for
+    /// which [`ClientSession::take_merged`] was called. Follows on what came before.
+    ChangesArrived {
+        /// The site.
+        name: String,
+        /// What changed.
+        changes: Box<Changes>,
     },
     /// Everything up to `head`, as of a moment after [`ClientSession::refresh`] gave this serial,
     /// has arrived.
@@ -365,6 +376,14 @@ impl ClientSession {
         }));
     }
 
+    /// From now on the node may answer with merged changes when this site is far behind, together
+    /// with the commits that tell of this timeline. To be called again when it is another one.
+    pub fn take_merged(&mut self, name: &str, timeline: TimelineId) {
+        if let Some(site) = self.sites.get_mut(name) {
+            site.timeline = Some(timeline);
+        }
+    }
+
     /// The role could not adopt the site or integrate its commits: open it again after `pause_ms`
     /// and start from wherever the replica is then.
     pub fn reopen_later(&mut self, name: &str, pause_ms: u64) {
@@ -471,12 +490,9 @@ impl ClientSession {
             if !site.pulling && site.wants_pull() {
                 site.pulling = true;
                 site.refresh_sent = site.refresh_sent.max(site.refresh_wanted);
-                wanted.push(Body::Pull(message::Pull {
-                    request: admit(RequestKind::Pull),
-                    volume: wire::id_bytes(volume.as_bytes()),
-                    after_lsn: site.delivered.0,
-                    head_only: false,
-                }));
+                let (after, merge_for) = (site.delivered, site.timeline);
+                let pull = pull::Request { volume, after, head_only: false, merge_for };
+                wanted.push(Body::Pull(wire::pull_to_wire(admit(RequestKind::Pull), &pull)));
             }
         }
         wanted.into_iter().for_each(|body| self.send(body));

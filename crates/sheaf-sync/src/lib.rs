@@ -21,4 +21,4 @@ mod tests;
 pub mod wire;
 
 pub use client::{ClientEvent, ClientSession, Identity};
-pub use server::{ServerRequest, ServerSession, commits_message};
+pub use server::{ServerRequest, ServerSession, changes_message, commits_message};

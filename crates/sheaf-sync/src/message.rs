@@ -297,6 +297,10 @@ pub struct Pull {
     /// Answer with the head and no commits.
     #[prost(bool, tag = "4")]
     pub head_only: bool,
+    /// Timeline id, 16 bytes: the device takes [`Changes`] in place of commits when it is far
+    /// behind, and wants to hear of this timeline. Empty: commits only.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub merge_for: Bytes,
 }
 
 /// Answer to [`Pull`].
@@ -317,6 +321,27 @@ pub struct Commits {
     /// There are further commits: pull again after the last one of these.
     #[prost(bool, tag = "5")]
     pub more: bool,
+    /// In place of the commits: what all of them changed. `commits` are then those with news of
+    /// the timeline asked for and the newest one, ascending, and `head` is what they lead to.
+    #[prost(message, optional, tag = "6")]
+    pub changes: Option<Changes>,
+}
+
+/// What many commits changed, in an answer to [`Pull`].
+#[derive(Clone, PartialEq, Message)]
+pub struct Changes {
+    /// The position from which on this tells everything.
+    #[prost(uint64, tag = "1")]
+    pub after_lsn: u64,
+    /// Hash of the commit there, 32 bytes; empty when the commit after it is gone.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub parent: Bytes,
+    /// Pages of the smallest state on the way.
+    #[prost(uint32, tag = "3")]
+    pub floor: u32,
+    /// Which pages changed, as a page set.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub pages: Bytes,
 }
 
 /// Sends consecutive mutations of one timeline.

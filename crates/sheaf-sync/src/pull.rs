@@ -5,9 +5,24 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use sheaf_volume::{Commit, Error, ErrorKind, Lineage, Lsn, RemoteHead, Result, VolumeId};
+use sheaf_volume::{
+    Changes, Commit, Error, ErrorKind, Lineage, Lsn, RemoteHead, Result, TimelineId, VolumeId,
+};
 
 use crate::{message, wire};
+
+/// A request for commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Whose.
+    pub volume: VolumeId,
+    /// The newest position the asker has.
+    pub after: Lsn,
+    /// Whether only the head is asked for.
+    pub head_only: bool,
+    /// The timeline to hear of, of one who takes merged changes in place of many commits.
+    pub merge_for: Option<TimelineId>,
+}
 
 /// The answer to a pull.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,23 +33,36 @@ pub struct Pulled {
     pub head: RemoteHead,
     /// Whether there are further commits after these.
     pub more: bool,
+    /// In place of the commits, for one who takes them: what all of them changed.
+    pub changes: Option<Changes>,
 }
 
 /// The body of a request for commits.
 #[must_use]
 pub fn encode_request(volume: VolumeId, after: Lsn, head_only: bool) -> Bytes {
-    let volume = wire::id_bytes(volume.as_bytes());
-    message::Pull { request: 0, volume, after_lsn: after.0, head_only }.encode_to_vec().into()
+    encode(&Request { volume, after, head_only, merge_for: None })
+}
+
+/// The body of any request.
+#[must_use]
+pub fn encode(request: &Request) -> Bytes {
+    wire::pull_to_wire(0, request).encode_to_vec().into()
 }
 
 /// Reads the body of a request for commits.
 ///
 /// # Errors
 /// `Invalid` when it is not one.
-pub fn decode_request(body: Bytes) -> Result<(VolumeId, Lsn, bool)> {
+pub fn decode_request(body: Bytes) -> Result<Request> {
     let pull = message::Pull::decode(body)
         .map_err(|e| Error::with_source(ErrorKind::Invalid, "body is not a pull", e))?;
-    Ok((wire::volume_from_wire(&pull.volume)?, Lsn(pull.after_lsn), pull.head_only))
+    wire::pull_from_wire(&pull)
+}
+
+/// The body of the answer.
+#[must_use]
+pub fn encode_answer(answer: &message::Commits) -> Bytes {
+    answer.encode_to_vec().into()
 }
 
 /// Reads the answer.
@@ -44,12 +72,19 @@ pub fn decode_request(body: Bytes) -> Result<(VolumeId, Lsn, bool)> {
 pub fn decode_answer(lineage: &Lineage, after: Lsn, body: Bytes) -> Result<Pulled> {
     let answer = message::Commits::decode(body)
         .map_err(|e| Error::with_source(ErrorKind::Invalid, "the answer is not commits", e))?;
+    if let Some(changes) = wire::changes_from_wire(lineage.volume(), &answer)? {
+        let (head, more) = (changes.head, answer.more);
+        if changes.after > after {
+            return Err(Error::corrupt(format!("changes do not follow on lsn=`{after}`")));
+        }
+        return Ok(Pulled { commits: Vec::new(), head, more, changes: Some(changes) });
+    }
     let commits = wire::commits_from_wire(lineage, &answer.commits)?;
     if commits.first().is_some_and(|first| first.lsn != after.next()) {
         return Err(Error::corrupt(format!("commits do not follow on lsn=`{after}`")));
     }
     let head = wire::head_from_wire(answer.head.as_ref())?;
-    Ok(Pulled { commits, head, more: answer.more })
+    Ok(Pulled { commits, head, more: answer.more, changes: None })
 }
 
 /// The body of an answer that is an error.

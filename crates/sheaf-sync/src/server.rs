@@ -9,11 +9,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use sheaf_volume::teeth::{Tooth, bites};
-use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, RemoteHead, Result, TimelineId, VolumeId};
+use sheaf_volume::{
+    Changes, Commit, DeviceId, Error, ErrorKind, Lsn, RemoteHead, Result, TimelineId, VolumeId,
+};
 
 use crate::{
     limits,
     message::{self, Body},
+    pull,
     queue::FrameQueue,
     wire::{self, CreateIds, OpenedSite, PushAnswer, PushBatch},
 };
@@ -51,16 +54,13 @@ pub enum ServerRequest {
         /// The volume.
         volume: VolumeId,
     },
-    /// Give commits; answer with [`ServerSession::commits`].
+    /// Give commits; answer with [`ServerSession::commits`], or with [`ServerSession::changes`]
+    /// to one who takes them.
     Pull {
         /// Names the request in the answer.
         request: u64,
-        /// The volume.
-        volume: VolumeId,
-        /// The newest position the device has.
-        after: Lsn,
-        /// Only the head is asked for.
-        head_only: bool,
+        /// What is asked for.
+        pull: pull::Request,
     },
     /// Replay mutations; answer with [`ServerSession::verdicts`].
     Push {
@@ -264,6 +264,17 @@ impl ServerSession {
         }
     }
 
+    /// Answers `Pull` of one who takes it with what all the commits changed.
+    pub fn changes(&mut self, request: u64, changes: &Changes) {
+        if !self.answers(request) {
+            return;
+        }
+        match changes_message(request, changes) {
+            Ok(answer) => self.send(Body::Commits(answer)),
+            Err(error) => self.send_error(request, &error, false),
+        }
+    }
+
     /// Answers `Push`.
     pub fn verdicts(
         &mut self,
@@ -310,9 +321,8 @@ impl ServerSession {
             Body::Watch(watch) => self.watch(&watch),
             Body::Unwatch(unwatch) => self.unwatch(&unwatch),
             Body::Pull(pull) => self.request(pull.request, |request| {
-                let volume = wire::volume_from_wire(&pull.volume)?;
-                let (after, head_only) = (Lsn(pull.after_lsn), pull.head_only);
-                Ok((Some(volume), ServerRequest::Pull { request, volume, after, head_only }))
+                let pull = wire::pull_from_wire(&pull)?;
+                Ok((Some(pull.volume), ServerRequest::Pull { request, pull }))
             }),
             Body::Push(push) => self.request(push.request, |request| {
                 let (volume, batch) = wire::push_from_wire(push)?;
@@ -458,6 +468,40 @@ pub fn commits_message(
         more: more || commits.len() < objects.len(),
         commits,
         head: Some(wire::head_to_wire(head)),
+        changes: None,
+    })
+}
+
+/// The answer with merged changes, over either transport: the newest of their commits that fit.
+///
+/// # Errors
+/// `Limit` when the page set alone does not fit one frame.
+pub fn changes_message(request: u64, changes: &Changes) -> Result<message::Commits> {
+    let pages: Bytes = changes.pages.to_bytes().into();
+    if pages.len() > limits::COMMITS_BYTES_MAX {
+        let text = "what changed is too much for one message: exchange with the site's bucket";
+        return Err(Error::new(ErrorKind::Limit, text));
+    }
+    let mut bytes = 0;
+    let newest = changes.told.iter().rev().map(Commit::encode).take(limits::COMMITS_MAX);
+    let fits = newest.take_while(|object| {
+        bytes += object.len();
+        bytes <= limits::COMMITS_BYTES_MAX
+    });
+    let mut commits: Vec<Bytes> = fits.collect();
+    commits.reverse();
+    Ok(message::Commits {
+        request,
+        volume: wire::id_bytes(changes.volume.as_bytes()),
+        commits,
+        head: Some(wire::head_to_wire(&changes.head)),
+        more: false,
+        changes: Some(message::Changes {
+            after_lsn: changes.after.0,
+            parent: changes.parent.map(|hash| Bytes::copy_from_slice(&hash.0)).unwrap_or_default(),
+            floor: changes.floor.0,
+            pages,
+        }),
     })
 }
 

@@ -135,7 +135,8 @@ impl Node {
             }
             ServerRequest::Watch { .. } => self.announce(session, 0),
             ServerRequest::Unwatch { .. } => {}
-            ServerRequest::Pull { request, after, .. } => {
+            ServerRequest::Pull { request, pull } => {
+                let after = pull.after;
                 self.pulls += 1;
                 let from = usize::try_from(after.0).unwrap().min(self.log.len());
                 session.commits(request, VOLUME, &self.log[from..], &self.head(), false);

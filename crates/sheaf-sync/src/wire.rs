@@ -7,13 +7,14 @@
 use bytes::Bytes;
 use prost::Message as _;
 use sheaf_volume::{
-    Commit, CommitDelta, CommitHash, DeviceId, Error, ErrorKind, Lineage, Lsn, PageCount, PageSize,
-    Parent, RemoteHead, Result, SiteId, TimelineId, Verdict, VolumeId,
+    Changes, Commit, CommitDelta, CommitHash, DeviceId, Error, ErrorKind, Lineage, Lsn, PageCount,
+    PageSet, PageSize, Parent, RemoteHead, Result, SiteId, TimelineId, Verdict, VolumeId,
 };
 
 use crate::{
     limits,
     message::{self, Body, Envelope, ErrorCode, VerdictKind},
+    pull,
 };
 
 /// Ids of a site that a device made up while offline.
@@ -190,20 +191,24 @@ pub fn head_to_wire(head: &RemoteHead) -> message::Head {
     }
 }
 
+fn hash_from_wire(bytes: &Bytes) -> Result<CommitHash> {
+    let hash = <[u8; 32]>::try_from(bytes.as_ref());
+    hash.map(CommitHash).map_err(|_| Error::invalid("commit hash needs 32 bytes"))
+}
+
 /// Reads a head.
 ///
 /// # Errors
 /// `Invalid` when it is missing or contradicts itself.
 pub fn head_from_wire(head: Option<&message::Head>) -> Result<RemoteHead> {
     let head = head.ok_or_else(|| Error::invalid("message has no head"))?;
-    let hash = <[u8; 32]>::try_from(head.hash.as_ref())
-        .map_err(|_| Error::invalid("commit hash needs 32 bytes"))?;
-    if head.lsn == 0 && (hash != [0; 32] || head.page_count != 0) {
+    let hash = hash_from_wire(&head.hash)?;
+    if head.lsn == 0 && (hash != CommitHash::default() || head.page_count != 0) {
         return Err(Error::invalid("head of an empty log is not empty"));
     }
     Ok(RemoteHead {
         lsn: Lsn(head.lsn),
-        hash: CommitHash(hash),
+        hash,
         page_count: PageCount(head.page_count),
         page_size: page_size(head.page_size)?,
         time_ms: head.time_ms,
@@ -308,6 +313,57 @@ pub fn deltas_from_wire(volume: VolumeId, deltas: &[Bytes]) -> Result<Vec<Commit
         commits.push(commit);
     }
     Ok(commits)
+}
+
+/// The wire form of a pull.
+#[must_use]
+pub fn pull_to_wire(request: u64, pull: &pull::Request) -> message::Pull {
+    message::Pull {
+        request,
+        volume: id_bytes(pull.volume.as_bytes()),
+        after_lsn: pull.after.0,
+        head_only: pull.head_only,
+        merge_for: pull.merge_for.map(|id| id_bytes(id.as_bytes())).unwrap_or_default(),
+    }
+}
+
+/// Reads a pull.
+///
+/// # Errors
+/// `Invalid` for ids that cannot be.
+pub fn pull_from_wire(pull: &message::Pull) -> Result<pull::Request> {
+    let merge_for = match pull.merge_for.len() {
+        0 => None,
+        _ => Some(TimelineId::try_from(pull.merge_for.as_ref())?),
+    };
+    Ok(pull::Request {
+        volume: volume_from_wire(&pull.volume)?,
+        after: Lsn(pull.after_lsn),
+        head_only: pull.head_only,
+        merge_for,
+    })
+}
+
+/// Reads merged changes; `None` when the answer has commits instead.
+///
+/// # Errors
+/// `Invalid` or `Limit` for what cannot be, `Corrupt` when its parts contradict each other.
+pub fn changes_from_wire(volume: VolumeId, answer: &message::Commits) -> Result<Option<Changes>> {
+    let Some(theirs) = &answer.changes else { return Ok(None) };
+    if answer.commits.len() > limits::COMMITS_MAX {
+        return Err(over("commits in one message", answer.commits.len(), limits::COMMITS_MAX));
+    }
+    let head = head_from_wire(answer.head.as_ref())?;
+    let pages = PageSet::from_bytes(&theirs.pages)?;
+    let mut changes = Changes::of_state(volume, Lsn(theirs.after_lsn), head, pages);
+    changes.floor = PageCount(theirs.floor);
+    changes.parent = match theirs.parent.len() {
+        0 => None,
+        _ => Some(hash_from_wire(&theirs.parent)?),
+    };
+    let told = answer.commits.iter().map(|object| Commit::decode(object.clone()));
+    changes.told = told.collect::<Result<_>>()?;
+    changes.checked().map(Some)
 }
 
 /// Reads a push.

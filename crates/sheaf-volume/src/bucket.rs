@@ -1,17 +1,18 @@
 //! A bucket as the far side of a volume: the log itself, page by page and commit by commit.
 //!
 //! Invariants: every commit read is checked against its own hash, its key and the chain, every
-//! page against the hash of its frame; nothing is ever overwritten. An idle look is one request.
-//! Commits up to where a branch left its parent are read from the parent's log; a commit that names
-//! any other volume is refused. Layout in `docs/format.md`. Leaves out checkpoints, garbage and leases.
+//! page against the hash of its frame; nothing is ever overwritten. A second idle look is one
+//! request. Commits up to where a branch left its parent are read from the parent's log; a commit
+//! that names any other volume is refused. Layout in `docs/format.md`. Leaves out leases.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use quick_cache::sync::Cache;
 
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard};
 use crate::teeth::{Tooth, bites};
 use crate::{
     Append, Commit, CommitHash, Error, ErrorKind, FetchedPage, Lineage, Lsn, Objects, ObjectsError,
@@ -23,6 +24,7 @@ mod catalog;
 mod fetch;
 mod keys;
 mod known;
+mod pack;
 mod pull;
 #[cfg(test)]
 mod tests;
@@ -33,7 +35,7 @@ pub use branch::{At, Pin, create_branch, pins};
 pub use catalog::{SiteRecord, check_site_name, create_site, find_site, list_sites};
 pub use verify::{LogCheck, Rewritten, rewrite_segment, verify_log};
 
-use keys::{log_key, log_lsn, log_prefix, refused, segment_key};
+use keys::{log_key, log_prefix, lsn_in, refused, segment_key};
 use known::{Known, Weight, new_cache};
 use walk::Walk;
 
@@ -48,6 +50,12 @@ pub struct BucketRemote {
     commits: Cache<Lsn, Arc<Known>, Weight>,
     /// Unfinished walks back from states that somebody reads, least recently used first.
     walks: Mutex<Vec<Walk>>,
+    /// Packs that were listed, by their last position.
+    packs: Mutex<BTreeSet<Lsn>>,
+    /// The store has refused a pack: it is not asked to take another.
+    packs_refused: AtomicBool,
+    /// Where the last pull that found nothing began, plus one.
+    idle_at: AtomicU64,
 }
 
 impl BucketRemote {
@@ -65,6 +73,9 @@ impl BucketRemote {
             newest: Mutex::new(None),
             commits: new_cache(),
             walks: Mutex::new(Vec::new()),
+            packs: Mutex::default(),
+            packs_refused: AtomicBool::new(false),
+            idle_at: AtomicU64::new(0),
         }
     }
 
@@ -154,7 +165,7 @@ impl Remote for BucketRemote {
         let prefix = log_prefix(self.volume());
         let keys = self.objects.list(&prefix, after.as_deref());
         let keys = keys.map_err(|e| refused("list log", e))?;
-        let last = keys.iter().rev().find_map(|key| log_lsn(&prefix, key));
+        let last = keys.iter().rev().find_map(|key| lsn_in(&prefix, key));
         let last = match (last, newest) {
             (Some(last), _) => last,
             (None, Some(newest)) if newest.lsn >= self.lineage.fork() => return Ok(newest),
@@ -207,6 +218,8 @@ impl RemoteLog for BucketRemote {
         match created {
             Ok(()) => {
                 self.see(&self.remember(commit.clone(), hash, len));
+                // After everything that decides the append, and no part of it.
+                self.write_pack(commit.lsn);
                 Ok(Append::Committed)
             }
             Err(outcome @ (ObjectsError::AlreadyExists(_) | ObjectsError::Ambiguous { .. })) => {

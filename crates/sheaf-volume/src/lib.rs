@@ -12,6 +12,7 @@
 
 mod bucket;
 mod cache;
+mod changes;
 mod commit;
 mod delta;
 mod env;
@@ -38,6 +39,7 @@ pub use bucket::{
     At, BucketRemote, LogCheck, Pin, Rewritten, SiteRecord, check_site_name, create_branch,
     create_site, find_site, list_sites, pins, rewrite_segment, verify_log,
 };
+pub use changes::Changes;
 pub use commit::{
     Applied, Commit, CommitDelta, CommitHash, CommitNews, FrameRef, PageDelta, Reject, Verdict,
     VerdictRun,

@@ -85,6 +85,21 @@ pub const COMMIT_MUTATIONS_MAX: u64 = 16 * 1024 * 1024;
 pub const COMMIT_CACHE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Highest position: far from every overflow, and an integer in SQLite and JavaScript alike.
 pub const LSN_MAX: u64 = (1 << 53) - 1;
+/// Commits in one pack: what a late reader saves requests by, and how many single commits at most
+/// it reads behind the last pack.
+pub const PACK_COMMITS: u64 = 256;
+/// Bytes of the commits of one pack; a run that has more gets none, because reading such commits
+/// one by one costs few requests per byte.
+pub const PACK_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Packs read at once: bounds the bytes in flight, and is what one pull may return.
+pub const PACKS_AT_ONCE: usize = 4;
+/// Commits a pull means to ask for one by one before it looks for packs: nobody who is only a
+/// little behind pays for the look.
+pub const PACKS_FROM: usize = 32;
+/// Pages that merged changes carry with them; the others are fetched when they are read.
+pub const CHANGES_PAGES_MAX: usize = 16_384;
+/// Commits with news of one timeline that merged changes carry with them.
+pub const CHANGES_COMMITS_MAX: usize = 1_024;
 /// Commits a pull asks for at first, unless it knows of more: the next one, and one behind it.
 pub const PULL_BATCH_MIN: usize = 2;
 /// Commits a pull or a walk back through the log asks for at once.

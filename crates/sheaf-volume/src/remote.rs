@@ -9,7 +9,8 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::{
-    Commit, CommitHash, Lsn, Page, PageCount, PageIdx, PageSet, PageSize, Result, SegmentId,
+    Changes, Commit, CommitHash, Lsn, Page, PageCount, PageIdx, PageSet, PageSize, Result,
+    SegmentId, TimelineId,
 };
 
 /// The newest state a remote knows.
@@ -72,6 +73,15 @@ pub trait Remote: fmt::Debug + Send + Sync {
     /// # Errors
     /// As [`Remote::head`]; `Expired` when the log no longer reaches back that far.
     fn pull(&self, after: Lsn) -> Result<Vec<Commit>>;
+
+    /// What changed after `after`, merged, for a reader to whom each single commit is not worth
+    /// its price; `None` when nothing did. Commits with news of `timeline` come along.
+    ///
+    /// # Errors
+    /// As [`Remote::pull`].
+    fn changes(&self, after: Lsn, timeline: TimelineId) -> Result<Option<Changes>> {
+        Changes::read(self, None, after, timeline)
+    }
 
     /// The pages of every want, or an error; never zeros or an older version instead. May return
     /// more pages than asked for.

@@ -15,8 +15,8 @@ use crate::prefetch::{Children, History};
 use crate::store::{Step, StepBody, Store, StoreOptions};
 use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, RwLock};
 use crate::{
-    Commit, CommitHash, Dir, Env, Error, ErrorKind, LocalLsn, Lsn, PageCount, PageIdx, PageSize,
-    Remote, Result, VolumeId, limits,
+    Changes, Commit, CommitHash, Dir, Env, Error, ErrorKind, LocalLsn, Lsn, PageCount, PageIdx,
+    PageSize, Remote, Result, VolumeId, limits,
 };
 
 mod compare;
@@ -374,6 +374,23 @@ impl Volume {
             fetch_requests: self.0.counters.requests.load(Ordering::Relaxed),
             fetched_pages: self.0.counters.pages.load(Ordering::Relaxed),
         }
+    }
+
+    fn check_changes(&self, changes: &Changes) -> Result<()> {
+        let (lsn, hash) = self.base();
+        let parent = changes.parent.filter(|_| changes.after == lsn);
+        let wrong = if changes.volume != self.id() {
+            "changes of another volume"
+        } else if changes.after > lsn || changes.head.lsn <= lsn {
+            "changes that do not begin where this replica is"
+        } else if parent.is_some_and(|parent| parent != hash) {
+            "changes of a log that is not ours: it was replaced or forked"
+        } else if changes.head.page_size != self.page_size() {
+            "changes with another page size"
+        } else {
+            return Ok(());
+        };
+        Err(Error::corrupt(format!("the remote sent {wrong} lsn=`{}`", changes.head.lsn)))
     }
 
     fn check_commit(&self, commit: &Commit, lsn: Lsn, parent: CommitHash) -> Result<()> {

@@ -18,6 +18,7 @@ use sheaf_volume::{
 };
 
 use crate::{
+    bucket::Poller,
     event::Events,
     limits,
     link::Link,
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     links: Mutex<BTreeMap<String, Weak<Link>>>,
     buckets: Mutex<BTreeMap<String, Arc<dyn Objects>>>,
     events: Events,
+    poller: Arc<Poller>,
     /// Last: what runs there belongs to the links.
     net: Net,
 }
@@ -94,6 +96,7 @@ impl Client {
             links: Mutex::default(),
             buckets: Mutex::default(),
             events: Events::default(),
+            poller: Arc::default(),
             net: Net::default(),
         })))
     }
@@ -334,6 +337,11 @@ impl Shared {
         let link = Arc::new(Link::start(server, identity, &runtime, self.events())?);
         links.insert(server.to_owned(), Arc::downgrade(&link));
         Ok(link)
+    }
+
+    /// What looks at the buckets of all sites.
+    pub(crate) fn poller(&self) -> &Arc<Poller> {
+        &self.poller
     }
 
     /// The objects of a bucket, opened once.

@@ -93,7 +93,7 @@ impl Tally {
 
     pub(crate) fn integrated(&mut self, commits: u64, outcome: &Integrated) {
         self.pulled += commits;
-        self.confirmed += outcome.confirmed.len() as u64;
+        self.confirmed += (outcome.confirmed.len() + outcome.untold.len()) as u64;
         let merged = outcome.confirmed.iter().filter(|(_, _, v)| *v == Verdict::Merged);
         self.merged += merged.count() as u64;
         for (seq, reason) in &outcome.rejected {

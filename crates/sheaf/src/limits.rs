@@ -39,10 +39,11 @@ pub const REOPEN_LATE: Duration = Duration::from_secs(30);
 /// How long closing waits for the link thread to let go of a site.
 pub const DETACH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// First and longest pause between looks at a bucket while online.
+/// First and longest pause between looks at a bucket while online, the upper half of it jittered.
+/// A look that finds nothing is one request: at the longest pause, three to four a minute.
 pub const POLL_MIN: Duration = Duration::from_millis(500);
 /// See [`POLL_MIN`].
-pub const POLL_MAX: Duration = Duration::from_secs(15);
+pub const POLL_MAX: Duration = Duration::from_secs(20);
 
 /// Events that wait for whoever listens; the oldest are dropped first.
 pub const EVENTS_MAX: usize = 1_024;

@@ -13,7 +13,8 @@ use sheaf_sync::{
     wire::OpenedSite,
 };
 use sheaf_volume::{
-    Commit, FetchedPage, HeldPage, Lineage, Lsn, PageSize, Remote, RemoteHead, Want,
+    Changes, Commit, FetchedPage, HeldPage, Lineage, Lsn, PageSize, Remote, RemoteHead, TimelineId,
+    Want,
 };
 
 use crate::limits;
@@ -66,9 +67,14 @@ impl NodeRemote {
     }
 
     fn pull_once(&self, after: Lsn, head_only: bool) -> Result<pull::Pulled> {
-        let body = pull::encode_request(self.lineage.volume(), after, head_only);
+        let volume = self.lineage.volume();
+        self.ask(&pull::Request { volume, after, head_only, merge_for: None })
+    }
+
+    fn ask(&self, request: &pull::Request) -> Result<pull::Pulled> {
+        let body = pull::encode(request);
         let answer = repeated(|| whole(self.post.as_ref(), message::PULL_PATH, body.clone()))?;
-        pull::decode_answer(&self.lineage, after, answer)
+        pull::decode_answer(&self.lineage, request.after, answer)
     }
 
     fn fetch_once(&self, wants: &[Want], held: &[HeldPage]) -> Result<Vec<FetchedPage>, Fault> {
@@ -117,6 +123,20 @@ impl Remote for NodeRemote {
 
     fn pull(&self, after: Lsn) -> Result<Vec<Commit>> {
         self.pull_once(after, false).map(|answer| answer.commits)
+    }
+
+    /// One request. A node that sends commits instead is asked for the rest of them.
+    fn changes(&self, after: Lsn, timeline: TimelineId) -> Result<Option<Changes>> {
+        let merge_for = Some(timeline);
+        let request =
+            pull::Request { volume: self.lineage.volume(), after, head_only: false, merge_for };
+        let answer = self.ask(&request)?;
+        if let Some(changes) = answer.changes {
+            return Ok(Some(changes));
+        }
+        let mut changes = None;
+        Changes::extend(&mut changes, answer.commits, timeline)?;
+        if answer.more { Changes::read(self, changes, after, timeline) } else { Ok(changes) }
     }
 
     fn fetch(&self, wants: &[Want]) -> Result<Vec<FetchedPage>> {

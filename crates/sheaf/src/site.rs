@@ -462,7 +462,9 @@ impl Inner {
             Server::Bucket(url) => {
                 let objects = self.departure.client.objects(url)?;
                 let events = self.departure.client.events();
-                let bucket = Arc::new(Bucket::new(url, self.site.clone(), objects, events));
+                let poller = self.departure.client.poller();
+                let bucket = Bucket::new(url, self.site.clone(), objects, events, poller);
+                let bucket = Arc::new(bucket);
                 let nudge = bucket.nudge();
                 self.site.on_commit(move || nudge.note_commit());
                 Way::Bucket { server, bucket }

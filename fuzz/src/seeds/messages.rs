@@ -40,6 +40,7 @@ pub(super) fn add_all(seeds: &mut Vec<Seed>) {
             volume: volume.clone(),
             after_lsn: 0,
             head_only: false,
+            merge_for: volume.clone(),
         }),
         Body::Push(wire::push_to_wire(3, VOLUME, &batch())),
         Body::Ping(message::Ping { nonce: 7 }),

@@ -23,7 +23,8 @@ pub(super) fn run(
         return Err(Failure::new("exists", message));
     }
     // Held until the branch is made, so that the server it remembers is asked.
-    let source = if device.has_site(&from.name) { Some(device.site(&from.name, None)?) } else { None };
+    let source =
+        if device.has_site(&from.name) { Some(device.site(&from.name, None)?) } else { None };
     if let Some(source) = source.as_ref().filter(|_| from.view.is_none()) {
         if source.server().is_none() {
             let message = format!(

@@ -2,7 +2,9 @@
 
 use futures_util::FutureExt as _;
 use sheaf_site::{Site, SiteIds, SiteOptions};
-use sheaf_volume::{BucketRemote, DeviceId, Env, ManualEnv, MemObjects, PageSize, SiteId, StdDir};
+use sheaf_volume::{
+    BucketRemote, DeviceId, Env, ManualEnv, MemObjects, PageSize, Remote as _, SiteId, StdDir,
+};
 
 use tokio::sync::Notify;
 

@@ -5,14 +5,16 @@
 
 use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
 use sheaf_site::{Answer, Batch, MutationRecord};
-use sheaf_sync::wire::{OpenedSite, PushAnswer, PushBatch};
-use sheaf_volume::{DeviceId, Error, Lsn, RemoteHead, Result, TimelineId, VolumeId};
+use sheaf_sync::{
+    pull,
+    wire::{OpenedSite, PushAnswer, PushBatch},
+};
+use sheaf_volume::{DeviceId, Error, Lsn, Result, TimelineId, VolumeId};
 use tokio::sync::oneshot;
 
 use crate::{
-    open::{Job, Notice, OpenSite, closing},
+    open::{Job, Notice, OpenSite, Pulled, closing},
     sites::Handhold,
 };
 
@@ -109,7 +111,7 @@ pub(crate) type Outcome = std::result::Result<Good, (Bad, Error)>;
 pub(crate) enum Good {
     Found(Arc<OpenSite>),
     Opened { request: u64, hold: Handhold, site: OpenedSite },
-    Pulled { request: u64, volume: VolumeId, commits: Vec<Bytes>, head: RemoteHead, more: bool },
+    Pulled { request: u64, volume: VolumeId, pulled: Pulled },
     Pushed { request: u64, volume: VolumeId, timeline: TimelineId, answer: Answer },
     Seen(Notice),
 }
@@ -127,7 +129,7 @@ pub(crate) enum Bad {
 #[derive(Debug)]
 pub(crate) enum Wish {
     Watch { after: Lsn },
-    Pull { request: u64, after: Lsn, head_only: bool },
+    Pull { request: u64, pull: pull::Request },
     Push { request: u64, batch: PushBatch },
 }
 

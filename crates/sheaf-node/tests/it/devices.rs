@@ -34,7 +34,13 @@ impl Http {
 
     fn commits(&self, after: Lsn, head_only: bool) -> message::Commits {
         let volume = wire::id_bytes(self.ids.volume.as_bytes());
-        let pull = message::Pull { request: 0, volume, after_lsn: after.0, head_only };
+        let pull = message::Pull {
+            request: 0,
+            volume,
+            after_lsn: after.0,
+            head_only,
+            ..Default::default()
+        };
         let body = self.post(PULL_PATH, &prost::Message::encode_to_vec(&pull));
         prost::Message::decode(body.as_slice()).unwrap()
     }
@@ -150,7 +156,7 @@ impl Device {
         self.request += 1;
         let volume = wire::id_bytes(self.volume.as_bytes());
         let after_lsn = self.site.base().0.0;
-        let pull = message::Pull { request: self.request, volume, after_lsn, head_only: false };
+        let pull = message::Pull { request: self.request, volume, after_lsn, ..Default::default() };
         self.socket.say(Body::Pull(pull)).await;
         let answer = self.socket.hear().await;
         let Some(Body::Commits(commits)) = answer else { panic!("no commits: {answer:?}") };

@@ -3,6 +3,7 @@
 //! Leaves out what the transport does, which the other files here have.
 
 mod deltas;
+mod far;
 mod faults;
 mod flow;
 mod world;

@@ -4,7 +4,7 @@
 //! log's order is answered by a pull, and one about a site closed meanwhile is dropped.
 
 use bytes::Bytes;
-use sheaf_volume::{CommitNews, DeviceId, Error, ErrorKind, Lsn, Result, VolumeId};
+use sheaf_volume::{Changes, CommitNews, DeviceId, Error, ErrorKind, Lsn, Result, VolumeId};
 
 use super::{ClientEvent, ClientSession, Phase, RequestKind, first_new, newest, site::Stage};
 use crate::{
@@ -115,7 +115,10 @@ impl ClientSession {
         let Some(name) = self.answered(answer.request, RequestKind::Pull) else {
             return Ok(());
         };
-        self.deliver(&name, volume, whole(volume, &answer.commits)?);
+        match wire::changes_from_wire(volume, answer)? {
+            Some(changes) => self.deliver_merged(&name, changes)?,
+            None => self.deliver(&name, volume, whole(volume, &answer.commits)?),
+        }
         let Some(site) = self.sites.get_mut(&name) else {
             return Ok(());
         };
@@ -211,6 +214,23 @@ impl ClientSession {
         site.delivered = last;
         let (name, head) = (name.to_owned(), site.known);
         self.events.push_back(ClientEvent::CommitsArrived { name, volume, commits, head });
+    }
+
+    /// Hands merged changes to the role unless it has got beyond them meanwhile.
+    fn deliver_merged(&mut self, name: &str, changes: Changes) -> Result<()> {
+        let Some(site) = self.sites.get_mut(name) else {
+            return Ok(());
+        };
+        if site.timeline.is_none() || changes.after > site.delivered {
+            return Err(Error::invalid("the node sent changes that were not asked for"));
+        }
+        if changes.head.lsn <= site.delivered {
+            return Ok(());
+        }
+        site.delivered = changes.head.lsn;
+        let (name, changes) = (name.to_owned(), Box::new(changes));
+        self.events.push_back(ClientEvent::ChangesArrived { name, changes });
+        Ok(())
     }
 
     /// The site whose request this answers; `None` when nobody waits for it any more.

@@ -4,7 +4,7 @@
 //! runs ahead of `known`. A push in flight outlives the connection, nothing else does.
 
 use sheaf_volume::teeth::{Tooth, bites};
-use sheaf_volume::{Lsn, VolumeId};
+use sheaf_volume::{Lsn, TimelineId, VolumeId};
 
 use crate::wire::{CreateIds, PushBatch};
 
@@ -13,6 +13,8 @@ pub(super) struct SiteState {
     /// Ids to create the site under if the node does not know its name.
     pub(super) create: Option<CreateIds>,
     pub(super) volume: Option<VolumeId>,
+    /// The timeline to hear of when merged changes come in place of commits.
+    pub(super) timeline: Option<TimelineId>,
     pub(super) stage: Stage,
     /// Last position handed to the role.
     pub(super) delivered: Lsn,
@@ -61,6 +63,7 @@ impl SiteState {
         Self {
             create,
             volume: None,
+            timeline: None,
             stage: Stage::Closed,
             delivered: Lsn::ZERO,
             known: Lsn::ZERO,

@@ -39,8 +39,17 @@ pub(super) fn pinned_child(prefix: &str, key: &str) -> Option<VolumeId> {
     (key.strip_prefix(prefix)? == child.to_string()).then_some(child)
 }
 
-/// The position a key stands for; `None` for what we never write there.
-pub(super) fn log_lsn(prefix: &str, key: &str) -> Option<Lsn> {
+pub(super) fn pack_prefix(volume: VolumeId) -> String {
+    format!("volumes/{volume}/packs/")
+}
+
+/// The pack whose last commit is at this position.
+pub(super) fn pack_key(volume: VolumeId, last: Lsn) -> String {
+    format!("{}{:020}", pack_prefix(volume), last.0)
+}
+
+/// The position a key below `prefix` stands for; `None` for what we never write there.
+pub(super) fn lsn_in(prefix: &str, key: &str) -> Option<Lsn> {
     let digits = key.strip_prefix(prefix)?;
     if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -80,7 +89,7 @@ mod tests {
         let lsns = [1, 9, 10, 99, 1_000_000, LSN_MAX].map(Lsn);
         let keys = lsns.map(|lsn| log_key(volume, lsn));
         assert!(keys.is_sorted());
-        assert_eq!(keys.each_ref().map(|key| log_lsn(&prefix, key)), lsns.map(Some));
+        assert_eq!(keys.each_ref().map(|key| lsn_in(&prefix, key)), lsns.map(Some));
     }
 
     #[test]
@@ -94,8 +103,8 @@ mod tests {
             "0000000000000000001x",
             "+0000000000000000001",
         ] {
-            assert_eq!(log_lsn(&prefix, &format!("{prefix}{name}")), None, "{name}");
+            assert_eq!(lsn_in(&prefix, &format!("{prefix}{name}")), None, "{name}");
         }
-        assert_eq!(log_lsn(&prefix, "00000000000000000001"), None);
+        assert_eq!(lsn_in(&prefix, "00000000000000000001"), None);
     }
 }

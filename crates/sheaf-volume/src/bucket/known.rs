@@ -21,7 +21,7 @@ pub(super) struct Known {
     pub(super) commit: Commit,
     pub(super) hash: CommitHash,
     pub(super) frames: FrameIndex,
-    encoded_len: usize,
+    pub(super) encoded_len: usize,
 }
 
 impl Known {

@@ -22,7 +22,7 @@ pub(super) fn idx(number: u32) -> PageIdx {
     PageIdx::new(number).unwrap()
 }
 
-fn set(numbers: &[u32]) -> PageSet {
+pub(super) fn set(numbers: &[u32]) -> PageSet {
     numbers.iter().map(|&number| idx(number)).collect()
 }
 
@@ -38,7 +38,7 @@ pub(super) fn content(lsn: u64, number: u32) -> Page {
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) objects: Arc<dyn Objects>,
-    remote: BucketRemote,
+    pub(super) remote: BucketRemote,
     pub(super) head: RemoteHead,
     /// Per state: its page count and which commit wrote each page.
     states: Vec<Vec<Option<u64>>>,
@@ -53,7 +53,7 @@ impl Log {
     }
 
     /// Another reader of the same objects, which knows nothing yet.
-    fn reader(&self) -> BucketRemote {
+    pub(super) fn reader(&self) -> BucketRemote {
         BucketRemote::new(Arc::clone(&self.objects), volume(), SIZE)
     }
 
@@ -62,9 +62,10 @@ impl Log {
         let pages = set(pages);
         let held = pages.iter().map(|idx| (idx, content(lsn.0, idx.get())));
         let (frames, bytes) = build_frames(volume(), SIZE, held).unwrap();
-        let segment = SegmentId::from_bytes([u8::try_from(lsn.0).unwrap(); 16]);
+        let segment = SegmentId::from_bytes([lsn.0.to_le_bytes()[0]; 16]);
         let in_segment = in_segment && !pages.is_empty();
         if in_segment {
+            assert!(lsn.0 < 256, "segments would share an id");
             self.remote.put_segment(segment, bytes.clone().into()).unwrap();
         }
         Commit {
@@ -73,7 +74,7 @@ impl Log {
             parent: self.head.hash,
             epoch: 0,
             writer: [1; 16],
-            nonce: [u8::try_from(lsn.0).unwrap(); 16],
+            nonce: u128::from(lsn.0).to_le_bytes(),
             time_ms: 1_000 + lsn.0,
             page_size: SIZE,
             page_count: PageCount(page_count),
@@ -123,14 +124,14 @@ impl Log {
         answer.len()
     }
 
-    fn damage(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn damage(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = self.objects.get(key).unwrap().to_vec();
         change(&mut bytes);
         self.objects.put(key, bytes.into()).unwrap();
     }
 }
 
-fn want(lsn: u64, pages: &[u32]) -> Want {
+pub(super) fn want(lsn: u64, pages: &[u32]) -> Want {
     Want { lsn: Lsn(lsn), pages: set(pages) }
 }
 

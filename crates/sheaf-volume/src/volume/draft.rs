@@ -16,8 +16,8 @@ use crate::store::{
 };
 use crate::teeth::{Tooth, bites};
 use crate::{
-    Commit, CommitDelta, CommitHash, CommitNews, Error, HeldPage, Lineage, LocalLsn, Lsn, Page,
-    PageCount, PageDelta, PageIdx, PageSet, RemoteHead, Result, Want, apply_delta, limits,
+    Changes, Commit, CommitDelta, CommitHash, CommitNews, Error, HeldPage, Lineage, LocalLsn, Lsn,
+    Page, PageCount, PageDelta, PageIdx, PageSet, RemoteHead, Result, Want, apply_delta, limits,
     page_hash,
 };
 
@@ -141,6 +141,39 @@ impl Volume {
             }
         }
         Ok(Draft::on(writer, below, rebase))
+    }
+
+    /// Starts a rebase onto the state that merged changes lead to, whatever lies between: every
+    /// changed page is pending there, or here where its content came along. The hash of this
+    /// replica's base is checked where the changes name it, the commits between cannot be.
+    ///
+    /// # Errors
+    /// `Corrupt` when the changes do not continue this replica's log.
+    pub fn jump(&self, writer: WriterGuard, changes: &Changes) -> Result<Draft> {
+        self.check_changes(changes)?;
+        let base = self.0.store.read().base;
+        let head = changes.head;
+        let over = changes.pages.iter().map(|idx| {
+            let here = changes.here().get(&idx).cloned();
+            (idx, here.map_or(Over::Pending(head.lsn), Over::Here))
+        });
+        let step = |page_count, pages| Incoming { lsn: head.lsn, page_count, pages };
+        let rebase = Rebase {
+            adopt: None,
+            lsn: head.lsn,
+            hash: head.hash,
+            time_ms: head.time_ms,
+            page_count: head.page_count,
+            cut_to: if changes.floor < base.page_count { changes.floor.0 } else { u32::MAX },
+            // Down to the smallest state, and up again with what changed.
+            incoming: vec![
+                step(changes.floor, PageSet::new()),
+                step(head.page_count, changes.pages.clone()),
+            ],
+            over: over.collect(),
+            misses: 0,
+        };
+        Ok(Draft::on(writer, self.global(), rebase))
     }
 
     /// Starts a rebase onto a site that others made: its volume id and state become ours, with

@@ -9,6 +9,7 @@ use crate::{
 };
 
 mod deltas;
+mod jump;
 mod space;
 mod worked_example;
 

@@ -73,7 +73,7 @@ impl BucketDriver {
 
     /// One turn of the background: exchanges everything and tells what came of it as events.
     /// Returns how long to wait for the next turn unless there is a local commit before: longer
-    /// each time while nothing happens.
+    /// each time while nothing happens, and never the same for devices that began together.
     pub fn turn(&mut self) -> Duration {
         let base = self.site.base().0;
         let exchanged = self.exchange(Ask::EVERYTHING);
@@ -88,7 +88,15 @@ impl BucketDriver {
                 self.events.push(Event::Offline { server, reason: error });
             }
         }
-        self.pause
+        self.jittered()
+    }
+
+    /// A random point of the upper half of the pause.
+    fn jittered(&self) -> Duration {
+        let mut random = [0; 8];
+        self.env.fill_random(&mut random);
+        let half = u64::try_from(self.pause.as_millis() / 2).unwrap_or(u64::MAX).max(1);
+        self.pause / 2 + Duration::from_millis(u64::from_le_bytes(random) % half)
     }
 
     /// Whether the last exchange succeeded.
@@ -117,15 +125,9 @@ impl BucketDriver {
             }
             return Ok(());
         }
-        loop {
-            let commits = log.pull(self.site.base().0)?;
-            if commits.is_empty() {
-                return Ok(());
-            }
-            let count = commits.len() as u64;
-            let outcome = self.site.integrate(commits)?;
-            self.tally.integrated(count, &outcome);
-        }
+        let followed = self.site.follow(log.as_ref(), &mut |_| Ok(()))?;
+        self.tally.integrated(followed.commits, &followed.outcome);
+        Ok(())
     }
 
     /// Finds the site in the bucket, or creates it there, and adopts it.

@@ -272,7 +272,14 @@ impl<T: Transport> Driver<T> {
                 self.wishes.tell(Event::Online { server });
             }
             ClientEvent::SiteOpened(opened) => self.opened(&opened),
-            ClientEvent::CommitsArrived { name, commits, .. } => self.integrate(&name, commits),
+            ClientEvent::CommitsArrived { name, commits, .. } => {
+                let count = commits.len() as u64;
+                self.integrate(&name, count, |site| site.integrate_news(commits));
+            }
+            ClientEvent::ChangesArrived { name, changes } => {
+                let count = changes.head.lsn.0.saturating_sub(changes.after.0);
+                self.integrate(&name, count, |site| site.jump(&changes));
+            }
             ClientEvent::CaughtUp { name, serial, .. } => self.caught_up(&name, serial),
             ClientEvent::Verdicts { name, batch, answer } => self.verdicts(&name, &batch, answer),
             ClientEvent::SiteError { name, error } => self.failed(&name, error),

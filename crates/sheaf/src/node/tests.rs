@@ -158,3 +158,74 @@ fn an_answer_without_end_is_refused() {
     let want = Want { lsn: Lsn(3), pages: PageSet::range(PageIdx::FIRST, PageIdx::FIRST) };
     assert_eq!(remote.fetch(&[want]).unwrap_err().kind(), ErrorKind::Corrupt);
 }
+
+/// A node with three commits, which knows of merged changes or not, and counts its requests.
+#[derive(Debug)]
+struct Node {
+    merges: bool,
+    requests: Mutex<usize>,
+}
+
+fn commits() -> Vec<Commit> {
+    let mut commits: Vec<Commit> = Vec::new();
+    for lsn in 1..=3 {
+        commits.push(Commit {
+            volume: VOLUME,
+            lsn: Lsn(lsn),
+            parent: commits.last().map(Commit::hash).unwrap_or_default(),
+            epoch: 0,
+            writer: [1; 16],
+            nonce: [2; 16],
+            time_ms: lsn,
+            page_size: PageSize::DEFAULT,
+            page_count: sheaf_volume::PageCount(4 - u32::try_from(lsn).unwrap()),
+            bulk_seen: Lsn::ZERO,
+            pages: PageSet::new(),
+            frames: Vec::new(),
+            segment: None,
+            inline: Bytes::new(),
+            tables: Vec::new(),
+            applied: Vec::new(),
+        });
+    }
+    commits
+}
+
+const TIMELINE: TimelineId = TimelineId::from_bytes([5; 16]);
+
+fn merged() -> Changes {
+    let mut changes = None;
+    Changes::extend(&mut changes, commits().split_off(1), TIMELINE).unwrap();
+    changes.unwrap()
+}
+
+impl Post for Node {
+    fn post(
+        &self,
+        path: &str,
+        body: Bytes,
+        take: &mut dyn FnMut(Bytes) -> Result<()>,
+    ) -> Result<(), Fault> {
+        assert_eq!(path, message::PULL_PATH);
+        *self.requests.lock().unwrap() += 1;
+        let pull = pull::decode_request(body)?;
+        let answer = if self.merges && pull.merge_for == Some(TIMELINE) {
+            sheaf_sync::changes_message(0, &merged())?
+        } else {
+            let after = usize::try_from(pull.after.0).unwrap();
+            let one: Vec<Bytes> = commits()[after..].iter().take(1).map(Commit::encode).collect();
+            sheaf_sync::commits_message(0, VOLUME, &one, &merged().head, after < 2)?
+        };
+        Ok(take(pull::encode_answer(&answer))?)
+    }
+}
+
+#[test]
+fn merged_changes_are_one_request_and_the_same_from_a_node_that_knows_none() {
+    for (merges, requests) in [(true, 1), (false, 2)] {
+        let node = Arc::new(Node { merges, requests: Mutex::new(0) });
+        let remote = NodeRemote::new(node.clone(), VOLUME, PageSize::DEFAULT);
+        assert_eq!(remote.changes(Lsn(1), TIMELINE).unwrap(), Some(merged()));
+        assert_eq!(*node.requests.lock().unwrap(), requests + usize::from(!merges));
+    }
+}

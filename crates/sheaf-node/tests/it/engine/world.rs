@@ -95,6 +95,8 @@ pub(super) struct Device {
     pub(super) conn: Option<ConnId>,
     pub(super) verdicts: Vec<Verdict>,
     pub(super) acknowledged: u64,
+    /// How often merged changes came.
+    pub(super) jumps: usize,
     /// Every frame that came.
     pub(super) heard: Vec<Bytes>,
     pub(super) engine: Shared,
@@ -118,6 +120,7 @@ impl Device {
             conn: None,
             verdicts: Vec::new(),
             acknowledged: 0,
+            jumps: 0,
             heard: Vec::new(),
             engine: Arc::clone(engine),
             env: Arc::clone(env),
@@ -209,6 +212,10 @@ impl Device {
             ClientEvent::CommitsArrived { commits, .. } => {
                 self.site.integrate_news(commits).unwrap();
             }
+            ClientEvent::ChangesArrived { changes, .. } => {
+                self.site.jump(&changes).unwrap();
+                self.jumps += 1;
+            }
             ClientEvent::Verdicts { answer, .. } => match answer {
                 PushAnswer::Verdicts { first_seq, verdicts, .. } => {
                     self.acknowledged = first_seq + verdicts.len() as u64 - 1;
@@ -228,6 +235,7 @@ impl Device {
         let (engine, bytes) = (Arc::clone(&self.engine), Arc::clone(&self.bytes));
         self.site.set_remote(Some(Arc::new(Far { engine, ids, bytes })));
         self.site.adopt(ids, opened.head).unwrap();
+        self.session.take_merged(NAME, self.site.timeline());
         self.session.watch_from(NAME, self.site.base().0);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::bucket::keys::{log_lsn, log_prefix, refused, segment_prefix};
+use crate::bucket::keys::{log_prefix, lsn_in, refused, segment_prefix};
 use crate::{Lsn, Objects, Result, SegmentId, VolumeId};
 
 /// What an object below a volume is.
@@ -46,7 +46,7 @@ impl Inventory {
 }
 
 fn kind(volume: VolumeId, key: &str) -> Kind {
-    if let Some(lsn) = log_lsn(&log_prefix(volume), key) {
+    if let Some(lsn) = lsn_in(&log_prefix(volume), key) {
         return Kind::Commit(lsn);
     }
     let segment = key.strip_prefix(&segment_prefix(volume));

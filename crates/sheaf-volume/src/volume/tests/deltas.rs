@@ -107,7 +107,10 @@ fn a_page_that_cannot_be_made_is_pending_and_fetched() {
         assert_eq!(volume.status().fetch_requests, 1);
     }
     // Whoever lacks a page tells no delta of it either.
-    let mut deltas = lazy.deltas();
+    let lacking = replica(&objects, 5).0;
+    let adopted = lacking.adopt(lacking.writer(), ID, log.head().unwrap()).unwrap();
+    drop(adopted.publish(Vec::new(), Vec::new()).unwrap());
+    let mut deltas = lacking.deltas();
     let write = |draft: &mut Draft| (1..=3).for_each(|n| draft.write(idx(n), noise(n, 3)));
     assert!(tell(&a, &log, write).is_some());
     assert_eq!(deltas.next(&pulled(&log, 2)).unwrap(), None);
@@ -182,7 +185,9 @@ fn a_request_says_which_older_version_is_here_and_the_other_side_finds_it() {
     follow(&b, pulled(&log, 2));
     assert_eq!(b.head().page(idx(4)).unwrap(), noise(4, 2));
     let held = std::mem::take(&mut *noting.1.lock().unwrap());
-    assert_eq!(held, [HeldPage { idx: idx(4), lsn: Lsn(1), page: noise(4, 0) }]);
+    // The two pages after it came along, and were held too.
+    let older = |n| HeldPage { idx: idx(n), lsn: Lsn(1), page: noise(n, 0) };
+    assert_eq!(held, [older(4), older(5), older(6)]);
 
     let hash = |lsn, version| page_hash(ID, lsn, idx(4), &noise(4, version));
     let mut recent = a.recent_pages();

@@ -3,9 +3,9 @@
 //! Invariant: a site is adopted before anything is integrated or offered; what the replica cannot
 //! take is tried again from wherever the replica is then, and told to whoever waits.
 
-use sheaf_site::{Error, ErrorKind, SiteIds};
+use sheaf_site::{Error, ErrorKind, Integrated, Result, Site, SiteIds};
 use sheaf_sync::wire::{OpenedSite, PushAnswer, PushBatch};
-use sheaf_volume::{CommitNews, Lineage};
+use sheaf_volume::Lineage;
 
 use super::{Driver, Transport, millis};
 use crate::{event::Event, limits};
@@ -33,6 +33,7 @@ impl<T: Transport> Driver<T> {
                     entry.base = base;
                     entry.dirty = true;
                 });
+                self.hear_of_timeline(&opened.name);
                 self.session.watch_from(&opened.name, base);
             }
             Some(Err(error)) => self.stuck(&opened.name, error),
@@ -40,9 +41,15 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    pub(super) fn integrate(&mut self, name: &str, commits: Vec<CommitNews>) {
-        let count = commits.len() as u64;
-        let integrated = self.wishes.with_site(name, |site| site.integrate_news(commits));
+    /// Takes what arrived, which is worth `count` commits.
+    pub(super) fn integrate(
+        &mut self,
+        name: &str,
+        count: u64,
+        take: impl FnOnce(&Site) -> Result<Integrated>,
+    ) {
+        let integrated = self.wishes.with_site(name, take);
+        self.hear_of_timeline(name);
         let outcome = match integrated {
             Some(Ok(outcome)) => outcome,
             Some(Err(error)) => return self.stuck(name, error),
@@ -56,8 +63,17 @@ impl<T: Transport> Driver<T> {
         for (seq, reason) in outcome.rejected {
             self.wishes.tell(Event::Rejected { site: site.clone(), seq, reason });
         }
-        let (lsn, confirmed) = (outcome.base, outcome.confirmed.len() as u64);
+        let confirmed = (outcome.confirmed.len() + outcome.untold.len()) as u64;
+        let lsn = outcome.base;
         self.wishes.tell(Event::Changed { site, lsn, commits: count, confirmed });
+    }
+
+    /// Lets the node merge commits when this site is far behind, and says whose news count: a
+    /// replica may get another timeline with anything it takes.
+    fn hear_of_timeline(&mut self, name: &str) {
+        if let Some(timeline) = self.wishes.with_site(name, |site| site.timeline()) {
+            self.session.take_merged(name, timeline);
+        }
     }
 
     pub(super) fn caught_up(&mut self, name: &str, serial: u64) {
@@ -104,6 +120,7 @@ impl<T: Transport> Driver<T> {
                 );
                 (progress.acknowledged, progress.gap) = (0, None);
                 let restarted = self.wishes.with_site(name, |site| site.restart_timeline());
+                self.hear_of_timeline(name);
                 match restarted {
                     Some(Err(error)) => self.failed(name, error),
                     _ => self.wishes.entry(name, |entry| entry.dirty = true),

@@ -129,7 +129,8 @@ impl Node {
                 }
             }
             ServerRequest::Watch { .. } | ServerRequest::Unwatch { .. } => {}
-            ServerRequest::Pull { request, volume, after, .. } => {
+            ServerRequest::Pull { request, pull } => {
+                let (volume, after) = (pull.volume, pull.after);
                 let (_, log) = self.site(volume);
                 let commits = log.pull(after).unwrap();
                 let commits: Vec<Bytes> = commits.iter().map(|commit| commit.encode()).collect();

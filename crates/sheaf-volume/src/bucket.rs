@@ -1,8 +1,9 @@
 //! A bucket as the far side of a volume: the log itself, page by page and commit by commit.
 //!
 //! Invariants: every commit read is checked against its own hash, its key and the chain, every
-//! page against the hash of its frame; nothing is ever overwritten. An idle look is one request.
-//! Layout in `docs/format.md`. Leaves out checkpoints, garbage and leases.
+//! page against the hash of its frame; nothing is ever overwritten. What is read at the end of a
+//! chain, and what is appended, counts only once the boundary was looked at afterwards. An idle
+//! look is one request. Layout in `docs/format.md`. Leaves out leases.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError};
@@ -17,8 +18,11 @@ use crate::{
     PageCount, PageSize, Remote, RemoteHead, RemoteLog, Result, SegmentId, VolumeId, Want, limits,
 };
 
+mod boundary;
 mod catalog;
+mod checkpoint;
 mod fetch;
+mod gc;
 mod keys;
 mod known;
 mod pull;
@@ -27,8 +31,10 @@ mod tests;
 mod walk;
 
 pub use catalog::{SiteRecord, check_site_name, create_site, find_site, list_sites};
+pub use gc::{Doomed, GcReport, GcStep, Retention, Why};
 
-use keys::{log_key, log_lsn, log_prefix, refused, segment_key};
+use checkpoint::Checkpoints;
+use keys::{log_key, log_prefix, lsn_in, refused, segment_key};
 use known::{Known, Weight, new_cache};
 use walk::Walk;
 
@@ -43,6 +49,9 @@ pub struct BucketRemote {
     commits: Cache<Lsn, Arc<Known>, Weight>,
     /// Unfinished walks back from states that somebody reads, least recently used first.
     walks: Mutex<Vec<Walk>>,
+    checkpoints: Checkpoints,
+    /// Number and boundary of the newest boundary mark seen; `None` before the first look.
+    mark: Mutex<Option<(u64, Lsn)>>,
 }
 
 impl BucketRemote {
@@ -56,6 +65,8 @@ impl BucketRemote {
             newest: Mutex::new(None),
             commits: new_cache(),
             walks: Mutex::new(Vec::new()),
+            checkpoints: Checkpoints::new(),
+            mark: Mutex::new(None),
         }
     }
 
@@ -69,8 +80,8 @@ impl BucketRemote {
         *lock(&self.newest)
     }
 
-    fn see(&self, known: &Known) {
-        let head = known.head();
+    /// Knows of a commit that is in the history.
+    fn see(&self, head: RemoteHead) {
         let mut newest = lock(&self.newest);
         if newest.is_none_or(|newest| newest.lsn < head.lsn) {
             *newest = Some(head);
@@ -101,6 +112,9 @@ impl BucketRemote {
             Err(_) => None,
         };
         let Some(there) = there else {
+            if self.boundary().is_ok_and(|boundary| boundary > commit.lsn) {
+                return Ok(Append::Lost);
+            }
             let text = format!("append commit: outcome unknown lsn=`{}`", commit.lsn);
             return Err(Error::with_source(ErrorKind::Ambiguous, text, outcome));
         };
@@ -111,30 +125,55 @@ impl BucketRemote {
             let text = format!("two commits share a nonce lsn=`{}`", commit.lsn);
             return Err(Error::new(ErrorKind::Internal, text));
         }
-        Ok(Append::Committed)
+        self.appended(&there)
+    }
+
+    /// The outcome of an append whose object is in the store: the name may have been free only
+    /// because its first holder was reclaimed.
+    fn appended(&self, known: &Known) -> Result<Append> {
+        match self.confirm(known) {
+            Ok(()) => {
+                self.see(known.head());
+                Ok(Append::Committed)
+            }
+            Err(e) if e.kind() == ErrorKind::Expired => {
+                self.commits.remove(&known.commit.lsn);
+                Ok(Append::Lost)
+            }
+            Err(e) => {
+                let text = format!("append commit: outcome unknown lsn=`{}`", known.commit.lsn);
+                Err(Error::with_source(ErrorKind::Ambiguous, text, e))
+            }
+        }
     }
 }
 
 impl Remote for BucketRemote {
     fn head(&self) -> Result<RemoteHead> {
-        let newest = self.newest();
+        let newest = match self.newest() {
+            None => self.newest_checkpoint()?.map(|opened| opened.head.state()),
+            newest => newest,
+        };
         let after = newest.map(|head| log_key(self.volume, head.lsn));
-        // LIMIT: the first call lists the whole log; checkpoints will give it a later start.
         let prefix = log_prefix(self.volume);
         let keys = self.objects.list(&prefix, after.as_deref());
         let keys = keys.map_err(|e| refused("list log", e))?;
-        let last = keys.iter().rev().find_map(|key| log_lsn(&prefix, key));
+        let last = keys.iter().rev().find_map(|key| lsn_in(&prefix, key));
         let Some(last) = last else {
-            return Ok(newest.unwrap_or_else(|| RemoteHead {
-                lsn: Lsn::ZERO,
-                hash: CommitHash::default(),
-                page_count: PageCount(0),
-                page_size: self.page_size,
-                time_ms: 0,
-            }));
+            let Some(newest) = newest else {
+                return Ok(RemoteHead {
+                    lsn: Lsn::ZERO,
+                    hash: CommitHash::default(),
+                    page_count: PageCount(0),
+                    page_size: self.page_size,
+                    time_ms: 0,
+                });
+            };
+            self.see(newest);
+            return Ok(newest);
         };
         let known = self.commit(last)?;
-        self.see(&known);
+        self.see(known.head());
         Ok(known.head())
     }
 
@@ -171,10 +210,7 @@ impl RemoteLog for BucketRemote {
             self.objects.create(&key, bytes)
         };
         match created {
-            Ok(()) => {
-                self.see(&self.remember(commit.clone(), hash, len));
-                Ok(Append::Committed)
-            }
+            Ok(()) => self.appended(&self.remember(commit.clone(), hash, len)),
             Err(outcome @ (ObjectsError::AlreadyExists(_) | ObjectsError::Ambiguous { .. })) => {
                 self.settle(commit, hash, outcome)
             }
@@ -183,11 +219,14 @@ impl RemoteLog for BucketRemote {
     }
 
     /// `Lost` also when nothing is at that position: the commit is not in the log, and will not
-    /// come there unless somebody appends it.
+    /// come there unless somebody appends it. Below the boundary nobody can tell: the newest state
+    /// says which mutations it holds, and what is not in it is sent again.
     fn recover(&self, lsn: Lsn, nonce: [u8; 16]) -> Result<Append> {
         let there = self.read_back(lsn)?;
-        let ours = there.is_some_and(|there| there.commit.nonce == nonce);
-        Ok(if ours { Append::Committed } else { Append::Lost })
+        match there.filter(|there| there.commit.nonce == nonce) {
+            None => Ok(Append::Lost),
+            Some(ours) => self.appended(&ours),
+        }
     }
 }
 

@@ -31,7 +31,10 @@ mod types;
 mod volume;
 mod wire;
 
-pub use bucket::{BucketRemote, SiteRecord, check_site_name, create_site, find_site, list_sites};
+pub use bucket::{
+    BucketRemote, Doomed, GcReport, GcStep, Retention, SiteRecord, Why, check_site_name,
+    create_site, find_site, list_sites,
+};
 pub use commit::{Applied, Commit, CommitHash, FrameRef, Reject, Verdict, VerdictRun};
 #[cfg(feature = "native")]
 pub use env::SystemEnv;

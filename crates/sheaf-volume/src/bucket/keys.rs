@@ -21,8 +21,40 @@ pub(super) fn segment_key(volume: VolumeId, segment: SegmentId) -> String {
     format!("volumes/{volume}/segments/{segment}")
 }
 
-/// The position a key stands for; `None` for what we never write there.
-pub(super) fn log_lsn(prefix: &str, key: &str) -> Option<Lsn> {
+pub(super) fn segment_prefix(volume: VolumeId) -> String {
+    format!("volumes/{volume}/segments/")
+}
+
+pub(super) fn checkpoint_prefix(volume: VolumeId) -> String {
+    format!("volumes/{volume}/checkpoints/")
+}
+
+pub(super) fn checkpoint_key(volume: VolumeId, lsn: Lsn) -> String {
+    format!("{}{:020}", checkpoint_prefix(volume), lsn.0)
+}
+
+pub(super) fn mark_prefix(volume: VolumeId) -> String {
+    format!("volumes/{volume}/boundary/")
+}
+
+pub(super) fn mark_key(volume: VolumeId, number: u64) -> String {
+    format!("{}{number:020}", mark_prefix(volume))
+}
+
+pub(super) fn pack_prefix(volume: VolumeId) -> String {
+    format!("volumes/{volume}/packs/")
+}
+
+pub(super) fn pack_key(volume: VolumeId, last: Lsn) -> String {
+    format!("{}{:020}", pack_prefix(volume), last.0)
+}
+
+pub(super) fn pin_prefix(volume: VolumeId) -> String {
+    format!("volumes/{volume}/branches/")
+}
+
+/// The position a key below `prefix` stands for; `None` for what we never write there.
+pub(super) fn lsn_in(prefix: &str, key: &str) -> Option<Lsn> {
     let digits = key.strip_prefix(prefix)?;
     if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -62,7 +94,7 @@ mod tests {
         let lsns = [1, 9, 10, 99, 1_000_000, LSN_MAX].map(Lsn);
         let keys = lsns.map(|lsn| log_key(volume, lsn));
         assert!(keys.is_sorted());
-        assert_eq!(keys.each_ref().map(|key| log_lsn(&prefix, key)), lsns.map(Some));
+        assert_eq!(keys.each_ref().map(|key| lsn_in(&prefix, key)), lsns.map(Some));
     }
 
     #[test]
@@ -76,8 +108,8 @@ mod tests {
             "0000000000000000001x",
             "+0000000000000000001",
         ] {
-            assert_eq!(log_lsn(&prefix, &format!("{prefix}{name}")), None, "{name}");
+            assert_eq!(lsn_in(&prefix, &format!("{prefix}{name}")), None, "{name}");
         }
-        assert_eq!(log_lsn(&prefix, "00000000000000000001"), None);
+        assert_eq!(lsn_in(&prefix, "00000000000000000001"), None);
     }
 }

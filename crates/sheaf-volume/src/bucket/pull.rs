@@ -1,10 +1,14 @@
 //! Reading the log forward.
 //!
 //! Invariant: what a pull returns follows its starting point without a gap, and each commit names
-//! the one before it. A missing commit with later ones behind it is damage, never the end.
+//! the one before it. A missing commit with later ones behind it has been reclaimed or is damage,
+//! never the end; what is returned is known to be the history.
+
+use std::sync::Arc;
 
 use super::BucketRemote;
-use super::keys::{damaged, log_key, log_lsn, log_prefix, refused};
+use super::keys::{damaged, log_key, log_prefix, lsn_in, refused};
+use super::known::Known;
 use crate::{Commit, CommitHash, Error, Lsn, ObjectsError, Result, limits};
 
 pub(super) fn pull(remote: &BucketRemote, after: Lsn) -> Result<Vec<Commit>> {
@@ -27,6 +31,7 @@ pub(super) fn pull(remote: &BucketRemote, after: Lsn) -> Result<Vec<Commit>> {
         // Each round either finds the missing commit or fails, so this ends.
         require_present(remote, tail.last.next())?;
     }
+    tail.confirm()?;
     Ok(tail.commits)
 }
 
@@ -37,15 +42,32 @@ struct Tail<'a> {
     last: Lsn,
     /// Hash of the commit at `last`, when it is known.
     hash: Option<CommitHash>,
+    /// The commits as they are remembered.
+    known: Vec<Arc<Known>>,
 }
 
 impl<'a> Tail<'a> {
     fn new(remote: &'a BucketRemote, after: Lsn) -> Self {
         let hash = match after {
             Lsn::ZERO => Some(CommitHash::default()),
-            _ => remote.commits.get(&after).map(|known| known.hash),
+            _ => {
+                let known = remote.commits.get(&after).filter(|known| known.is_confirmed());
+                known.map(|known| known.hash)
+            }
         };
-        Self { remote, commits: Vec::new(), bytes: 0, last: after, hash }
+        Self { remote, commits: Vec::new(), bytes: 0, last: after, hash, known: Vec::new() }
+    }
+
+    /// Makes sure that the last commit is in the history, and so all of them: each names the one
+    /// before it.
+    fn confirm(&self) -> Result<()> {
+        let Some(last) = self.known.last() else { return Ok(()) };
+        if self.remote.newest().is_none_or(|newest| newest != last.head()) {
+            self.remote.confirm(last)?;
+            self.remote.see(last.head());
+        }
+        self.known.iter().for_each(|known| known.set_confirmed());
+        Ok(())
     }
 
     /// Reads the next commits; true if all of them are there.
@@ -62,11 +84,11 @@ impl<'a> Tail<'a> {
                         let text = "commit does not follow the one before it";
                         return Err(damaged(key, Error::corrupt(text)));
                     }
-                    self.remote.see(&known);
                     self.bytes += bytes.len();
                     self.last = lsn;
                     self.hash = Some(known.hash);
                     self.commits.push(known.commit.clone());
+                    self.known.push(known);
                 }
                 Err(ObjectsError::NotFound(_)) => return Ok(false),
                 Err(e) => return Err(refused("read commit", e)),
@@ -76,14 +98,14 @@ impl<'a> Tail<'a> {
     }
 }
 
-fn later_exist(remote: &BucketRemote, after: Lsn) -> Result<bool> {
+pub(super) fn later_exist(remote: &BucketRemote, after: Lsn) -> Result<bool> {
     if remote.newest().is_some_and(|newest| newest.lsn > after) {
         return Ok(true);
     }
     let prefix = log_prefix(remote.volume);
     let keys = remote.objects.list(&prefix, Some(&log_key(remote.volume, after)));
     let keys = keys.map_err(|e| refused("list log", e))?;
-    Ok(keys.iter().any(|key| log_lsn(&prefix, key).is_some()))
+    Ok(keys.iter().any(|key| lsn_in(&prefix, key).is_some()))
 }
 
 /// Somebody may have appended this commit and a later one between our reads; look once more.
@@ -91,6 +113,5 @@ fn require_present(remote: &BucketRemote, lsn: Lsn) -> Result<()> {
     if remote.read_back(lsn)?.is_some() {
         return Ok(());
     }
-    let text = "the log has a hole: this commit is missing, a later one is there";
-    Err(damaged(&log_key(remote.volume, lsn), Error::corrupt(text)))
+    Err(remote.gone(lsn, &log_key(remote.volume, lsn)))
 }

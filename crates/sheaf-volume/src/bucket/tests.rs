@@ -9,20 +9,20 @@ use super::*;
 use crate::frame::build_frames;
 use crate::{MemObjects, Page, PageIdx, PageSet};
 
-const SIZE: PageSize = match PageSize::new(512) {
+pub(super) const SIZE: PageSize = match PageSize::new(512) {
     Some(size) => size,
     None => panic!("512 is a page size"),
 };
 
-fn volume() -> VolumeId {
+pub(super) fn volume() -> VolumeId {
     VolumeId::from_bytes([3; 16])
 }
 
-fn idx(number: u32) -> PageIdx {
+pub(super) fn idx(number: u32) -> PageIdx {
     PageIdx::new(number).unwrap()
 }
 
-fn set(numbers: &[u32]) -> PageSet {
+pub(super) fn set(numbers: &[u32]) -> PageSet {
     numbers.iter().map(|&number| idx(number)).collect()
 }
 
@@ -34,18 +34,23 @@ fn content(lsn: u64, number: u32) -> Page {
     Page::from(bytes)
 }
 
+/// Bytes for an id that belongs to a position.
+fn tag(lsn: u64) -> [u8; 16] {
+    u8::try_from(lsn).map_or_else(|_| u128::from(lsn).to_be_bytes(), |byte| [byte; 16])
+}
+
 /// A log under construction, with plain knowledge of every state as the oracle.
 #[derive(Debug)]
-struct Log {
-    objects: MemObjects,
-    remote: BucketRemote,
-    head: RemoteHead,
+pub(super) struct Log {
+    pub(super) objects: MemObjects,
+    pub(super) remote: BucketRemote,
+    pub(super) head: RemoteHead,
     /// Per state: its page count and which commit wrote each page.
-    states: Vec<Vec<Option<u64>>>,
+    pub(super) states: Vec<Vec<Option<u64>>>,
 }
 
 impl Log {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let objects = MemObjects::new();
         let remote = BucketRemote::new(Arc::new(objects.clone()), volume(), SIZE);
         let head = remote.head().unwrap();
@@ -53,16 +58,16 @@ impl Log {
     }
 
     /// Another reader of the same objects, which knows nothing yet.
-    fn reader(&self) -> BucketRemote {
+    pub(super) fn reader(&self) -> BucketRemote {
         BucketRemote::new(Arc::new(self.objects.clone()), volume(), SIZE)
     }
 
-    fn plan(&self, page_count: u32, pages: &[u32], in_segment: bool) -> Commit {
+    pub(super) fn plan(&self, page_count: u32, pages: &[u32], in_segment: bool) -> Commit {
         let lsn = self.head.lsn.next();
         let pages = set(pages);
         let held = pages.iter().map(|idx| (idx, content(lsn.0, idx.get())));
         let (frames, bytes) = build_frames(volume(), SIZE, held).unwrap();
-        let segment = SegmentId::from_bytes([u8::try_from(lsn.0).unwrap(); 16]);
+        let segment = SegmentId::from_bytes(tag(lsn.0));
         let in_segment = in_segment && !pages.is_empty();
         if in_segment {
             self.remote.put_segment(segment, bytes.clone().into()).unwrap();
@@ -73,7 +78,7 @@ impl Log {
             parent: self.head.hash,
             epoch: 0,
             writer: [1; 16],
-            nonce: [u8::try_from(lsn.0).unwrap(); 16],
+            nonce: tag(lsn.0),
             time_ms: 1_000 + lsn.0,
             page_size: SIZE,
             page_count: PageCount(page_count),
@@ -87,7 +92,7 @@ impl Log {
         }
     }
 
-    fn write(&mut self, page_count: u32, pages: &[u32], in_segment: bool) -> Commit {
+    pub(super) fn write(&mut self, page_count: u32, pages: &[u32], in_segment: bool) -> Commit {
         let commit = self.plan(page_count, pages, in_segment);
         assert_eq!(self.remote.append(&commit).unwrap(), Append::Committed);
         let mut state = self.states.last().unwrap().clone();
@@ -109,7 +114,7 @@ impl Log {
     }
 
     /// Fetches, and compares every page of the answer, asked for or not, with the oracle.
-    fn check_fetch(&self, remote: &BucketRemote, wants: &[Want]) -> usize {
+    pub(super) fn check_fetch(&self, remote: &BucketRemote, wants: &[Want]) -> usize {
         let answer = remote.fetch(wants).unwrap();
         for page in &answer {
             assert_eq!(page.page, self.page(page.lsn.0, page.idx.get()), "{page:?}");
@@ -123,19 +128,19 @@ impl Log {
         answer.len()
     }
 
-    fn damage(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn damage(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = self.objects.get(key).unwrap().to_vec();
         change(&mut bytes);
         self.objects.put(key, bytes.into()).unwrap();
     }
 }
 
-fn want(lsn: u64, pages: &[u32]) -> Want {
+pub(super) fn want(lsn: u64, pages: &[u32]) -> Want {
     Want { lsn: Lsn(lsn), pages: set(pages) }
 }
 
 /// Damage must give this kind, and the text must name the object.
-fn check_error<T: fmt::Debug>(result: Result<T>, kind: ErrorKind, key: &str) {
+pub(super) fn check_error<T: fmt::Debug>(result: Result<T>, kind: ErrorKind, key: &str) {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(key), "{error} does not name {key}");
@@ -410,7 +415,7 @@ fn a_walk_checks_the_chain_itself() {
     let forged = Commit { time_ms: 9, ..first };
     log.objects.put(&log_key(volume(), Lsn(1)), forged.encode()).unwrap();
     let forged = log.reader().commit(Lsn(1)).unwrap();
-    let mut walk = Walk::new(Lsn(2));
+    let mut walk = Walk::new(Lsn(2), None);
     walk.visit(&second).unwrap();
     assert_eq!(walk.visit(&forged).unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(walk.visit(&second).unwrap_err().kind(), ErrorKind::Corrupt);

@@ -4,6 +4,7 @@
 //! file names a type of the library.
 
 mod failure;
+mod gc;
 mod notices;
 mod types;
 
@@ -16,6 +17,9 @@ use crate::{args::GlobalArgs, exit::Failure, view::ViewArg};
 use failure::refusal;
 
 pub(crate) use failure::{Refusal, node_failure, says_what_to_do};
+#[cfg(test)]
+pub(crate) use gc::DoomedObject;
+pub(crate) use gc::{Reclaimed, node_retention};
 pub(crate) use notices::Notices;
 #[cfg(test)]
 pub(crate) use types::Pending;

@@ -6,6 +6,7 @@
 mod clone;
 mod contact;
 mod files;
+mod gc;
 mod log;
 mod mutate;
 mod serve;
@@ -44,5 +45,6 @@ pub(crate) fn run(cli: Cli, console: &mut Console) -> Result<Exit, Failure> {
         Command::Mutators(args) => mutate::list(&args, global, console),
         Command::Define(args) => mutate::define(&args, global, console),
         Command::Sites => status::sites(global, console),
+        Command::Gc(args) => gc::run(&args, global, console),
     }
 }

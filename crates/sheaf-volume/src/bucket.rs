@@ -31,7 +31,7 @@ mod tests;
 mod walk;
 
 pub use catalog::{SiteRecord, check_site_name, create_site, find_site, list_sites};
-pub use gc::{Doomed, GcReport, GcStep, Retention, Why};
+pub use gc::{Doomed, GcReport, GcStep, GcWatch, Retention, Why};
 
 use checkpoint::Checkpoints;
 use keys::{log_key, log_prefix, lsn_in, refused, segment_key};

@@ -32,7 +32,7 @@ mod volume;
 mod wire;
 
 pub use bucket::{
-    BucketRemote, Doomed, GcReport, GcStep, Retention, SiteRecord, Why, check_site_name,
+    BucketRemote, Doomed, GcReport, GcStep, GcWatch, Retention, SiteRecord, Why, check_site_name,
     create_site, find_site, list_sites,
 };
 pub use commit::{Applied, Commit, CommitHash, FrameRef, Reject, Verdict, VerdictRun};

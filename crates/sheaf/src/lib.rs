@@ -33,6 +33,7 @@ pub mod driver;
 mod event;
 mod exchange;
 mod flush;
+mod gc;
 mod http;
 pub mod limits;
 mod link;
@@ -50,5 +51,7 @@ pub use log::{AppliedRun, LogEntry};
 pub use sheaf_site::{
     Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, View, from_sqlite, rusqlite,
 };
-pub use sheaf_volume::{DeviceId, Lsn, SiteId, TimelineId, VolumeId};
+pub use sheaf_volume::{
+    DeviceId, Doomed, GcReport, GcStep, GcWatch, Lsn, Retention, SiteId, TimelineId, VolumeId, Why,
+};
 pub use site::{Site, Status};

@@ -23,7 +23,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::{Lsn, SegmentId, limits};
+use crate::{Lsn, Result, SegmentId, limits};
 
 mod pins;
 mod run;
@@ -116,6 +116,9 @@ pub enum GcStep {
     /// Deleting: objects gone, objects to go.
     Delete(usize, usize),
 }
+
+/// Told of each step before it is taken; an error stops the pass there, which is always safe.
+pub type GcWatch<'a> = dyn FnMut(GcStep) -> Result<()> + 'a;
 
 /// Where a log stands.
 #[derive(Clone, Debug)]

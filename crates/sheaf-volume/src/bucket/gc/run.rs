@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::pins::pins;
 use super::{
-    Deletes, Doomed, Entry, GcReport, GcStep, Goal, Held, Holdings, Pinned, Retention, Standing,
-    Why, plan_deletes, plan_goal,
+    Deletes, Doomed, Entry, GcReport, GcStep, GcWatch, Goal, Held, Holdings, Pinned, Retention,
+    Standing, Why, plan_deletes, plan_goal,
 };
 use crate::bucket::BucketRemote;
 use crate::bucket::boundary::Mark;
@@ -38,13 +38,14 @@ impl BucketRemote {
     ///
     /// # Errors
     /// `Conflict` when another pass was faster, `Corrupt` when something that must be kept cannot
-    /// be read: then nothing is deleted. Or as the store fails: the next pass goes on.
+    /// be read: then nothing is deleted. Or as the store fails, or as `watch` does: the next pass
+    /// goes on.
     pub fn gc(
         &self,
         env: &dyn Env,
         retention: &Retention,
         dry_run: bool,
-        watch: &mut dyn FnMut(GcStep),
+        watch: &mut GcWatch<'_>,
     ) -> Result<GcReport> {
         let before = self.boundary()?;
         let done = self.pass(env, retention, dry_run, watch);
@@ -63,7 +64,7 @@ impl BucketRemote {
         env: &dyn Env,
         retention: &Retention,
         dry_run: bool,
-        watch: &mut dyn FnMut(GcStep),
+        watch: &mut GcWatch<'_>,
     ) -> Result<GcReport> {
         let (head, boundary) = (self.head()?.lsn, self.boundary()?);
         let report = GcReport { head, boundary_before: boundary, boundary, ..GcReport::default() };
@@ -154,9 +155,9 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn checkpoints(&mut self, goal: &Goal, watch: &mut dyn FnMut(GcStep)) -> Result<()> {
+    fn checkpoints(&mut self, goal: &Goal, watch: &mut GcWatch<'_>) -> Result<()> {
         for &lsn in &goal.make {
-            watch(GcStep::Checkpoint(lsn));
+            watch(GcStep::Checkpoint(lsn))?;
             self.report.written += self.remote.checkpoint(self.env, lsn)?;
         }
         self.open(&goal.make, false)?;
@@ -164,9 +165,9 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn raise(&mut self, goal: &Goal, watch: &mut dyn FnMut(GcStep)) -> Result<()> {
+    fn raise(&mut self, goal: &Goal, watch: &mut GcWatch<'_>) -> Result<()> {
         if goal.boundary > self.report.boundary_before {
-            watch(GcStep::Boundary(goal.boundary));
+            watch(GcStep::Boundary(goal.boundary))?;
             let pins = pins(&*self.remote.objects, self.remote.volume)?;
             self.read_log(goal.boundary, &pins)?;
             self.fault("gc: before mark")?;
@@ -281,13 +282,13 @@ impl Pass<'_> {
         self.report.doomed = doomed;
     }
 
-    fn delete(&self, watch: &mut dyn FnMut(GcStep)) -> Result<()> {
+    fn delete(&self, watch: &mut GcWatch<'_>) -> Result<()> {
         let doomed = &self.report.doomed;
         let mut done = 0;
         for batch in
             doomed.chunk_by(|a, b| a.why == b.why).flat_map(|kind| kind.chunks(DELETE_BATCH_MAX))
         {
-            watch(GcStep::Delete(done, doomed.len()));
+            watch(GcStep::Delete(done, doomed.len()))?;
             self.fault("gc: before delete")?;
             let keys: Vec<String> = batch.iter().map(|one| one.key.clone()).collect();
             // ORDER: the next kind goes only when all of this one have gone.
@@ -296,7 +297,7 @@ impl Pass<'_> {
             done += batch.len();
         }
         if done > 0 {
-            watch(GcStep::Delete(done, doomed.len()));
+            watch(GcStep::Delete(done, doomed.len()))?;
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ fn keep(commits: u64) -> Retention {
 }
 
 fn gc(remote: &BucketRemote, commits: u64) -> Result<GcReport> {
-    remote.gc(&env(), &keep(commits), false, &mut |_| ())
+    remote.gc(&env(), &keep(commits), false, &mut |_| Ok(()))
 }
 
 fn lsns(of: &[u64]) -> Vec<Lsn> {
@@ -214,7 +214,7 @@ fn a_dry_run_says_what_the_next_run_does_and_does_nothing() {
     gc(&log.remote, 20).unwrap();
     log.grow(30);
     let before = log.keys("");
-    let dry = log.reader().gc(&env(), &keep(5), true, &mut |_| ()).unwrap();
+    let dry = log.reader().gc(&env(), &keep(5), true, &mut |_| Ok(())).unwrap();
     assert_eq!(log.keys(""), before);
     let wet = gc(&log.reader(), 5).unwrap();
     assert!(dry.doomed.iter().any(|one| one.why == Why::Superseded));
@@ -233,7 +233,7 @@ fn age_keeps_what_count_would_give_away() {
     let clock = env();
     let since = |ms| clock.now_ms() - ms;
     let policy = |ms| Retention { keep_for_ms: since(ms), keep_commits: 1, exact: true };
-    let run = |ms| log.remote.gc(&clock, &policy(ms), true, &mut |_| ()).unwrap().boundary;
+    let run = |ms| log.remote.gc(&clock, &policy(ms), true, &mut |_| Ok(())).unwrap().boundary;
     assert_eq!(run(1_000), Lsn::ZERO);
     assert_eq!(run(1_012), Lsn(12));
     assert_eq!(run(9_999), Lsn(30));
@@ -413,7 +413,7 @@ fn a_reclaimer_killed_anywhere_leaves_nothing_that_the_next_one_does_not_find() 
     for left in 0.. {
         let mut log = start();
         let killed = Killed { inner: env(), left: AtomicU64::new(left) };
-        let outcome = log.reader().gc(&killed, &keep(2), false, &mut |_| ());
+        let outcome = log.reader().gc(&killed, &keep(2), false, &mut |_| Ok(()));
         log.check_from(39);
         // Compressed segments of the same pages may differ a little by how they came together.
         let bytes = passes(&mut log);

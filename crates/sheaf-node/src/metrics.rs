@@ -295,12 +295,7 @@ impl Metrics {
                 "kind",
                 KINDS,
             ),
-            reclaim_passes: Family::new(
-                "sheaf_reclaim_passes_total",
-                "Passes that deleted what no kept state needs, by how they ended.",
-                "outcome",
-                &["done", "cut_short", "failed"],
-            ),
+            reclaim_passes: reclaim_passes(),
             reclaimed_objects: Counter::new(
                 "sheaf_reclaimed_objects_total",
                 "Objects deleted from the store.",
@@ -334,6 +329,15 @@ impl Metrics {
         }
         out
     }
+}
+
+fn reclaim_passes() -> Family {
+    Family::new(
+        "sheaf_reclaim_passes_total",
+        "Passes that deleted what no kept state needs, by how they ended.",
+        "outcome",
+        &["done", "cut_short", "failed"],
+    )
 }
 
 fn head(out: &mut String, name: &str, help: &str, kind: &str) {

@@ -15,7 +15,7 @@ use crate::bucket::keys::{
 use crate::bucket::tests::{Log, SIZE, check_error, volume, want};
 use crate::{
     Append, BucketRemote, Commit, Env, Error, ErrorKind, ManualEnv, MemObjects, Objects, PageSet,
-    Remote, RemoteLog, Result, VolumeId,
+    Remote, RemoteLog, VolumeId,
 };
 
 /// Randomness that nobody else has had, or two reclaimers would name their segments alike.

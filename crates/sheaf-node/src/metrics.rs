@@ -296,10 +296,7 @@ impl Metrics {
                 KINDS,
             ),
             reclaim_passes: reclaim_passes(),
-            reclaimed_objects: Counter::new(
-                "sheaf_reclaimed_objects_total",
-                "Objects deleted from the store.",
-            ),
+            reclaimed_objects: reclaimed_objects(),
         }
     }
 
@@ -338,6 +335,10 @@ fn reclaim_passes() -> Family {
         "outcome",
         &["done", "cut_short", "failed"],
     )
+}
+
+const fn reclaimed_objects() -> Counter {
+    Counter::new("sheaf_reclaimed_objects_total", "Objects deleted from the store.")
 }
 
 fn head(out: &mut String, name: &str, help: &str, kind: &str) {

@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Repair(RepairArgs),
     /// Find out whether a store keeps what Sheaf relies on, under load
     VerifyStore(VerifyStoreArgs),
+    /// Delete from a bucket what no kept state needs any more
+    Gc(GcArgs),
 }
 
 /// `serve`
@@ -127,6 +129,31 @@ pub(crate) struct ServeArgs {
     /// Write the node's own log to stderr as JSON lines
     #[arg(long)]
     pub(crate) log_json: bool,
+    #[command(flatten)]
+    pub(crate) retention: RetentionArgs,
+}
+
+/// How much of the past is kept.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct RetentionArgs {
+    /// Keep states as old as this, as in 90s, 12h, 30d, 8w, or `forever`
+    #[arg(long, value_name = "AGE", default_value = "30d", value_parser = parse_age)]
+    pub(crate) keep_for: u64,
+    /// Keep so many of the newest states, however old
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) keep: u64,
+}
+
+/// `gc`
+#[derive(Args, Debug)]
+pub(crate) struct GcArgs {
+    /// Names of sites in the bucket; without any, all of them
+    pub(crate) sites: Vec<String>,
+    /// Say what would be deleted and why, and delete nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) retention: RetentionArgs,
 }
 
 /// When and how long to talk to the server.
@@ -499,6 +526,24 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     let number = text.get(..text.len() - usize::from(unit.is_some())).unwrap_or(text);
     let number: u64 = number.parse().map_err(|_| wrong())?;
     number.checked_mul(1 << unit.map_or(0, |(_, shift)| *shift)).ok_or_else(wrong)
+}
+
+/// An age in milliseconds.
+fn parse_age(text: &str) -> Result<u64, String> {
+    const UNITS: [(char, u64); 5] =
+        [('s', 1), ('m', 60), ('h', 60 * 60), ('d', 24 * 60 * 60), ('w', 7 * 24 * 60 * 60)];
+    if text == "forever" {
+        return Ok(u64::MAX);
+    }
+    let wrong = || "give a number and s, m, h, d or w, as in 30d, or `forever`".to_owned();
+    let unit = UNITS.iter().find(|(unit, _)| text.ends_with(*unit));
+    let (unit, seconds) = unit.ok_or_else(wrong)?;
+    let digits = text.trim_end_matches(*unit);
+    if digits.len() + 1 != text.len() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds * 1_000).ok_or_else(wrong)
 }
 
 /// An address, or a name that has one, such as `localhost:7070`.

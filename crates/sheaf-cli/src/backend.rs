@@ -5,6 +5,7 @@
 
 mod check;
 mod failure;
+mod gc;
 mod history;
 mod notices;
 mod store;
@@ -22,6 +23,9 @@ use failure::refusal;
 pub(crate) use check::CheckedLog;
 pub(crate) use check::{Check, CheckFinding, Mended};
 pub(crate) use failure::{Refusal, node_failure, says_what_to_do};
+#[cfg(test)]
+pub(crate) use gc::DoomedObject;
+pub(crate) use gc::{Reclaimed, node_retention};
 pub(crate) use history::{Comparison, Counts, Side};
 pub(crate) use notices::Notices;
 #[cfg(test)]

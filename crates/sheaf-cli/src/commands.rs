@@ -9,6 +9,7 @@ mod contact;
 mod diff;
 mod evict;
 mod files;
+mod gc;
 mod log;
 mod mutate;
 mod reset;
@@ -59,5 +60,6 @@ pub(crate) fn run(cli: Cli, console: &mut Console) -> Result<Exit, Failure> {
         Command::Verify(args) => verify::verify(&args, global, console),
         Command::Repair(args) => verify::repair(&args, global, console),
         Command::VerifyStore(args) => verify_store::run(&args, console),
+        Command::Gc(args) => gc::run(&args, global, console),
     }
 }

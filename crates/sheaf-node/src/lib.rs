@@ -10,7 +10,7 @@
 //! sites and actors without threads, runtime and sockets.
 //!
 //! Reading order: `options`, `node`, `server`, `gate`, `http`, `socket`, `desk`, `sites`, `open`,
-//! `actor`.
+//! `actor`, `reclaim`.
 
 #![forbid(unsafe_code)]
 
@@ -32,6 +32,7 @@ mod open;
 mod options;
 mod pace;
 mod recent;
+mod reclaim;
 mod server;
 mod sites;
 mod socket;

@@ -50,6 +50,11 @@ pub const INLINE_COMMIT_MAX: usize = 128 * 1024;
 pub const SITE_IDLE: Duration = Duration::from_secs(60);
 /// First wait before a watched log is asked for commits that others appended.
 pub const POLL_FIRST: Duration = Duration::from_secs(1);
+/// Pause between two looks for a site that could be reclaimed; one whose log did not grow
+/// meanwhile is quiet.
+pub const RECLAIM_LOOK: Duration = Duration::from_secs(60);
+/// Pause between two passes of reclaiming one site; a site that is never quiet waits twice as long.
+pub const RECLAIM_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// Longest wait between two such questions.
 pub const POLL_MAX: Duration = Duration::from_secs(15);
 /// Store and replica reads (pulls, pages) that run at once; others wait.

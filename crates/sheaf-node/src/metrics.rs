@@ -222,6 +222,8 @@ pub(crate) struct Metrics {
     pub(crate) auth_denied: Family,
     pub(crate) limits_hit: Family,
     pub(crate) store_failures: Family,
+    pub(crate) reclaim_passes: Family,
+    pub(crate) reclaimed_objects: Counter,
 }
 
 impl Metrics {
@@ -293,6 +295,8 @@ impl Metrics {
                 "kind",
                 KINDS,
             ),
+            reclaim_passes: reclaim_passes(),
+            reclaimed_objects: reclaimed_objects(),
         }
     }
 
@@ -309,6 +313,8 @@ impl Metrics {
             family.render(&mut out);
         }
         self.store_failures.render(&mut out);
+        self.reclaim_passes.render(&mut out);
+        self.reclaimed_objects.render(&mut out);
         for counter in [&self.group_batches, &self.pages_served, &self.commits_served] {
             counter.render(&mut out);
         }
@@ -320,6 +326,19 @@ impl Metrics {
         }
         out
     }
+}
+
+fn reclaim_passes() -> Family {
+    Family::new(
+        "sheaf_reclaim_passes_total",
+        "Passes that deleted what no kept state needs, by how they ended.",
+        "outcome",
+        &["done", "cut_short", "failed"],
+    )
+}
+
+const fn reclaimed_objects() -> Counter {
+    Counter::new("sheaf_reclaimed_objects_total", "Objects deleted from the store.")
 }
 
 fn head(out: &mut String, name: &str, help: &str, kind: &str) {

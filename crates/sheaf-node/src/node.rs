@@ -20,8 +20,16 @@ use tokio::{
 };
 
 use crate::{
-    clock::SteadyClock, crew::Threads, data::DataDir, http, limits, metrics::Metrics,
-    options::NodeOptions, server, sites::Sites, token::Access,
+    clock::SteadyClock,
+    crew::Threads,
+    data::DataDir,
+    http, limits,
+    metrics::Metrics,
+    options::NodeOptions,
+    reclaim::{Reclaimer, Reclaiming},
+    server,
+    sites::Sites,
+    token::Access,
 };
 
 /// A key that no part of the layout uses: reading it tells whether the store answers.
@@ -113,7 +121,7 @@ impl Node {
         let metrics = Arc::new(Metrics::new());
         let sites = Sites::new(
             Arc::clone(&objects),
-            env,
+            Arc::clone(&env),
             node,
             Arc::new(SteadyClock::start()),
             Arc::clone(&metrics),
@@ -131,9 +139,15 @@ impl Node {
             reads: Arc::new(Semaphore::new(limits::READS_MAX)),
             health: Mutex::new(None),
         });
+        let reclaim = options.retention.map(|retention| {
+            let (sites, metrics) = (Arc::clone(&shared.sites), Arc::clone(&shared.metrics));
+            Reclaimer::new(sites, env, metrics, retention).start()
+        });
+        let reclaim = reclaim.transpose()?;
         let served = serve(&runtime, listener, &shared)?;
         tracing::info!(%addr, %node, "node accepts connections");
-        Ok(Running { addr, token, runtime: Some(runtime), shared, served, data: Some(data) })
+        let (runtime, data) = (Some(runtime), Some(data));
+        Ok(Running { addr, token, runtime, shared, served, data, reclaim })
     }
 }
 
@@ -146,6 +160,8 @@ pub struct Running {
     shared: Arc<Shared>,
     served: mpsc::Receiver<()>,
     data: Option<DataDir>,
+    /// While it is there, open sites are reclaimed.
+    reclaim: Option<Reclaiming>,
 }
 
 impl Running {
@@ -202,6 +218,7 @@ impl Running {
         let Some(runtime) = self.runtime.take() else { return };
         tracing::info!("node stops");
         self.shared.stop.send_replace(true);
+        self.reclaim = None;
         // An error means that the serving task ended by a bug: there is nothing to wait for.
         let _ = self.served.recv().is_ok();
         self.shared.sites.stop();

@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use sheaf_volume::{Error, Result};
+use sheaf_volume::{Error, Result, Retention};
 
 /// How to run a node.
 #[derive(Clone, Debug)]
@@ -22,13 +22,21 @@ pub struct NodeOptions {
     /// A file with the tokens to accept, one per line; `None`: the node makes one at its first
     /// start.
     pub token_file: Option<PathBuf>,
+    /// How much of the past of its sites it keeps; `None` keeps all.
+    pub retention: Option<Retention>,
 }
 
 impl NodeOptions {
     /// A node with an embedded store and a token of its own making.
     #[must_use]
     pub fn new(data: impl Into<PathBuf>, listen: SocketAddr) -> Self {
-        Self { data: data.into(), listen, store: None, no_auth: false, token_file: None }
+        let retention = Some(Retention {
+            keep_for_ms: Retention::DEFAULT_KEEP_FOR_MS,
+            keep_commits: 1,
+            exact: false,
+        });
+        let data = data.into();
+        Self { data, listen, store: None, no_auth: false, token_file: None, retention }
     }
 
     /// Refuses combinations that are unsafe or contradict each other.

@@ -145,6 +145,16 @@ impl Sites {
         may
     }
 
+    /// The logs of the sites that are open now, and where they stand.
+    pub(crate) fn open_logs(&self) -> Vec<(VolumeId, Arc<BucketRemote>, Lsn)> {
+        let slots: Vec<Slot> = locked(&self.state).slots.values().cloned().collect();
+        // A slot that is locked is being opened or closed; the next look sees it.
+        let open = slots.iter().filter_map(|slot| slot.try_lock().ok()?.clone());
+        open.filter(|open| !open.is_dead())
+            .map(|open| (open.ids.volume, Arc::clone(&open.log), open.known_head().lsn))
+            .collect()
+    }
+
     /// Closes every site after the work it was given.
     pub(crate) fn stop(&self) {
         let slots = {

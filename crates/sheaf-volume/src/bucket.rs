@@ -1,9 +1,11 @@
 //! A bucket as the far side of a volume: the log itself, page by page and commit by commit.
 //!
 //! Invariants: every commit read is checked against its own hash, its key and the chain, every
-//! page against the hash of its frame; nothing is ever overwritten. A second idle look is one
-//! request. Commits up to where a branch left its parent are read from the parent's log; a commit
-//! that names any other volume is refused. Layout in `docs/format.md`. Leaves out leases.
+//! page against the hash of its frame; nothing is ever overwritten. What is read at the end of a
+//! chain, and what is appended, counts only once the boundary was looked at afterwards. A second
+//! idle look is one request. Commits up to where a branch left its parent are read from the
+//! parent's log; a commit that names any other volume is refused. Layout in `docs/format.md`.
+//! Leaves out leases.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,13 +17,17 @@ use quick_cache::sync::Cache;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard};
 use crate::teeth::{Tooth, bites};
 use crate::{
-    Append, Commit, CommitHash, Error, ErrorKind, FetchedPage, Lineage, Lsn, Objects, ObjectsError,
-    PageCount, PageSize, Remote, RemoteHead, RemoteLog, Result, SegmentId, VolumeId, Want, limits,
+    Append, Changes, Commit, CommitHash, Error, ErrorKind, FetchedPage, Lineage, Lsn, Objects,
+    ObjectsError, PageCount, PageSize, Remote, RemoteHead, RemoteLog, Result, SegmentId,
+    TimelineId, VolumeId, Want, limits,
 };
 
+mod boundary;
 mod branch;
 mod catalog;
+mod checkpoint;
 mod fetch;
+mod gc;
 mod keys;
 mod known;
 mod pack;
@@ -33,8 +39,10 @@ mod walk;
 
 pub use branch::{At, Pin, create_branch, pins};
 pub use catalog::{SiteRecord, check_site_name, create_site, find_site, list_sites};
+pub use gc::{Doomed, GcReport, GcStep, GcWatch, Retention, Why};
 pub use verify::{LogCheck, Rewritten, rewrite_segment, verify_log};
 
+use checkpoint::Checkpoints;
 use keys::{log_key, log_prefix, lsn_in, refused, segment_key};
 use known::{Known, Weight, new_cache};
 use walk::Walk;
@@ -56,6 +64,9 @@ pub struct BucketRemote {
     packs_refused: AtomicBool,
     /// Where the last pull that found nothing began, plus one.
     idle_at: AtomicU64,
+    checkpoints: Checkpoints,
+    /// Number and boundary of the newest boundary mark seen; `None` before the first look.
+    mark: Mutex<Option<(u64, Lsn)>>,
 }
 
 impl BucketRemote {
@@ -76,6 +87,8 @@ impl BucketRemote {
             packs: Mutex::default(),
             packs_refused: AtomicBool::new(false),
             idle_at: AtomicU64::new(0),
+            checkpoints: Checkpoints::new(),
+            mark: Mutex::new(None),
         }
     }
 
@@ -111,8 +124,8 @@ impl BucketRemote {
         *lock(&self.newest)
     }
 
-    fn see(&self, known: &Known) {
-        let head = known.head();
+    /// Knows of a commit that is in the history.
+    fn see(&self, head: RemoteHead) {
         let mut newest = lock(&self.newest);
         if newest.is_none_or(|newest| newest.lsn < head.lsn) {
             *newest = Some(head);
@@ -143,6 +156,9 @@ impl BucketRemote {
             Err(_) => None,
         };
         let Some(there) = there else {
+            if self.boundary().is_ok_and(|boundary| boundary > commit.lsn) {
+                return Ok(Append::Lost);
+            }
             let text = format!("append commit: outcome unknown lsn=`{}`", commit.lsn);
             return Err(Error::with_source(ErrorKind::Ambiguous, text, outcome));
         };
@@ -153,33 +169,73 @@ impl BucketRemote {
             let text = format!("two commits share a nonce lsn=`{}`", commit.lsn);
             return Err(Error::new(ErrorKind::Internal, text));
         }
-        Ok(Append::Committed)
+        self.appended(&there)
+    }
+
+    /// The outcome of an append whose object is in the store: the name may have been free only
+    /// because its first holder was reclaimed. A commit that won and was itself reclaimed before
+    /// this look is told as lost too: nothing can tell the two apart any more, and whoever sent
+    /// its mutations finds them applied.
+    fn appended(&self, known: &Known) -> Result<Append> {
+        match self.confirm(known) {
+            Ok(()) => {
+                self.see(known.head());
+                Ok(Append::Committed)
+            }
+            Err(e) if e.kind() == ErrorKind::Expired => {
+                self.commits.remove(&known.commit.lsn);
+                Ok(Append::Lost)
+            }
+            Err(e) => {
+                let text = format!("append commit: outcome unknown lsn=`{}`", known.commit.lsn);
+                Err(Error::with_source(ErrorKind::Ambiguous, text, e))
+            }
+        }
     }
 }
 
 impl Remote for BucketRemote {
     fn head(&self) -> Result<RemoteHead> {
-        let newest = self.newest();
+        let newest = match self.newest() {
+            None => self.newest_checkpoint()?.map(|opened| opened.head.state()),
+            newest => newest,
+        };
         let after = newest.map(|head| log_key(self.volume(), head.lsn));
-        // LIMIT: the first call lists the whole log; checkpoints will give it a later start.
         let prefix = log_prefix(self.volume());
         let keys = self.objects.list(&prefix, after.as_deref());
         let keys = keys.map_err(|e| refused("list log", e))?;
         let last = keys.iter().rev().find_map(|key| lsn_in(&prefix, key));
         let last = match (last, newest) {
             (Some(last), _) => last,
-            (None, Some(newest)) if newest.lsn >= self.lineage.fork() => return Ok(newest),
+            (None, Some(newest)) if newest.lsn >= self.lineage.fork() => {
+                self.see(newest);
+                return Ok(newest);
+            }
             // An empty branch is the state it left its parent at.
             (None, _) if self.lineage.fork() > Lsn::ZERO => self.lineage.fork(),
             (None, _) => return Ok(self.nothing()),
         };
         let known = self.commit(last)?;
-        self.see(&known);
+        self.see(known.head());
         Ok(known.head())
     }
 
     fn pull(&self, after: Lsn) -> Result<Vec<Commit>> {
         pull::pull(self, after)
+    }
+
+    /// Where the log no longer reaches back to `after`, the newest checkpoint tells what changed.
+    fn changes(&self, after: Lsn, timeline: TimelineId) -> Result<Option<Changes>> {
+        match Changes::read(self, None, after, timeline) {
+            Err(e) if e.kind() == ErrorKind::Expired => {
+                let Some((head, pages)) = self.changed_since_checkpoint(after)? else {
+                    return Err(e);
+                };
+                let begun = Changes::of_state(self.volume(), after, head, pages);
+                Changes::read(self, Some(begun), after, timeline)
+            }
+            changes => changes,
+        }
     }
 
     fn fetch(&self, wants: &[Want]) -> Result<Vec<FetchedPage>> {
@@ -217,10 +273,12 @@ impl RemoteLog for BucketRemote {
         };
         match created {
             Ok(()) => {
-                self.see(&self.remember(commit.clone(), hash, len));
-                // After everything that decides the append, and no part of it.
-                self.write_pack(commit.lsn);
-                Ok(Append::Committed)
+                let appended = self.appended(&self.remember(commit.clone(), hash, len))?;
+                if appended == Append::Committed {
+                    // After everything that decides the append, and no part of it.
+                    self.write_pack(commit.lsn);
+                }
+                Ok(appended)
             }
             Err(outcome @ (ObjectsError::AlreadyExists(_) | ObjectsError::Ambiguous { .. })) => {
                 self.settle(commit, hash, outcome)
@@ -230,11 +288,14 @@ impl RemoteLog for BucketRemote {
     }
 
     /// `Lost` also when nothing is at that position: the commit is not in the log, and will not
-    /// come there unless somebody appends it.
+    /// come there unless somebody appends it. Below the boundary nobody can tell: the newest state
+    /// says which mutations it holds, and what is not in it is sent again.
     fn recover(&self, lsn: Lsn, nonce: [u8; 16]) -> Result<Append> {
         let there = self.read_back(lsn)?;
-        let ours = there.is_some_and(|there| there.commit.nonce == nonce);
-        Ok(if ours { Append::Committed } else { Append::Lost })
+        match there.filter(|there| there.commit.nonce == nonce) {
+            None => Ok(Append::Lost),
+            Some(ours) => self.appended(&ours),
+        }
     }
 }
 

@@ -135,3 +135,29 @@ pub const TRIAL_OBJECT_BYTES: usize = 256 * 1024;
 pub const FINDINGS_MAX: usize = 1_000;
 /// Runs of page numbers that one finding shows.
 pub const FINDING_RUNS_MAX: usize = 8;
+/// Pages of a segment, in percent, from which a checkpoint refers to it; below, it rewrites what
+/// is alive. Part of the format: that every checkpoint decides alike keeps reclaiming safe.
+pub const ALIVE_PERCENT_MIN: u64 = 70;
+/// Bytes that a reader asks for at first of a checkpoint: the directory of a site of 1 GiB, and
+/// all of a small one. No checkpoint is shorter.
+pub const CHECKPOINT_FIRST_BYTES: usize = 8 * 1024;
+/// Bytes of a checkpoint's directory: 2^32 pages, and a million segments.
+pub const CHECKPOINT_HEAD_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Bytes of one chunk: 1,024 frames that each have one live page here.
+pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
+/// Decoded chunks of checkpoints that a bucket reader keeps in memory.
+pub const CHUNK_CACHE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Bytes of a segment that a checkpoint writes: large, for readers that take much, and small
+/// enough to be held in memory while it is made.
+pub const COMPACT_BYTES: usize = 32 * 1024 * 1024;
+/// Commits since the newest checkpoint from which a node makes the next one.
+pub const CHECKPOINT_COMMITS: u64 = 1_024;
+/// Boundary marks read one after the other before they are listed instead, and attempts to create
+/// one.
+pub const MARKS_AT_ONCE: usize = 16;
+/// Segments that one boundary mark may name: 256 KiB of it. Others are named by a later one.
+pub const SUSPECTS_MAX: usize = 16_384;
+/// Commits whose objects one pass of a reclaimer deletes; the next pass goes on.
+pub const GC_COMMITS_MAX: usize = 65_536;
+/// Objects that one request to delete names.
+pub const DELETE_BATCH_MAX: usize = 256;

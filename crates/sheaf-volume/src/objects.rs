@@ -97,4 +97,9 @@ pub trait Objects: fmt::Debug + Send + Sync {
     /// # Errors
     /// `Unavailable`, `Denied` or `Failed`.
     fn delete(&self, key: &str) -> Result<(), ObjectsError>;
+
+    /// Deletes objects, all requested at once; answers in the order of the keys.
+    fn delete_many(&self, keys: &[String]) -> Vec<Result<(), ObjectsError>> {
+        keys.iter().map(|key| self.delete(key)).collect()
+    }
 }

@@ -107,7 +107,8 @@ pub trait Remote: fmt::Debug + Send + Sync {
 pub enum Append {
     /// The commit is in the log.
     Committed,
-    /// Another commit took this position.
+    /// Another commit took this position, or the log no longer reaches back to it and nobody can
+    /// tell any more.
     Lost,
 }
 

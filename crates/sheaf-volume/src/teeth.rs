@@ -85,6 +85,12 @@ pub enum Tooth {
     ForgetPush,
     /// A watched site's news are not sent.
     ForgetNews,
+    /// A reclaimer deletes without having raised the boundary.
+    SkipMark,
+    /// Nobody looks at the boundary after an append or a read.
+    SkipBoundaryCheck,
+    /// A reclaimer does not ask which positions branches need.
+    IgnorePins,
 }
 
 #[cfg(feature = "teeth")]

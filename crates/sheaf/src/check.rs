@@ -123,7 +123,12 @@ impl Client {
             Server::Bucket(url) => {
                 let objects = self.objects(url)?;
                 verified.findings.extend(site_record(&*objects, name, info)?);
-                verify_log(&*objects, info.volume, info.page_size, Some(info.base), progress)?
+                {
+                    let record = find_site(&*objects, name).ok().flatten();
+                    let lineage =
+                        record.map_or_else(|| info.volume.into(), |record| record.lineage);
+                    verify_log(&*objects, &lineage, info.page_size, Some(info.base), progress)?
+                }
             }
             Server::Node(_) => {
                 let Some(site) = site else {
@@ -198,6 +203,11 @@ fn verify_pulled(
         let commits = match remote.pull(at) {
             Ok(commits) if commits.is_empty() => break,
             Ok(commits) => commits,
+            // What is older is no longer kept; this replica's own position is.
+            Err(e) if e.kind() == ErrorKind::Expired && at < base => {
+                (at, parent) = (base, hash);
+                continue;
+            }
             Err(e) if answered(&e) => {
                 check.findings.push(bad(at.next(), format!("the node says: {e}")));
                 return Ok(check);

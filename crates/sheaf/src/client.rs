@@ -113,6 +113,16 @@ impl Client {
         &self.0.dir
     }
 
+    /// The server that sites opened from now on are given.
+    pub(crate) fn server(&self) -> Option<&Server> {
+        self.0.server.as_ref()
+    }
+
+    /// The objects of a bucket, opened once.
+    pub(crate) fn objects(&self, url: &str) -> Result<Arc<dyn Objects>> {
+        self.0.objects(url)
+    }
+
     /// What happens in the background.
     #[must_use]
     pub fn events(&self) -> Events {
@@ -212,10 +222,6 @@ impl Client {
 
     pub(crate) fn named_server(&self) -> Option<Server> {
         self.0.server.clone()
-    }
-
-    pub(crate) fn objects(&self, url: &str) -> Result<Arc<dyn Objects>> {
-        self.0.objects(url)
     }
 
     pub(crate) fn shared(&self) -> &Shared {

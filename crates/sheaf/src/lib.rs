@@ -36,6 +36,7 @@ mod durability;
 mod event;
 mod exchange;
 mod flush;
+mod gc;
 mod http;
 pub mod limits;
 mod link;
@@ -64,5 +65,6 @@ pub use sheaf_volume::{
     At, DeviceId, Evicted, Finding, LogCheck, Lsn, PageIdx, PageSize, Promise, Races, Remedy,
     ReplicaCheck, SiteId, StoreTrial, StoreVerdict, TimelineId, Tried, VolumeId,
 };
+pub use sheaf_volume::{Doomed, GcReport, GcStep, GcWatch, Retention, Why};
 pub use site::{Site, Status};
 pub use trial::verify_store;

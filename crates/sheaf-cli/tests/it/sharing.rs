@@ -271,3 +271,35 @@ fn a_database_goes_in_and_comes_out() {
     a.run(&["export", "s", target, "--force"]).ok();
     assert_eq!(read().unwrap(), "200");
 }
+
+#[test]
+fn a_bucket_is_reclaimed_and_a_dry_run_only_says_so() {
+    let bed = Bed::new();
+    std::fs::create_dir(bed.path("bucket")).unwrap();
+    let url = format!("file://{}", bed.path("bucket").display());
+    let (a, b) = (bed.device("a", &url), bed.device("b", &url));
+    a.run(&["sql", "team/s", SETUP]).ok();
+    for n in 0..5 {
+        a.run(&["sql", "team/s", &format!("UPDATE t SET n = {n}")]).ok();
+    }
+    let objects = || crate::bed::files(&bed.path("bucket"));
+    let before = objects();
+    assert!(a.run(&["gc"]).ok().starts_with("team/s: all of @1 to @6 is kept; 0 objects deleted"));
+    assert_eq!(objects(), before, "30 days have not passed");
+    let dry = a.run(&["gc", "--dry-run", "--keep-for", "0s", "--keep", "2"]).ok();
+    assert!(dry.contains("would make a checkpoint at @5\n"), "{dry}");
+    assert_eq!(dry.matches("(commit below the boundary").count(), 4, "{dry}");
+    assert_eq!(objects(), before, "a dry run did something");
+    let done = a.run(&["--json", "gc", "team/s", "--keep-for", "0s", "--keep", "2"]).ok();
+    let done: serde_json::Value = serde_json::from_str(&done).unwrap();
+    assert_eq!((&done[0]["boundary"], &done[0]["head"]), (&5.into(), &6.into()), "{done}");
+    assert_eq!(done[0]["deleted"].as_array().unwrap().len(), 4, "{done}");
+    // Somebody who comes now needs nothing of what has gone.
+    assert_eq!(b.run(&["sql", "team/s", "SELECT n FROM t WHERE id = 1"]).ok(), "4\n");
+    b.run(&["sql", "team/s", "UPDATE t SET n = 9"]).ok();
+    assert_eq!(a.run(&["sql", "team/s", "SELECT n FROM t WHERE id = 1"]).ok(), "9\n");
+    a.run(&["gc", "nobody"]).fails(1, "no site `nobody`");
+    a.run(&["gc", "--keep-for", "30"]).fails(2, "as in 30d");
+    a.run(&["--server", NOBODY, "gc"]).fails(2, "name the bucket");
+    bed.device("c", "").run(&["gc"]).fails(2, "--server file://DIR");
+}

@@ -142,7 +142,7 @@ fn parse(parent: VolumeId, child: VolumeId, bytes: &[u8]) -> Result<Lsn> {
 }
 
 /// The first 16 bytes of BLAKE3 over both volumes and the position, in hexadecimal.
-fn checksum(parent: VolumeId, child: VolumeId, lsn: Lsn) -> String {
+pub(super) fn checksum(parent: VolumeId, child: VolumeId, lsn: Lsn) -> String {
     let text = format!("{parent}\n{child}\n{}", lsn.0);
     blake3::hash(text.as_bytes()).to_hex().chars().take(32).collect()
 }
@@ -176,7 +176,10 @@ impl BucketRemote {
 
     /// Refuses a position that is not there any more, whatever is remembered of it.
     fn require_kept(&self, lsn: Lsn) -> Result<()> {
-        if self.read_back(lsn)?.is_some() {
+        // ORDER: the read first; a name that is there while the boundary is above it may be taken
+        // away, or given again, at any time.
+        let there = self.read_back(lsn)?.is_some();
+        if there && self.boundary_over(lsn)? <= lsn {
             return Ok(());
         }
         // Nothing that was read while it was still there may be used after this.

@@ -1,29 +1,94 @@
-//! Pages from the bucket: walk to their commits, read their frames, check, unpack.
+//! Pages from the bucket: walk to their commits or to the checkpoint before them, read their
+//! frames, check, unpack.
 //!
 //! Invariants: a page is returned for a position only if its commit is known to be the newest at
-//! or before it; all segment ranges of a call go out at once, adjacent frames as one.
+//! or before it; all segment ranges of a call go out at once, adjacent frames as one. What a
+//! reclaimer took away in the meantime is looked for once more where it is now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::keys::{damaged, refused, segment_key};
+use super::boundary::expired;
+use super::checkpoint::Opened;
+use super::keys::{damaged, log_key, refused, segment_key};
 use super::known::Known;
 use super::walk::Walk;
 use super::{BucketRemote, lock};
 use crate::commit::FrameAt;
 use crate::frame::decode_frame;
 use crate::{
-    Error, ErrorKind, FetchedPage, Lsn, ObjectsError, Page, PageIdx, PageSet, Result, Want, limits,
+    Error, ErrorKind, FetchedPage, FrameRef, Lsn, ObjectsError, Page, PageIdx, PageSet, Result,
+    VolumeId, Want, limits,
 };
 
-/// A frame by its commit and its place in the commit's table.
-type FrameId = (Lsn, usize);
+/// A frame by the object that holds it and where it begins there.
+type FrameId = (String, u64);
+
+/// A frame that must be read.
+#[derive(Clone, Debug)]
+struct Source {
+    /// To whom its hash is bound.
+    owner: VolumeId,
+    frame: FrameRef,
+    members: Vec<PageIdx>,
+    /// Its bytes, where they came with the commit.
+    inline: Option<Bytes>,
+}
+
+impl Source {
+    fn of_commit(known: &Known, at: FrameAt) -> Option<(FrameId, Self)> {
+        let Known { commit, .. } = known;
+        let (key, inline) = match commit.segment {
+            Some(segment) => (segment_key(commit.volume, segment), None),
+            None => (log_key(commit.volume, commit.lsn), Some(part(&commit.inline, &at.range)?)),
+        };
+        let frame = *commit.frames.get(at.index)?;
+        Some((
+            (key, at.range.start),
+            Self { owner: commit.volume, frame, members: at.members, inline },
+        ))
+    }
+
+    fn of_checkpoint(opened: &Opened, frame: super::checkpoint::Frame) -> Option<(FrameId, Self)> {
+        let segment = opened.head.segments.get(frame.segment as usize)?;
+        let pages = u32::try_from(frame.members.len()).ok()?;
+        Some((
+            (segment_key(segment.volume, segment.id), frame.offset),
+            Self {
+                owner: segment.volume,
+                frame: FrameRef { pages, len: frame.len, hash: frame.hash },
+                members: frame.members,
+                inline: None,
+            },
+        ))
+    }
+}
 
 pub(super) fn fetch(remote: &BucketRemote, wants: &[Want]) -> Result<Vec<FetchedPage>> {
-    let mut walks: Vec<Walk> = wants.iter().map(|want| remote.take_walk(want.lsn)).collect();
+    match fetch_once(remote, wants) {
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Expired) => {
+            for want in wants {
+                let boundary = remote.boundary_over(want.lsn)?;
+                if want.lsn < boundary {
+                    return Err(expired(want.lsn, boundary));
+                }
+            }
+            // These states are kept, so they are somewhere: in a checkpoint made meanwhile.
+            lock(&remote.walks).clear();
+            remote.checkpoints.forget();
+            fetch_once(remote, wants)
+        }
+        answer => answer,
+    }
+}
+
+fn fetch_once(remote: &BucketRemote, wants: &[Want]) -> Result<Vec<FetchedPage>> {
+    let mut walks = Vec::with_capacity(wants.len());
+    for want in wants {
+        walks.push(remote.take_walk(want.lsn)?);
+    }
     walk_all(remote, wants, &mut walks)?;
     let answer = gather(remote, wants, &walks);
     for walk in walks {
@@ -41,60 +106,110 @@ fn walk_all(remote: &BucketRemote, wants: &[Want], walks: &mut [Walk]) -> Result
             let mut all = wants.iter().zip(&*walks);
             return all.try_for_each(|(want, walk)| walk.require_inside(&want.pages));
         }
-        let lsns: BTreeSet<Lsn> = open.iter().flat_map(|walk| walk.upcoming()).collect();
-        let commits = remote.commits(&lsns)?;
-        for walk in open {
-            for lsn in walk.upcoming() {
-                let known = commits.get(&lsn).ok_or_else(|| unread(lsn))?;
-                walk.visit(known).map_err(|e| damaged(&remote.commit_key(lsn), e))?;
-            }
-            walk.hurry();
-        }
+        go_back(remote, open)?;
     }
 }
 
-/// Reads the frames that hold the wanted pages.
-fn gather(remote: &BucketRemote, wants: &[Want], walks: &[Walk]) -> Result<Vec<FetchedPage>> {
-    let places: Vec<_> =
-        wants.iter().zip(walks).map(|(want, walk)| walk.locate(&want.pages)).collect();
-    let lsns = places.iter().flat_map(|(here, _)| here.iter().map(|(lsn, _)| *lsn)).collect();
+/// The next commits of each of these walks, all read at once.
+fn go_back(remote: &BucketRemote, walks: Vec<&mut Walk>) -> Result<()> {
+    let lsns: BTreeSet<Lsn> = walks.iter().flat_map(|walk| walk.upcoming()).collect();
     let commits = remote.commits(&lsns)?;
-    let mut frames: BTreeMap<FrameId, FrameAt> = BTreeMap::new();
-    let mut per_want: Vec<BTreeSet<FrameId>> = Vec::new();
-    for (places, _) in &places {
-        let mut ids = BTreeSet::new();
-        for (lsn, pages) in places {
-            let known = commits.get(lsn).ok_or_else(|| unread(*lsn))?;
-            for frame in frames_of(known, pages) {
-                ids.insert((*lsn, frame.index));
-                frames.insert((*lsn, frame.index), frame);
-            }
+    // The chain vouches for all but the first one of each walk.
+    let first = walks.iter().filter(|walk| walk.is_fresh());
+    let first: Vec<&Known> = first.filter_map(|walk| Some(&**commits.get(&walk.at)?)).collect();
+    remote.confirm_all(&first)?;
+    for walk in walks {
+        for lsn in walk.upcoming() {
+            let known = commits.get(&lsn).ok_or_else(|| unread(lsn))?;
+            walk.visit(known).map_err(|e| damaged(&remote.commit_key(lsn), e))?;
         }
-        per_want.push(ids);
+        walk.hurry();
     }
-    let pages = read_frames(remote, &commits, &frames)?;
+    Ok(())
+}
+
+/// Goes back to the end, whatever is known on the way.
+pub(super) fn walk_to_end(remote: &BucketRemote, walk: &mut Walk) -> Result<()> {
+    while !walk.is_done() {
+        go_back(remote, vec![&mut *walk])?;
+    }
+    Ok(())
+}
+
+/// Reads the frames that hold the wanted pages.
+pub(super) fn gather(
+    remote: &BucketRemote,
+    wants: &[Want],
+    walks: &[Walk],
+) -> Result<Vec<FetchedPage>> {
+    let mut sources: BTreeMap<FrameId, Source> = BTreeMap::new();
+    let mut plans = Vec::with_capacity(wants.len());
+    for (want, walk) in wants.iter().zip(walks) {
+        plans.push(plan(remote, walk, &want.pages, &mut sources)?);
+    }
+    let pages = read_frames(remote, &sources)?;
     let mut answer = Vec::new();
-    for (((want, walk), ids), (_, nobody)) in wants.iter().zip(walks).zip(per_want).zip(&places) {
-        for idx in nobody.iter() {
-            let page = Page::zeros(remote.page_size);
-            answer.push(FetchedPage { idx, lsn: want.lsn, page });
+    for (want, plan) in wants.iter().zip(plans) {
+        let fetched = |idx, page| FetchedPage { idx, lsn: want.lsn, page };
+        for (id, current) in &plan.frames {
+            let content = pages.get(id).into_iter().flatten();
+            // Neighbours in the frame come along where they are the newest version too.
+            let newest = content.filter(|(idx, _)| current.contains(idx));
+            answer.extend(newest.map(|(idx, page)| fetched(*idx, page.clone())));
         }
-        for id in ids {
-            let content = pages.get(&id).into_iter().flatten();
-            // Neighbours in the frame come along where this commit is their newest version too.
-            let newest = content.filter(|(idx, _)| walk.is_newest(id.0, *idx));
-            answer.extend(newest.map(|(idx, page)| FetchedPage {
-                idx: *idx,
-                lsn: want.lsn,
-                page: page.clone(),
-            }));
-        }
+        let zeros = plan.nobody.iter().map(|idx| fetched(idx, Page::zeros(remote.page_size)));
+        answer.extend(zeros);
     }
     Ok(answer)
 }
 
+/// What one want is answered with.
+struct Plan {
+    /// Frames, and the pages in them that hold at the wanted position.
+    frames: Vec<(FrameId, Vec<PageIdx>)>,
+    /// Pages that nobody wrote.
+    nobody: PageSet,
+}
+
+fn plan(
+    remote: &BucketRemote,
+    walk: &Walk,
+    pages: &PageSet,
+    sources: &mut BTreeMap<FrameId, Source>,
+) -> Result<Plan> {
+    let (places, mut rest) = walk.locate(pages);
+    let lsns = places.iter().map(|(lsn, _)| *lsn).collect();
+    let commits = remote.commits(&lsns)?;
+    let mut frames = Vec::new();
+    for (lsn, pages) in &places {
+        let known = commits.get(lsn).ok_or_else(|| unread(*lsn))?;
+        for at in frames_of(known, pages) {
+            let newest = |idx: &PageIdx| walk.is_newest(*lsn, *idx);
+            let current = at.members.iter().copied().filter(newest).collect();
+            let (id, source) = Source::of_commit(known, at).ok_or_else(|| unread(*lsn))?;
+            frames.push((id.clone(), current));
+            sources.insert(id, source);
+        }
+    }
+    let from_anchor = rest.iter().filter(|&idx| walk.is_from_anchor(idx)).collect::<PageSet>();
+    if let Some(opened) = walk.anchor.as_ref().filter(|_| !from_anchor.is_empty()) {
+        for frame in remote.frames_at(opened, &from_anchor)? {
+            let alive = frame.live.iter().map(|(idx, _)| *idx);
+            let current: Vec<PageIdx> = alive.filter(|&idx| walk.is_from_anchor(idx)).collect();
+            for &idx in &current {
+                rest.remove(idx);
+            }
+            let found = Source::of_checkpoint(opened, frame);
+            let (id, source) = found.ok_or_else(|| unread(opened.head.lsn))?;
+            frames.push((id.clone(), current));
+            sources.insert(id, source);
+        }
+    }
+    Ok(Plan { frames, nobody: rest })
+}
+
 /// The frames of a commit that hold these pages, each once.
-fn frames_of(known: &Known, pages: &PageSet) -> Vec<FrameAt> {
+pub(super) fn frames_of(known: &Known, pages: &PageSet) -> Vec<FrameAt> {
     let mut frames: Vec<FrameAt> = Vec::new();
     for idx in pages.iter() {
         // Both ascend, so only the last frame can hold the next page.
@@ -107,19 +222,16 @@ fn frames_of(known: &Known, pages: &PageSet) -> Vec<FrameAt> {
 
 fn read_frames(
     remote: &BucketRemote,
-    commits: &BTreeMap<Lsn, Arc<Known>>,
-    frames: &BTreeMap<FrameId, FrameAt>,
+    sources: &BTreeMap<FrameId, Source>,
 ) -> Result<BTreeMap<FrameId, Vec<(PageIdx, Page)>>> {
-    let bytes = frame_bytes(remote, commits, frames)?;
+    let bytes = frame_bytes(remote, sources)?;
     let mut pages = BTreeMap::new();
-    for (id, at) in frames {
-        let known = commits.get(&id.0).ok_or_else(|| unread(id.0))?;
-        let frame = known.commit.frames.get(id.1).ok_or_else(|| unread(id.0))?;
-        let bytes = bytes.get(id).ok_or_else(|| unread(id.0))?;
-        let content =
-            decode_frame(known.commit.volume, remote.page_size, frame, &at.members, bytes);
-        let content = content.map_err(|e| damaged(&payload_key(remote, known), e))?;
-        pages.insert(*id, at.members.iter().copied().zip(content).collect());
+    for (id, source) in sources {
+        let Source { owner, frame, members, .. } = source;
+        let bytes = bytes.get(id).ok_or_else(lost_track)?;
+        let content = decode_frame(*owner, remote.page_size, frame, members, bytes);
+        let content = content.map_err(|e| damaged(&id.0, e))?;
+        pages.insert(id.clone(), members.iter().copied().zip(content).collect());
     }
     Ok(pages)
 }
@@ -133,31 +245,28 @@ struct Stretch {
 
 fn frame_bytes(
     remote: &BucketRemote,
-    commits: &BTreeMap<Lsn, Arc<Known>>,
-    frames: &BTreeMap<FrameId, FrameAt>,
+    sources: &BTreeMap<FrameId, Source>,
 ) -> Result<BTreeMap<FrameId, Bytes>> {
     let mut found = BTreeMap::new();
     let mut stretches: Vec<Stretch> = Vec::new();
-    for (id, at) in frames {
-        let known = commits.get(&id.0).ok_or_else(|| unread(id.0))?;
-        let Some(segment) = known.commit.segment else {
-            let bytes = part(&known.commit.inline, &at.range);
-            found.insert(*id, bytes.ok_or_else(|| unread(id.0))?);
+    for (id, source) in sources {
+        if let Some(bytes) = &source.inline {
+            found.insert(id.clone(), bytes.clone());
             continue;
-        };
-        let key = segment_key(known.commit.volume, segment);
+        }
+        let (key, range) = (&id.0, id.1..id.1 + u64::from(source.frame.len));
         match stretches.last_mut() {
             Some(last)
-                if last.key == key
-                    && last.range.end == at.range.start
-                    && at.range.end - last.range.start <= limits::RANGE_BYTES_MAX =>
+                if last.key == *key
+                    && last.range.end == range.start
+                    && range.end - last.range.start <= limits::RANGE_BYTES_MAX =>
             {
-                last.range.end = at.range.end;
-                last.frames.push((*id, at.range.clone()));
+                last.range.end = range.end;
+                last.frames.push((id.clone(), range));
             }
             _ => {
-                let frames = vec![(*id, at.range.clone())];
-                stretches.push(Stretch { key, range: at.range.clone(), frames });
+                let frames = vec![(id.clone(), range.clone())];
+                stretches.push(Stretch { key: key.clone(), range, frames });
             }
         }
     }
@@ -170,7 +279,7 @@ fn frame_bytes(
         for (id, range) in &stretch.frames {
             let start = range.start - stretch.range.start;
             let here = start..start + (range.end - range.start);
-            found.insert(*id, part(&bytes, &here).ok_or_else(|| unread(id.0))?);
+            found.insert(id.clone(), part(&bytes, &here).ok_or_else(lost_track)?);
         }
     }
     Ok(found)
@@ -204,23 +313,24 @@ fn part(bytes: &Bytes, range: &Range<u64>) -> Option<Bytes> {
     (start <= end && end <= bytes.len()).then(|| bytes.slice(start..end))
 }
 
-fn payload_key(remote: &BucketRemote, known: &Known) -> String {
-    match known.commit.segment {
-        Some(segment) => segment_key(known.commit.volume, segment),
-        None => remote.commit_key(known.commit.lsn),
-    }
-}
-
 fn unread(lsn: Lsn) -> Error {
     Error::new(ErrorKind::Internal, format!("BUG: commit or frame not read lsn=`{lsn}`"))
 }
 
+fn lost_track() -> Error {
+    Error::new(ErrorKind::Internal, "BUG: frame not read")
+}
+
 impl BucketRemote {
     /// The remembered walk from this state, or a new one. Whoever takes it has it alone.
-    fn take_walk(&self, at: Lsn) -> Walk {
-        let mut walks = lock(&self.walks);
-        let known = walks.iter().position(|walk| walk.at == at);
-        known.map_or_else(|| Walk::new(at), |n| walks.remove(n))
+    fn take_walk(&self, at: Lsn) -> Result<Walk> {
+        {
+            let mut walks = lock(&self.walks);
+            if let Some(n) = walks.iter().position(|walk| walk.at == at) {
+                return Ok(walks.remove(n));
+            }
+        }
+        Ok(Walk::new(at, self.anchor(at)?))
     }
 
     fn keep_walk(&self, walk: Walk) {

@@ -39,6 +39,22 @@ pub(super) fn pinned_child(prefix: &str, key: &str) -> Option<VolumeId> {
     (key.strip_prefix(prefix)? == child.to_string()).then_some(child)
 }
 
+pub(super) fn checkpoint_prefix(volume: VolumeId) -> String {
+    format!("volumes/{volume}/checkpoints/")
+}
+
+pub(super) fn checkpoint_key(volume: VolumeId, lsn: Lsn) -> String {
+    format!("{}{:020}", checkpoint_prefix(volume), lsn.0)
+}
+
+pub(super) fn mark_prefix(volume: VolumeId) -> String {
+    format!("volumes/{volume}/boundary/")
+}
+
+pub(super) fn mark_key(volume: VolumeId, number: u64) -> String {
+    format!("{}{number:020}", mark_prefix(volume))
+}
+
 pub(super) fn pack_prefix(volume: VolumeId) -> String {
     format!("volumes/{volume}/packs/")
 }

@@ -3,7 +3,7 @@
 //! Invariant: a pack is a copy and decides nothing. Its commits are taken only when they chain
 //! to each other and its last one is, byte for byte, what the log holds at that position; a pack
 //! that is missing, damaged or of another place is passed over, and the log is read instead.
-//! Writing one is an attempt, never part of an append. Byte table in `docs/format.md` 6.1.
+//! Writing one is an attempt, never part of an append. Byte table in `docs/format.md` 6.2.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;

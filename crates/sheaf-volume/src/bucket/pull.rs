@@ -1,13 +1,16 @@
 //! Reading the log forward.
 //!
 //! Invariant: what a pull returns follows its starting point without a gap, and each commit names
-//! the one before it. A missing commit with later ones behind it is damage, never the end. Who is
-//! far behind reads packs; who looks again where there was nothing makes one request.
+//! the one before it. A missing commit with later ones behind it has been reclaimed or is damage,
+//! never the end; what is returned is known to be the history. Who is far behind reads packs; who
+//! looks again where there was nothing makes one request.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::BucketRemote;
 use super::keys::{damaged, log_key, log_prefix, lsn_in, refused};
+use super::known::Known;
 use super::pack::end_of_run;
 use crate::{Commit, CommitHash, Error, Lsn, ObjectsError, Result, limits};
 
@@ -45,6 +48,7 @@ pub(super) fn pull(remote: &BucketRemote, after: Lsn) -> Result<Vec<Commit>> {
         // Each round either finds the missing commit or fails, so this ends.
         require_present(remote, tail.last.next())?;
     }
+    tail.confirm()?;
     let ended = if plan.size == 0 { tail.last.0 + 1 } else { 0 };
     remote.idle_at.store(ended, Ordering::Relaxed);
     tail.pack_up();
@@ -97,6 +101,8 @@ struct Tail<'a> {
     last: Lsn,
     /// Hash of the commit at `last`, when it is known.
     hash: Option<CommitHash>,
+    /// The commits as they are remembered.
+    known: Vec<Arc<Known>>,
     /// Whether the store was asked which packs it has.
     listed: bool,
     /// Whether packs were looked for, and what is behind them.
@@ -109,11 +115,15 @@ impl<'a> Tail<'a> {
     fn new(remote: &'a BucketRemote, after: Lsn) -> Self {
         let hash = match after {
             Lsn::ZERO => Some(CommitHash::default()),
-            _ => remote.commits.get(&after).map(|known| known.hash),
+            _ => {
+                let known = remote.commits.get(&after).filter(|known| known.is_confirmed());
+                known.map(|known| known.hash)
+            }
         };
         let (commits, unpacked) = (Vec::new(), Vec::new());
         let (listed, looked) = (false, false);
-        Self { remote, commits, bytes: 0, last: after, hash, listed, looked, unpacked }
+        let known = Vec::new();
+        Self { remote, commits, bytes: 0, last: after, hash, known, listed, looked, unpacked }
     }
 
     fn room(&self) -> usize {
@@ -157,9 +167,21 @@ impl<'a> Tail<'a> {
         let found = !unpacked.is_empty();
         for one in unpacked {
             let known = self.remote.remember(one.commit, one.hash, one.len);
-            self.take(&known, one.len);
+            self.take(known, one.len);
         }
         found
+    }
+
+    /// Makes sure that the last commit is in the history, and so all of them: each names the one
+    /// before it.
+    fn confirm(&self) -> Result<()> {
+        let Some(last) = self.known.last() else { return Ok(()) };
+        if self.remote.newest().is_none_or(|newest| newest != last.head()) {
+            self.remote.confirm(last)?;
+            self.remote.see(last.head());
+        }
+        self.known.iter().for_each(|known| known.set_confirmed());
+        Ok(())
     }
 
     /// Reads the next commits; true if all of them are there.
@@ -176,7 +198,7 @@ impl<'a> Tail<'a> {
                         let text = "commit does not follow the one before it";
                         return Err(damaged(key, Error::corrupt(text)));
                     }
-                    self.take(&known, bytes.len());
+                    self.take(known, bytes.len());
                     if self.listed && lsn == end_of_run(lsn) {
                         self.unpacked.push(lsn);
                     }
@@ -188,12 +210,12 @@ impl<'a> Tail<'a> {
         Ok(true)
     }
 
-    fn take(&mut self, known: &super::known::Known, len: usize) {
-        self.remote.see(known);
+    fn take(&mut self, known: Arc<Known>, len: usize) {
         self.bytes += len;
         self.last = known.commit.lsn;
         self.hash = Some(known.hash);
         self.commits.push(known.commit.clone());
+        self.known.push(known);
     }
 
     /// Who had to read a whole run commit by commit makes its pack, so that nobody else has to.
@@ -215,7 +237,7 @@ fn newer(remote: &BucketRemote, after: Lsn) -> Result<usize> {
     Ok(own.saturating_add(usize::try_from(inherited).unwrap_or(usize::MAX)))
 }
 
-fn later_exist(remote: &BucketRemote, after: Lsn) -> Result<bool> {
+pub(super) fn later_exist(remote: &BucketRemote, after: Lsn) -> Result<bool> {
     if remote.newest().is_some_and(|newest| newest.lsn > after) {
         return Ok(true);
     }
@@ -227,6 +249,5 @@ fn require_present(remote: &BucketRemote, lsn: Lsn) -> Result<()> {
     if remote.read_back(lsn)?.is_some() {
         return Ok(());
     }
-    let text = "the log has a hole: this commit is missing, a later one is there";
-    Err(damaged(&remote.commit_key(lsn), Error::corrupt(text)))
+    Err(remote.gone(lsn, &remote.commit_key(lsn)))
 }

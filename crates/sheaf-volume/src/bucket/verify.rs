@@ -11,9 +11,12 @@ use bytes::Bytes;
 
 use super::keys::{log_key, refused};
 use crate::finding::{Finding, Findings, Remedy};
-use crate::{Commit, CommitHash, Lsn, Objects, ObjectsError, PageSize, Result, VolumeId, limits};
+use crate::{
+    Commit, CommitHash, Lineage, Lsn, Objects, ObjectsError, PageSize, Result, VolumeId, limits,
+};
 
 mod inventory;
+mod kept;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -58,22 +61,23 @@ struct Checker<'a> {
     named: BTreeSet<String>,
 }
 
-/// Checks the log of `volume`: from the oldest commit that is kept to the newest, each commit's
-/// bytes, place and parent, each segment it names, each frame. `known` is a position and hash that
+/// Checks the log of a volume, not those of its parents: from the oldest commit that is kept to the newest, each commit's
+/// bytes, place and parent, each segment it names, each frame; then the boundary marks and the
+/// checkpoints, with their frames. `known` is a position and hash that
 /// a replica has seen. `progress` is told commits done and in all.
 ///
 /// # Errors
 /// `Unavailable`, `Denied` or `Io` when the store could not be asked.
 pub fn verify_log(
     objects: &dyn Objects,
-    volume: VolumeId,
+    lineage: &Lineage,
     page_size: PageSize,
     known: Option<(Lsn, CommitHash)>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<LogCheck> {
+    let (volume, fork) = (lineage.volume(), lineage.fork());
     let inventory = Inventory::take(objects, volume)?;
-    let head = inventory.commits.last().copied().unwrap_or(Lsn::ZERO);
-    let oldest = inventory.oldest_kept();
+    let head = inventory.commits.last().copied().unwrap_or(fork);
     let mut checker = Checker {
         objects,
         volume,
@@ -81,9 +85,12 @@ pub fn verify_log(
         known,
         findings: Findings::default(),
         check: LogCheck { head, unknown: inventory.unknown, ..LogCheck::default() },
-        before: (oldest == Lsn(1)).then(CommitHash::default),
+        before: None,
         named: BTreeSet::new(),
     };
+    let boundary = checker.marks(&inventory)?;
+    let oldest = boundary.max(fork.next());
+    checker.before = (oldest == Lsn(1)).then(CommitHash::default);
     let all = (head.0 + 1).saturating_sub(oldest.0);
     let mut at = oldest.0;
     while at <= head.0 {
@@ -92,6 +99,7 @@ pub fn verify_log(
         at = end + 1;
         progress(at - oldest.0, all);
     }
+    checker.checkpoints(&inventory)?;
     checker.look_behind_the_end(head);
     let named = &checker.named;
     checker.check.unreferenced =

@@ -2,20 +2,24 @@
 //!
 //! Invariant: pure; fed commits one by one from the position downwards, it knows at every moment
 //! the answer for each page whose newest version lies in the part it has seen. A page that was
-//! cut off by a smaller state is zeros afterwards, never what it was before. Kept between
-//! fetches, so that reading a whole state costs one walk, not one per page.
+//! cut off by a smaller state is zeros afterwards, never what it was before. It ends at a
+//! checkpoint if there is one, and at the beginning of the log if not. Kept between fetches, so
+//! that reading a whole state costs one walk, not one per page.
 
-use crate::{CommitHash, Error, Lsn, PageCount, PageIdx, PageSet, Result};
+use std::sync::Arc;
 
+use super::checkpoint::Opened;
 use super::known::Known;
-use crate::limits;
+use crate::{CommitHash, Error, Lsn, PageCount, PageIdx, PageSet, Result, limits};
 
 /// Knowledge of one state, growing towards the past.
 #[derive(Debug)]
 pub(super) struct Walk {
     /// The state.
     pub(super) at: Lsn,
-    /// The next commit to look at; zero at the beginning of the log.
+    /// The checkpoint at which the walk ends; `None` for the beginning of the log.
+    pub(super) anchor: Option<Arc<Opened>>,
+    /// The next commit to look at; the anchor's position, or zero, when there is none left.
     pub(super) next: Lsn,
     /// The hash it must have.
     hash: Option<CommitHash>,
@@ -31,13 +35,17 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn new(at: Lsn) -> Self {
+    /// A walk from `at` back to `anchor`, which is not later.
+    pub(super) fn new(at: Lsn, anchor: Option<Arc<Opened>>) -> Self {
+        let here = anchor.as_ref().filter(|anchor| anchor.head.lsn == at);
+        let count = here.map(|anchor| anchor.head.page_count);
         Self {
             at,
             next: at,
             hash: None,
-            page_count: PageCount(0),
-            floor: PageCount(u32::MAX),
+            page_count: count.unwrap_or_default(),
+            floor: count.unwrap_or(PageCount(u32::MAX)),
+            anchor,
             seen: PageSet::new(),
             layers: Vec::new(),
             batch: 1,
@@ -55,9 +63,24 @@ impl Walk {
         }
     }
 
+    /// Where the walk ends.
+    fn end(&self) -> Lsn {
+        self.anchor.as_ref().map_or(Lsn::ZERO, |anchor| anchor.head.lsn)
+    }
+
+    /// Whether every commit there is has been seen.
+    pub(super) fn is_done(&self) -> bool {
+        self.next == self.end()
+    }
+
+    /// Whether no commit has been seen yet, and one must be.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.next == self.at && !self.is_done()
+    }
+
     /// Whether anything must be read before an answer about these pages.
     pub(super) fn is_open(&self, pages: &PageSet) -> bool {
-        let fresh = self.next == self.at && self.at > Lsn::ZERO;
+        let fresh = self.is_fresh();
         !pages.is_empty() && (fresh || !self.open(pages).is_empty())
     }
 
@@ -69,7 +92,7 @@ impl Walk {
     /// The pages among these about which the walk must go on.
     fn open(&self, pages: &PageSet) -> PageSet {
         let mut open = pages.clone();
-        if self.next == Lsn::ZERO {
+        if self.is_done() {
             return PageSet::new();
         }
         open.truncate(self.floor.0);
@@ -79,7 +102,7 @@ impl Walk {
 
     /// Positions to visit next, descending. Asks for more each time.
     pub(super) fn upcoming(&self) -> impl Iterator<Item = Lsn> + use<> {
-        let last = self.next.0.saturating_sub(self.batch as u64);
+        let last = self.next.0.saturating_sub(self.batch as u64).max(self.end().0);
         (last + 1..=self.next.0).rev().map(Lsn)
     }
 
@@ -104,6 +127,12 @@ impl Walk {
         self.floor = self.floor.min(commit.page_count);
         self.hash = Some(commit.parent);
         self.next = Lsn(self.next.0 - 1);
+        if let Some(anchor) = self.anchor.as_ref().filter(|_| self.is_done()) {
+            if anchor.head.hash != commit.parent {
+                return Err(Error::corrupt("commit does not follow the checkpoint before it"));
+            }
+            self.floor = self.floor.min(anchor.head.page_count);
+        }
         Ok(())
     }
 
@@ -112,7 +141,17 @@ impl Walk {
         self.batch = (self.batch * 4).min(limits::LOG_BATCH_MAX);
     }
 
-    /// Splits pages about which nothing is open: those in commits, and those nobody wrote.
+    /// Per commit, descending, the pages whose newest version it holds.
+    pub(super) fn layers(&self) -> &[(Lsn, PageSet)] {
+        &self.layers
+    }
+
+    /// Whether a page is in the state what it was at the anchor.
+    pub(super) fn is_from_anchor(&self, idx: PageIdx) -> bool {
+        self.is_done() && self.floor.contains(idx) && !self.seen.contains(idx)
+    }
+
+    /// Splits pages about which nothing is open: those in commits, and the rest.
     pub(super) fn locate(&self, pages: &PageSet) -> (Vec<(Lsn, PageSet)>, PageSet) {
         let mut rest = pages.clone();
         let mut places = Vec::new();

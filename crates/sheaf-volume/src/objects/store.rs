@@ -87,11 +87,12 @@ impl StoreObjects {
     }
 
     /// Runs one request per item, a bounded number at once; answers in the order of the items.
-    fn wait_all<I, F, Fut>(&self, items: Vec<I>, request: F) -> Vec<Result<Bytes, ObjectsError>>
+    fn wait_all<I, T, F, Fut>(&self, items: Vec<I>, request: F) -> Vec<Result<T, ObjectsError>>
     where
         I: Send + 'static,
+        T: Clone + Send + 'static,
         F: Fn(Arc<Shared>, I) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Bytes, ObjectsError>> + Send + 'static,
+        Fut: Future<Output = Result<T, ObjectsError>> + Send + 'static,
     {
         let count = items.len();
         let shared = Arc::clone(&self.shared);
@@ -155,12 +156,11 @@ impl Objects for StoreObjects {
 
     fn delete(&self, key: &str) -> Result<(), ObjectsError> {
         let (shared, key) = (Arc::clone(&self.shared), key.to_owned());
-        self.wait(async move {
-            match shared.store.delete(&shared.path(&key)?).await {
-                Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
-                Err(error) => Err(refine(&key, &error)),
-            }
-        })
+        self.wait(async move { shared.delete(&key).await })
+    }
+
+    fn delete_many(&self, keys: &[String]) -> Vec<Result<(), ObjectsError>> {
+        self.wait_all(keys.to_vec(), |shared, key| async move { shared.delete(&key).await })
     }
 }
 
@@ -234,6 +234,13 @@ impl Shared {
             return Err(ObjectsError::Ambiguous { key: key.to_owned(), cause: error.to_string() });
         }
         Err(refined)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), ObjectsError> {
+        match self.store.delete(&self.path(key)?).await {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(refine(key, &error)),
+        }
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, ObjectsError> {

@@ -151,7 +151,7 @@ fn who_is_far_behind_makes_few_requests() {
     let log = long_log(HEAD);
     println!("behind  rounds  requests  bytes");
     for (behind, rounds_max, requests_max) in
-        [(1, 2, 3), (10, 5, 13), (100, 6, 103), (1_000, 8, 280), (10_000, 18, 360)]
+        [(1, 4, 5), (10, 7, 15), (100, 8, 105), (1_000, 10, 282), (10_000, 28, 375)]
     {
         let (remote, meter) = metered(&log);
         assert_eq!(pull_all(&remote, Lsn(HEAD - behind)).len() as u64, behind);

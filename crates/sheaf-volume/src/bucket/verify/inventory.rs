@@ -6,13 +6,20 @@
 
 use std::collections::BTreeSet;
 
-use crate::bucket::keys::{log_prefix, lsn_in, refused, segment_prefix};
+use crate::bucket::keys::{
+    checkpoint_prefix, log_prefix, lsn_in, mark_prefix, pack_prefix, pin_prefix, refused,
+    segment_prefix,
+};
 use crate::{Lsn, Objects, Result, SegmentId, VolumeId};
 
 /// What an object below a volume is.
 enum Kind {
     Commit(Lsn),
     Segment,
+    Checkpoint(Lsn),
+    Mark(u64),
+    /// A copy of commits, or what keeps a branch: nothing of a state rests on it.
+    Aside,
     Unknown,
 }
 
@@ -21,6 +28,8 @@ enum Kind {
 pub(super) struct Inventory {
     pub(super) commits: BTreeSet<Lsn>,
     pub(super) segments: BTreeSet<String>,
+    pub(super) checkpoints: BTreeSet<Lsn>,
+    pub(super) marks: BTreeSet<u64>,
     /// How many are of no kind that is known here.
     pub(super) unknown: u64,
 }
@@ -33,21 +42,28 @@ impl Inventory {
             match kind(volume, &key) {
                 Kind::Commit(lsn) => _ = inventory.commits.insert(lsn),
                 Kind::Segment => _ = inventory.segments.insert(key),
+                Kind::Checkpoint(lsn) => _ = inventory.checkpoints.insert(lsn),
+                Kind::Mark(number) => _ = inventory.marks.insert(number),
+                Kind::Aside => {}
                 Kind::Unknown => inventory.unknown += 1,
             }
         }
         Ok(inventory)
-    }
-
-    /// The oldest position whose commit must be there.
-    pub(super) fn oldest_kept(&self) -> Lsn {
-        Lsn(1)
     }
 }
 
 fn kind(volume: VolumeId, key: &str) -> Kind {
     if let Some(lsn) = lsn_in(&log_prefix(volume), key) {
         return Kind::Commit(lsn);
+    }
+    if let Some(lsn) = lsn_in(&checkpoint_prefix(volume), key) {
+        return Kind::Checkpoint(lsn);
+    }
+    if let Some(number) = lsn_in(&mark_prefix(volume), key) {
+        return Kind::Mark(number.0);
+    }
+    if key.starts_with(&pack_prefix(volume)) || key.starts_with(&pin_prefix(volume)) {
+        return Kind::Aside;
     }
     let segment = key.strip_prefix(&segment_prefix(volume));
     match segment.and_then(|id| id.parse::<SegmentId>().ok()) {

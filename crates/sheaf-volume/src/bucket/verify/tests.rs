@@ -17,7 +17,7 @@ fn log() -> Log {
 }
 
 fn verify(objects: &dyn Objects, known: Option<(Lsn, CommitHash)>) -> LogCheck {
-    verify_log(objects, volume(), SIZE, known, &mut |_, _| {}).unwrap()
+    verify_log(objects, &volume().into(), SIZE, known, &mut |_, _| {}).unwrap()
 }
 
 fn keys(objects: &dyn Objects) -> Vec<String> {
@@ -50,8 +50,10 @@ fn a_sound_log_has_no_findings() {
     // 3 pages, 40, 2, 31, none, 2: in frames of up to 8.
     assert_eq!((check.commits, check.frames, check.head), (6, 1 + 5 + 1 + 4 + 1, Lsn(6)));
     let mut told = Vec::new();
-    verify_log(&*log.objects, volume(), SIZE, None, &mut |done, all| told.push((done, all)))
-        .unwrap();
+    verify_log(&*log.objects, &volume().into(), SIZE, None, &mut |done, all| {
+        told.push((done, all))
+    })
+    .unwrap();
     assert_eq!(told, [(6, 6)]);
     assert_eq!(verify(&MemObjects::new(), None), LogCheck::default());
 }
@@ -66,6 +68,38 @@ fn what_no_commit_names_is_counted_and_is_no_damage() {
     log.objects.put("volumes/another/log/x", "?".into()).unwrap();
     let check = verify(&*log.objects, None);
     assert_eq!((check.findings, check.unreferenced, check.unknown), (vec![], 1, 1));
+}
+
+/// After a reclaimer: checkpoints and boundary marks count, and what is gone is no damage.
+#[test]
+fn a_reclaimed_log_is_sound_and_its_damage_is_named() {
+    let mut log = log();
+    let env = crate::ManualEnv::new(3);
+    for _ in 0..3 {
+        (0..8).for_each(|_| drop(log.write(61, &[1, 61], false)));
+        let retention = crate::Retention { keep_for_ms: 0, keep_commits: 3, exact: true };
+        log.reader().gc(&env, &retention, false, &mut |_| Ok(())).unwrap();
+    }
+    let known = Some((log.head.lsn, log.head.hash));
+    let check = verify(&*log.objects, known);
+    assert_eq!((check.findings, check.unknown), (vec![], 0));
+    let mut kinds = [0, 0, 0];
+    for key in keys(&*log.objects) {
+        let whole = log.objects.get(&key).unwrap();
+        let of = ["/checkpoints/", "/boundary/", "/segments/"].map(|kind| key.contains(kind));
+        kinds.iter_mut().zip(of).for_each(|(count, is)| *count += u32::from(is));
+        let step = (whole.len() / 97).max(1);
+        let is_padding = |at: usize| key.contains("/checkpoints/") && whole[at] == 0;
+        for at in (0..whole.len()).step_by(step).filter(|at| !is_padding(*at)) {
+            let mut bad = whole.to_vec();
+            bad[at] ^= 0x10;
+            log.objects.put(&key, bad.into()).unwrap();
+            let check = verify(&*log.objects, known);
+            assert!(check.findings.iter().any(|found| found.place == key), "{key} at {at}");
+        }
+        log.objects.put(&key, whole).unwrap();
+    }
+    assert!(kinds.iter().all(|count| *count > 0), "{kinds:?}");
 }
 
 #[test]

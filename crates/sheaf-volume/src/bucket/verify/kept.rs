@@ -1,0 +1,107 @@
+//! Whether boundary marks and checkpoints are whole.
+//!
+//! Invariant: the boundary that is believed is the one of the newest whole mark. Leaves out what
+//! lies below it: it may be reclaimed at any time, but for what pins keep.
+
+use std::ops::Range;
+
+use super::{Checker, Inventory};
+use crate::bucket::boundary::Mark;
+use crate::bucket::checkpoint::{Frame, Opened};
+use crate::bucket::keys::{checkpoint_key, mark_key, refused, segment_key};
+use crate::finding::{Finding, Remedy};
+use crate::frame::decode_frame;
+use crate::{FrameRef, Lsn, ObjectsError, Result, limits};
+
+impl Checker<'_> {
+    /// Checks the boundary marks; gives the boundary.
+    pub(super) fn marks(&mut self, inventory: &Inventory) -> Result<Lsn> {
+        let mut boundary = Lsn::ZERO;
+        let numbers: Vec<u64> = inventory.marks.iter().copied().collect();
+        for numbers in numbers.chunks(limits::LOG_BATCH_MAX) {
+            let keys: Vec<String> = numbers.iter().map(|n| mark_key(self.volume, *n)).collect();
+            for ((&number, key), bytes) in
+                numbers.iter().zip(&keys).zip(self.objects.get_many(&keys))
+            {
+                let bytes = bytes.map_err(|e| refused("read boundary mark", e))?;
+                match Mark::decode(&bytes) {
+                    Ok(mark) if (mark.volume, mark.number) != (self.volume, number) => {
+                        let what = "this is a boundary mark of another place";
+                        self.findings.push(Finding::new(key, what, Remedy::RestoreStore));
+                    }
+                    Ok(mark) if mark.boundary < boundary => {
+                        let what = "the boundary goes back in it";
+                        self.findings.push(Finding::new(key, what, Remedy::RestoreStore));
+                    }
+                    Ok(mark) => boundary = mark.boundary,
+                    Err(e) => self.findings.push(Finding::of(key, &e, Remedy::RestoreStore)),
+                }
+            }
+        }
+        Ok(boundary)
+    }
+
+    /// Checks every checkpoint and the frames it refers to.
+    pub(super) fn checkpoints(&mut self, inventory: &Inventory) -> Result<()> {
+        for &lsn in &inventory.checkpoints {
+            let key = checkpoint_key(self.volume, lsn);
+            let bytes = match self.objects.get(&key) {
+                Ok(bytes) => bytes,
+                // It gave way to a newer one since it was listed.
+                Err(ObjectsError::NotFound(_)) => continue,
+                Err(e) => return Err(refused("read checkpoint", e)),
+            };
+            let (opened, frames) = match Opened::decode_all(&bytes) {
+                Ok(whole) => whole,
+                Err(e) => {
+                    self.findings.push(Finding::of(&key, &e, Remedy::RestoreStore).at(lsn));
+                    continue;
+                }
+            };
+            let head = &opened.head;
+            if (head.volume, head.lsn, head.page_size) != (self.volume, lsn, self.page_size) {
+                let what = "this is a checkpoint of another place";
+                self.findings.push(Finding::new(&key, what, Remedy::RestoreStore).at(lsn));
+                continue;
+            }
+            self.kept_frames(lsn, &opened, &frames)?;
+        }
+        Ok(())
+    }
+
+    fn kept_frames(&mut self, lsn: Lsn, opened: &Opened, frames: &[Frame]) -> Result<()> {
+        let place = |frame: &Frame| {
+            let segment = opened.head.segments.get(frame.segment as usize)?;
+            let range: Range<u64> = frame.offset..frame.offset + u64::from(frame.len);
+            Some((segment.volume, segment_key(segment.volume, segment.id), range))
+        };
+        for frames in frames.chunks(limits::LOG_BATCH_MAX) {
+            let placed: Vec<_> =
+                frames.iter().filter_map(|frame| Some((frame, place(frame)?))).collect();
+            let wants: Vec<_> =
+                placed.iter().map(|(_, (_, key, range))| (key.clone(), range.clone())).collect();
+            for ((frame, (owner, key, range)), bytes) in
+                placed.into_iter().zip(self.objects.get_ranges(&wants))
+            {
+                self.named.insert(key.clone());
+                let found = match bytes {
+                    Ok(bytes) => {
+                        let pages = u32::try_from(frame.members.len()).unwrap_or(u32::MAX);
+                        let frame_ref = FrameRef { pages, len: frame.len, hash: frame.hash };
+                        let size = self.page_size;
+                        decode_frame(owner, size, &frame_ref, &frame.members, &bytes).map(drop)
+                    }
+                    Err(e @ (ObjectsError::Unavailable(_) | ObjectsError::Denied(_))) => {
+                        return Err(refused("read segment", e));
+                    }
+                    Err(e) => Err(refused("read segment", e)),
+                };
+                if let Err(e) = found {
+                    let what = format!("bytes {}..{}: {e}", range.start, range.end);
+                    self.findings.push(Finding::new(key, what, Remedy::RestoreStore).at(lsn));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -292,7 +292,7 @@ impl Damage {
         let mut seen = BTreeSet::new();
         let slots = (1..).zip(state.map.slots());
         let slots = slots.filter_map(|(number, slot)| Some((PageIdx::new(number)?, slot?)));
-        let versions = state.map.versions().into_iter();
+        let versions = state.map.versions();
         let versions = versions.flat_map(|(idx, list)| list.iter().map(move |v| (idx, *v)));
         for (idx, version) in slots.chain(versions) {
             let Some(file) = file_of(version.loc) else { continue };

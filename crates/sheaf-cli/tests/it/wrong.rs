@@ -150,7 +150,7 @@ fn a_damaged_store_gives_the_right_answer_or_one_clear_line() {
 /// Raises the version byte and mends the hash at the end.
 fn made_newer(bytes: &[u8]) -> Vec<u8> {
     let mut newer = bytes.to_vec();
-    newer[4] += 1;
+    newer[4] = 99;
     let body = newer.len() - 32;
     let hash = blake3::hash(&newer[..body]);
     newer[body..].copy_from_slice(hash.as_bytes());

@@ -578,11 +578,15 @@ fn race(objects: &Arc<dyn Objects>, until: u64, reclaim: bool) {
         }
         wins
     });
+    judge(&open(), wins.into_iter().flatten().collect(), reclaim);
+}
+
+/// What must hold of the winners that were told so, and of the log they made.
+fn judge(reader: &BucketRemote, mut all: Vec<Commit>, reclaim: bool) {
     // No position has two winners, and each names the winner before it. Only reclaimers, which
     // here keep no more than twenty commits, may have been there before a winner had looked.
-    let mut all: Vec<Commit> = wins.into_iter().flatten().collect();
     all.sort_by_key(|commit| commit.lsn);
-    let head = open().head().unwrap();
+    let head = reader.head().unwrap();
     let told = all.len() as u64;
     let enough = if reclaim { head.lsn.0 * 9 / 10 } else { head.lsn.0 };
     assert!((enough..=head.lsn.0).contains(&told), "{told} winners of {}", head.lsn);
@@ -597,8 +601,8 @@ fn race(objects: &Arc<dyn Objects>, until: u64, reclaim: bool) {
         head.hash
     );
     let parent = head.hash;
-    let kept = open().boundary().unwrap();
-    let (reader, mut at) = (open(), Lsn(kept.0.saturating_sub(1)));
+    let kept = reader.boundary().unwrap();
+    let mut at = Lsn(kept.0.saturating_sub(1));
     let mut last = None;
     while let Some(commit) = reader.pull(at).unwrap().pop() {
         at = commit.lsn;
@@ -676,8 +680,8 @@ fn a_log_of_many_small_commits_shrinks_to_its_pages() {
         }
     }
     let after = log.bytes();
-    println!("{commits} commits: {before} bytes before, {after} after, {vacuumed} vacuumed");
     assert!(before > 5 * vacuumed, "{before} for {vacuumed}: nothing to reclaim");
+    eprintln!("{commits} commits: {before} bytes, {after} afterwards, {vacuumed} vacuumed");
     assert!(after * 2 <= vacuumed * 3, "{after} bytes for {vacuumed}");
     let numbers: Vec<u32> = (1..=u32::try_from(log.states[0].len()).unwrap()).collect();
     let pages = numbers.iter().filter_map(|&n| crate::PageIdx::new(n)).collect();

@@ -194,8 +194,8 @@ impl BucketRemote {
     }
 }
 
-impl Remote for BucketRemote {
-    fn head(&self) -> Result<RemoteHead> {
+impl BucketRemote {
+    fn look_for_head(&self) -> Result<RemoteHead> {
         let newest = match self.newest() {
             None => self.newest_checkpoint()?.map(|opened| opened.head.state()),
             newest => newest,
@@ -218,6 +218,20 @@ impl Remote for BucketRemote {
         let known = self.commit(last)?;
         self.see(known.head());
         Ok(known.head())
+    }
+}
+
+impl Remote for BucketRemote {
+    fn head(&self) -> Result<RemoteHead> {
+        for _ in 0..limits::READ_ATTEMPTS_MAX {
+            match self.look_for_head() {
+                // It was the newest, and before it was read the boundary went past it.
+                Err(e) if e.kind() == ErrorKind::Expired => {}
+                head => return head,
+            }
+        }
+        let text = "the log moves faster than it can be read here; try again";
+        Err(Error::new(ErrorKind::Unavailable, text))
     }
 
     fn pull(&self, after: Lsn) -> Result<Vec<Commit>> {

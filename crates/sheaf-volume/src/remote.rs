@@ -107,8 +107,8 @@ pub trait Remote: fmt::Debug + Send + Sync {
 pub enum Append {
     /// The commit is in the log.
     Committed,
-    /// Another commit took this position, or the log no longer reaches back to it and nobody can
-    /// tell any more.
+    /// Another commit took this position; or the position was reclaimed before the writer had
+    /// looked, after which nobody can tell. The newest state says which mutations it holds.
     Lost,
 }
 

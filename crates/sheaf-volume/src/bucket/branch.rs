@@ -33,7 +33,7 @@ pub enum At {
 pub struct Pin {
     /// The branch that needs it.
     pub child: VolumeId,
-    /// The newest position that it needs; it may read any state up to there.
+    /// The newest position that it needs: the state there is kept, whatever the boundary.
     pub lsn: Lsn,
 }
 

@@ -26,11 +26,14 @@ pub(super) fn set(numbers: &[u32]) -> PageSet {
     numbers.iter().map(|&number| idx(number)).collect()
 }
 
-/// What the test data has in a page that this commit wrote.
+/// What the test data has in a page that this commit wrote. Does not compress, so that sizes mean
+/// something.
 pub(super) fn content(lsn: u64, number: u32) -> Page {
     let mut bytes = vec![0; SIZE.bytes()];
     bytes[..8].copy_from_slice(&lsn.to_le_bytes());
     bytes[8..12].copy_from_slice(&number.to_le_bytes());
+    let mut noise = blake3::Hasher::new().update(&bytes[..12]).finalize_xof();
+    noise.fill(&mut bytes[12..]);
     Page::from(bytes)
 }
 

@@ -280,7 +280,7 @@ fn what_changed_since_a_position_is_known_from_the_newest_checkpoint() {
     assert_eq!(all.len(), 2_000);
     assert!(log.reader().changed_since_checkpoint(Lsn(3)).unwrap().is_none());
     // Rewritten pages keep the position at which they last changed.
-    log.write(2_000, &(1..=900).collect::<Vec<_>>(), false);
+    log.write(2_000, &(1..=900).collect::<Vec<_>>(), true);
     log.remote.checkpoint(&env(), Lsn(4)).unwrap();
     let (_, pages) = log.reader().changed_since_checkpoint(Lsn(1)).unwrap().unwrap();
     let changed = (1..=900).chain([1_500]).chain(unwritten).collect::<Vec<_>>();

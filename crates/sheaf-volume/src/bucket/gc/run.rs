@@ -66,7 +66,9 @@ impl BucketRemote {
         dry_run: bool,
         watch: &mut GcWatch<'_>,
     ) -> Result<GcReport> {
-        let (head, boundary) = (self.head()?.lsn, self.boundary()?);
+        // ORDER: the other way round, other reclaimers could raise the boundary above this head.
+        let boundary = self.boundary()?;
+        let head = self.head()?.lsn;
         let report = GcReport { head, boundary_before: boundary, boundary, ..GcReport::default() };
         let fork = self.lineage.fork();
         if head <= fork {

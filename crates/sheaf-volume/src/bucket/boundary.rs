@@ -271,6 +271,9 @@ impl BucketRemote {
 }
 
 pub(super) fn expired(lsn: Lsn, boundary: Lsn) -> Error {
-    let text = "that state is no longer kept; take a newer one";
-    Error::new(ErrorKind::Expired, format!("{text}: lsn=`{lsn}` oldest=`{boundary}`"))
+    let text = format!(
+        "the state at lsn=`{lsn}` is no longer kept, the oldest is lsn=`{boundary}`; \
+         take a newer one"
+    );
+    Error::new(ErrorKind::Expired, text)
 }

@@ -16,6 +16,8 @@ use sheaf_volume::{Objects, ObjectsError};
 
 use crate::{options::BucketFaults, rng::Rng, world::Host};
 
+/// How many times as often a read of a part has a flipped bit.
+const RANGE_FLIPS: u32 = 10;
 /// Older lists that a stale answer may come from.
 const LISTS_KEPT: usize = 8;
 
@@ -112,6 +114,10 @@ impl Objects for Truth {
     }
 }
 
+fn missing(key: &str) -> ObjectsError {
+    ObjectsError::NotFound(key.to_owned())
+}
+
 fn cut(key: &str, bytes: &Bytes, range: &Range<u64>) -> Result<Bytes, ObjectsError> {
     let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
     let (start, end) = (place(range.start), place(range.end));
@@ -204,10 +210,11 @@ impl Reach {
         Ok(answer)
     }
 
-    fn spoil(&self) -> Spoilt {
+    /// What becomes of a read, with this rate of flipped bits.
+    fn spoil(&self, flip: u32) -> Spoilt {
         if self.strikes("bucket: short read", self.faults.short) {
             Spoilt::Short
-        } else if self.strikes("bucket: flipped bit", self.faults.flip) {
+        } else if self.strikes("bucket: flipped bit", flip) {
             Spoilt::Flipped
         } else if self.strikes("bucket: missing object", self.faults.missing) {
             Spoilt::Missing
@@ -217,21 +224,36 @@ impl Reach {
     }
 
     fn read(&self, key: &str) -> Result<Bytes, ObjectsError> {
-        let missing = || ObjectsError::NotFound(key.to_owned());
-        let bytes = self.bucket.stored(key).ok_or_else(missing)?;
-        match self.spoil() {
+        let bytes = self.bucket.stored(key).ok_or_else(|| missing(key))?;
+        match self.spoil(self.faults.flip) {
             Spoilt::No => Ok(bytes),
-            Spoilt::Missing => Err(missing()),
+            Spoilt::Missing => Err(missing(key)),
             Spoilt::Short => Ok(bytes.slice(..self.rng().index(bytes.len()))),
-            Spoilt::Flipped => {
-                let mut bytes = bytes.to_vec();
-                let bit = self.rng().index(bytes.len() * 8);
-                if let Some(byte) = bytes.get_mut(bit / 8) {
-                    *byte ^= 1 << (bit % 8);
-                }
-                Ok(bytes.into())
-            }
+            Spoilt::Flipped => Ok(self.flipped(&bytes)),
         }
+    }
+
+    /// A part of an object; what is spoilt lies in that part. There are few such reads beside those
+    /// of whole objects, so that they are flipped more often.
+    fn read_range(&self, key: &str, range: &Range<u64>) -> Result<Bytes, ObjectsError> {
+        let whole = self.bucket.stored(key).ok_or_else(|| missing(key))?;
+        let bytes = cut(key, &whole, range)?;
+        match self.spoil(self.faults.flip.saturating_mul(RANGE_FLIPS)) {
+            Spoilt::No => Ok(bytes),
+            Spoilt::Missing => Err(missing(key)),
+            Spoilt::Short => cut(key, &whole.slice(..self.rng().index(whole.len())), range),
+            Spoilt::Flipped if bytes.is_empty() => Ok(bytes),
+            Spoilt::Flipped => Ok(self.flipped(&bytes)),
+        }
+    }
+
+    fn flipped(&self, bytes: &Bytes) -> Bytes {
+        let mut bytes = bytes.to_vec();
+        let bit = self.rng().index(bytes.len() * 8);
+        if let Some(byte) = bytes.get_mut(bit / 8) {
+            *byte ^= 1 << (bit % 8);
+        }
+        bytes.into()
     }
 
     /// A write with its fate. `done` says what the store answers.
@@ -277,7 +299,7 @@ impl Objects for Reach {
         if let Err(error) = self.go() {
             return wants.iter().map(|_| Err(error.clone())).collect();
         }
-        let answers = wants.iter().map(|(key, range)| cut(key, &self.read(key)?, range)).collect();
+        let answers = wants.iter().map(|(key, range)| self.read_range(key, range)).collect();
         match self.back(()) {
             Ok(()) => answers,
             Err(error) => wants.iter().map(|_| Err(error.clone())).collect(),

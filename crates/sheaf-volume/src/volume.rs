@@ -88,6 +88,9 @@ struct Shared {
     working_set: WorkingSet,
     arrived: Condvar,
     past: PageCache<(u64, u32)>,
+    /// The newest position among those asked for when the remote said that it no longer keeps
+    /// one: what is older is asked for where it still is.
+    expired: AtomicU64,
     counters: Counters,
     /// Log bytes right after the last fold: what folding again would have to carry.
     carried: AtomicU64,
@@ -179,6 +182,7 @@ impl Volume {
             working_set: WorkingSet::default(),
             arrived: Condvar::new(),
             past: cache::fetched_ahead(limits::PAST_CACHE_PAGES)?,
+            expired: AtomicU64::new(0),
             counters: Counters::default(),
             carried: AtomicU64::new(0),
             memory_bytes: options.memory_bytes,

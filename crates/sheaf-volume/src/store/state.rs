@@ -148,6 +148,22 @@ impl State {
         None
     }
 
+    /// The newest global position, of those in sight, at which a page has the version with this
+    /// mark. If that is the base, the version may last further: `beyond`, if the caller knows so.
+    pub(crate) fn lasts_until(
+        &self,
+        idx: PageIdx,
+        mark: LocalLsn,
+        beyond: Option<Lsn>,
+    ) -> Option<Lsn> {
+        let bases = self.bases.range(mark..).rev().take(limits::HELD_STATES_MAX);
+        let mut bases = bases.map(|(local, lsn)| (self.map.find(idx, *local).mark == mark, *lsn));
+        match bases.next()? {
+            (true, lsn) => beyond.or(Some(lsn)),
+            (false, _) => bases.find(|(is_same, _)| *is_same).map(|(_, lsn)| lsn),
+        }
+    }
+
     pub(crate) fn is_pending(&self, idx: PageIdx, at: LocalLsn) -> bool {
         self.pending(idx, at).is_some()
     }

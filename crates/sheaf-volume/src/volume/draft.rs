@@ -16,9 +16,9 @@ use crate::store::{
 };
 use crate::teeth::{Tooth, bites};
 use crate::{
-    Changes, Commit, CommitDelta, CommitHash, CommitNews, Error, HeldPage, Lineage, LocalLsn, Lsn,
-    Page, PageCount, PageDelta, PageIdx, PageSet, RemoteHead, Result, Want, apply_delta, limits,
-    page_hash,
+    Changes, Commit, CommitDelta, CommitHash, CommitNews, Error, ErrorKind, HeldPage, Lineage,
+    LocalLsn, Lsn, Page, PageCount, PageDelta, PageIdx, PageSet, RemoteHead, Result, Want,
+    apply_delta, limits, page_hash,
 };
 
 /// Where a commit must be before it returns. `Remote` is the business of the layer that pushes.
@@ -422,7 +422,7 @@ impl Draft {
                 return Ok(Page::zeros(self.writer.volume().page_size()));
             }
             None if rebase.adopt.is_some() => Over::Pending(rebase.lsn),
-            None => return self.below.page(idx),
+            None => return self.below.page_until(idx, rebase.lsn),
         };
         match over {
             Over::Here(page) => Ok(page),
@@ -432,10 +432,21 @@ impl Draft {
                 let volume = self.writer.volume();
                 // While this holds the writer, the base below stays the newest one.
                 let held = rebase.held(&wants, &self.below, volume.base().0);
-                let fetched = volume.remote()?.fetch_holding(&wants, &held)?;
+                let remote = volume.remote()?;
+                let fetched = match remote.fetch_holding(&wants, &held) {
+                    // Reclaimed meanwhile; what is pending lasts until the new base.
+                    Err(e)
+                        if e.kind() == ErrorKind::Expired
+                            && wants.iter().any(|want| want.lsn < rebase.lsn) =>
+                    {
+                        let pages = wants.iter().flat_map(|want| want.pages.iter()).collect();
+                        remote.fetch_holding(&[Want { lsn: rebase.lsn, pages }], &held)?
+                    }
+                    answer => answer?,
+                };
                 for page in fetched {
                     let wanted = match rebase.over.get(&page.idx) {
-                        Some(Over::Pending(at)) => *at == page.lsn,
+                        Some(Over::Pending(at)) => [*at, rebase.lsn].contains(&page.lsn),
                         None if page.idx.get() > rebase.cut_to => false,
                         None => rebase.adopt.is_some() && rebase.lsn == page.lsn,
                         Some(_) => false,
@@ -447,7 +458,7 @@ impl Draft {
                 }
                 let Some(Over::Here(page)) = rebase.over.get(&idx).cloned() else {
                     return Err(Error::new(
-                        crate::ErrorKind::NotFound,
+                        ErrorKind::NotFound,
                         format!("the remote did not send page `{idx}` lsn=`{lsn}`"),
                     ));
                 };
@@ -562,7 +573,7 @@ impl Draft {
         let unchanged = self.is_unchanged();
         let replayed = (!unchanged).then(|| self.written());
         let Some(rebase) = self.rebase.take() else {
-            return Err(Error::new(crate::ErrorKind::Internal, "publishing a local draft"));
+            return Err(Error::new(ErrorKind::Internal, "publishing a local draft"));
         };
         let volume = self.volume().clone();
         let adopt = rebase.adopt.is_some();
@@ -610,7 +621,7 @@ impl Draft {
         let rebase = self
             .rebase
             .as_mut()
-            .ok_or_else(|| Error::new(crate::ErrorKind::Internal, "a local draft was pushed"))?;
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "a local draft was pushed"))?;
         rebase.note(commit);
         rebase.over.extend(written.into_iter().map(|(idx, content)| (idx, content.into())));
         self.page_count = commit.page_count;

@@ -3,6 +3,9 @@
 //! Invariants: concurrent readers of one missing page share one request; an answer is stored under
 //! the state where the page's mark stands, so no page appears at a state where it did not yet
 //! hold; a damaged local copy of a global page is fetched again, a damaged draft is an error.
+//!
+//! A page is asked for at the commit that wrote it, where it is found at once. When that commit has
+//! been reclaimed, it is asked for at the newest position where it is known to be the same.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -13,8 +16,8 @@ use crate::store::{Locate, Step, StepBody};
 use crate::sync::MutexGuard;
 use crate::teeth::{Tooth, bites};
 use crate::{
-    Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, PageSet, Remote, Result, Want,
-    limits,
+    Error, ErrorKind, FetchedPage, HeldPage, LocalLsn, Lsn, Page, PageCount, PageIdx, PageSet,
+    Remote, Result, Want, limits,
 };
 
 /// Pages that one request has asked for. However the request ends, by a panic too, those who wait
@@ -37,12 +40,23 @@ impl Drop for UnderWay<'_> {
 
 impl Volume {
     pub(super) fn load(&self, idx: PageIdx, at: LocalLsn, count: PageCount) -> Result<Page> {
+        self.load_until(idx, at, count, None)
+    }
+
+    /// [`Volume::load`]; what the base has may be known to last until `beyond`.
+    pub(super) fn load_until(
+        &self,
+        idx: PageIdx,
+        at: LocalLsn,
+        count: PageCount,
+        beyond: Option<Lsn>,
+    ) -> Result<Page> {
         self.0.working_set.note(idx);
         for _ in 0..limits::READ_ATTEMPTS_MAX {
             match self.0.store.page(idx, at) {
                 Ok(Locate::Page(page)) => return Ok(page),
                 Ok(Locate::Pending { lsn, mark }) => {
-                    match self.fetch(idx, at, count, (lsn, mark)) {
+                    match self.fetch(idx, (at, beyond), count, (lsn, mark)) {
                         Err(_) if bites(Tooth::ZerosForMissing) => {
                             return Ok(Page::zeros(self.page_size()));
                         }
@@ -64,7 +78,7 @@ impl Volume {
     fn fetch(
         &self,
         idx: PageIdx,
-        at: LocalLsn,
+        (at, beyond): (LocalLsn, Option<Lsn>),
         count: PageCount,
         (lsn, mark): (Lsn, LocalLsn),
     ) -> Result<()> {
@@ -82,7 +96,7 @@ impl Volume {
             return Ok(());
         }
         let under_way = self.send_for(in_flight, asked);
-        self.request(remote.as_ref(), under_way, at)?;
+        self.request(remote.as_ref(), under_way, (at, beyond))?;
         if matches!(self.0.store.page(idx, at), Ok(Locate::Pending { .. })) {
             return Err(Error::new(
                 ErrorKind::NotFound,
@@ -103,28 +117,47 @@ impl Volume {
     }
 
     /// One request, and what it brings stored.
-    fn request(&self, remote: &dyn Remote, under_way: UnderWay<'_>, at: LocalLsn) -> Result<()> {
-        let mut wants: Vec<Want> = Vec::new();
-        for (idx, lsn, _) in &under_way.asked {
-            match wants.iter_mut().find(|want| want.lsn == *lsn) {
-                Some(want) => _ = want.pages.insert(*idx),
-                None => wants.push(Want { lsn: *lsn, pages: [*idx].into_iter().collect() }),
-            }
-        }
-        self.0.counters.requests.fetch_add(1, Ordering::Relaxed);
-        if bites(Tooth::FetchOlder) {
-            wants.iter_mut().for_each(|want| want.lsn = Lsn(want.lsn.0.saturating_sub(1).max(1)));
-        }
+    fn request(
+        &self,
+        remote: &dyn Remote,
+        under_way: UnderWay<'_>,
+        (at, beyond): (LocalLsn, Option<Lsn>),
+    ) -> Result<()> {
         let held = self.older_versions(&under_way.asked);
-        let mut fetched = remote.fetch_holding(&wants, &held)?;
-        if bites(Tooth::FetchOlder) {
-            for page in &mut fetched {
-                let asked = under_way.asked.iter().find(|(idx, ..)| *idx == page.idx);
-                page.lsn = asked.map_or(page.lsn, |(_, lsn, _)| *lsn);
+        let ask = |places: &[(PageIdx, Lsn)]| {
+            self.0.counters.requests.fetch_add(1, Ordering::Relaxed);
+            ask(remote, places, &held)
+        };
+        let places = self.places(&under_way.asked, beyond);
+        let fetched = match ask(&places) {
+            Err(e) if e.kind() == ErrorKind::Expired => {
+                let newest = places.iter().map(|(_, lsn)| lsn.0).max().unwrap_or_default();
+                self.0.expired.fetch_max(newest, Ordering::Relaxed);
+                let later = self.places(&under_way.asked, beyond);
+                if later == places {
+                    return Err(e);
+                }
+                ask(&later)?
             }
-        }
+            answer => answer?,
+        };
         // Stored before those who wait for the pages go on.
-        self.fill(fetched, at)
+        self.fill(fetched, (at, beyond))
+    }
+
+    /// Where each page is asked for: at the commit that wrote it, unless that is known to be gone.
+    fn places(
+        &self,
+        asked: &[(PageIdx, Lsn, LocalLsn)],
+        beyond: Option<Lsn>,
+    ) -> Vec<(PageIdx, Lsn)> {
+        let expired = self.0.expired.load(Ordering::Relaxed);
+        let state = self.0.store.read();
+        let place = |(idx, lsn, mark): &(PageIdx, Lsn, LocalLsn)| {
+            let later = (lsn.0 <= expired).then(|| state.lasts_until(*idx, *mark, beyond));
+            (*idx, later.flatten().map_or(*lsn, |later| later.max(*lsn)))
+        };
+        asked.iter().map(place).collect()
     }
 
     fn plan(
@@ -157,7 +190,7 @@ impl Volume {
         places.collect()
     }
 
-    fn fill(&self, fetched: Vec<crate::FetchedPage>, at: LocalLsn) -> Result<()> {
+    fn fill(&self, fetched: Vec<FetchedPage>, (at, beyond): (LocalLsn, Option<Lsn>)) -> Result<()> {
         let mut fills: Vec<(PageIdx, LocalLsn, Page)> = Vec::with_capacity(fetched.len());
         {
             let state = self.0.store.read();
@@ -166,8 +199,10 @@ impl Volume {
                 if page.page.len() != self.page_size().bytes() {
                     return Err(Error::corrupt(format!("page `{}` has a wrong size", page.idx)));
                 }
-                if let Some((lsn, mark)) = state.pending(page.idx, at)
-                    && lsn == page.lsn
+                let Some((lsn, mark)) = state.pending(page.idx, at) else { continue };
+                let lasts = || state.lasts_until(page.idx, mark, beyond);
+                if lsn == page.lsn
+                    || lsn < page.lsn && lasts().is_some_and(|until| page.lsn <= until)
                 {
                     fills.push((page.idx, mark, page.page));
                 }
@@ -284,6 +319,32 @@ impl Volume {
             return Ok(());
         }
         let under_way = self.send_for(in_flight, asked);
-        self.request(remote.as_ref(), under_way, at)
+        self.request(remote.as_ref(), under_way, (at, None))
     }
+}
+
+/// Asks for each of these pages at its position.
+fn ask(
+    remote: &dyn Remote,
+    places: &[(PageIdx, Lsn)],
+    held: &[HeldPage],
+) -> Result<Vec<FetchedPage>> {
+    let mut wants: Vec<Want> = Vec::new();
+    for (idx, lsn) in places {
+        match wants.iter_mut().find(|want| want.lsn == *lsn) {
+            Some(want) => _ = want.pages.insert(*idx),
+            None => wants.push(Want { lsn: *lsn, pages: [*idx].into_iter().collect() }),
+        }
+    }
+    if bites(Tooth::FetchOlder) {
+        wants.iter_mut().for_each(|want| want.lsn = Lsn(want.lsn.0.saturating_sub(1).max(1)));
+    }
+    let mut fetched = remote.fetch_holding(&wants, held)?;
+    if bites(Tooth::FetchOlder) {
+        for page in &mut fetched {
+            let asked = places.iter().find(|(idx, _)| *idx == page.idx);
+            page.lsn = asked.map_or(page.lsn, |(_, lsn)| *lsn);
+        }
+    }
+    Ok(fetched)
 }

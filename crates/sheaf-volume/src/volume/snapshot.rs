@@ -87,6 +87,17 @@ impl Snapshot {
 }
 
 impl Snapshot {
+    /// [`Snapshot::page`] for who knows that the page did not change from the base up to a
+    /// position.
+    pub(super) fn page_until(&self, idx: PageIdx, lsn: Lsn) -> Result<Page> {
+        match self.at {
+            At::Local(local) if self.page_count.contains(idx) => {
+                self.volume.load_until(idx, local, self.page_count, Some(lsn))
+            }
+            _ => self.page(idx),
+        }
+    }
+
     /// A page of this view if its content is on this device; zeros beyond the end. Fetches
     /// nothing.
     #[must_use]

@@ -10,6 +10,7 @@ use crate::{
 
 mod deltas;
 mod jump;
+mod reclaimed;
 mod space;
 mod worked_example;
 

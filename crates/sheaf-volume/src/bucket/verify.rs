@@ -99,7 +99,7 @@ pub fn verify_log(
         at = end + 1;
         progress(at - oldest.0, all);
     }
-    checker.checkpoints(&inventory)?;
+    checker.checkpoints(&inventory, boundary)?;
     checker.look_behind_the_end(head);
     let named = &checker.named;
     checker.check.unreferenced =

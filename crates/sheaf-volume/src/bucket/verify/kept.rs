@@ -3,10 +3,12 @@
 //! Invariant: the boundary that is believed is the one of the newest whole mark. Leaves out what
 //! lies below it: it may be reclaimed at any time, but for what pins keep.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::{Checker, Inventory};
 use crate::bucket::boundary::Mark;
+use crate::bucket::branch::{Pin, pins};
 use crate::bucket::checkpoint::{Frame, Opened};
 use crate::bucket::keys::{checkpoint_key, mark_key, refused, segment_key};
 use crate::finding::{Finding, Remedy};
@@ -41,9 +43,14 @@ impl Checker<'_> {
         Ok(boundary)
     }
 
-    /// Checks every checkpoint and the frames it refers to.
-    pub(super) fn checkpoints(&mut self, inventory: &Inventory) -> Result<()> {
-        for &lsn in &inventory.checkpoints {
+    /// Checks every checkpoint that is kept, and the frames it refers to. Of the others a reclaimer
+    /// that was stopped may have left any part.
+    pub(super) fn checkpoints(&mut self, inventory: &Inventory, boundary: Lsn) -> Result<()> {
+        let pins = pins(self.objects, self.volume)?;
+        let nearest = |pin: &Pin| inventory.checkpoints.range(..=pin.lsn).next_back().copied();
+        let pinned: BTreeSet<Lsn> = pins.iter().filter_map(nearest).collect();
+        let is_kept = |lsn: &&Lsn| **lsn >= boundary || pinned.contains(*lsn);
+        for &lsn in inventory.checkpoints.iter().filter(is_kept) {
             let key = checkpoint_key(self.volume, lsn);
             let bytes = match self.objects.get(&key) {
                 Ok(bytes) => bytes,

@@ -103,6 +103,35 @@ fn a_reclaimed_log_is_sound_and_its_damage_is_named() {
 }
 
 #[test]
+fn what_a_stopped_reclaimer_leaves_is_no_damage() {
+    let retention = crate::Retention { keep_for_ms: 0, keep_commits: 1, exact: true };
+    let mut steps = 0;
+    for stop_at in 0.. {
+        let mut log = log();
+        let env = crate::ManualEnv::new(3);
+        log.reader().gc(&env, &retention, false, &mut |_| Ok(())).unwrap();
+        // Overwrites everything, so that a segment and the checkpoint that names it go.
+        (0..3).for_each(|_| drop(log.write(60, &(1..=60).collect::<Vec<_>>(), true)));
+        let mut step = 0;
+        let mut watch = |_| {
+            step += 1;
+            match step > stop_at {
+                true => Err(crate::Error::new(ErrorKind::Closed, "stopped")),
+                false => Ok(()),
+            }
+        };
+        let done = log.reader().gc(&env, &retention, false, &mut watch);
+        let check = verify(&*log.objects, Some((log.head.lsn, log.head.hash)));
+        assert_eq!(check.findings, vec![], "stopped at step {stop_at}");
+        if done.is_ok() {
+            break;
+        }
+        steps = stop_at;
+    }
+    assert!(steps >= 4, "{steps}");
+}
+
+#[test]
 fn every_damaged_object_is_named() {
     let log = log();
     let stranger = {

@@ -422,7 +422,13 @@ impl Draft {
                 return Ok(Page::zeros(self.writer.volume().page_size()));
             }
             None if rebase.adopt.is_some() => Over::Pending(rebase.lsn),
-            None => return self.below.page_until(idx, rebase.lsn),
+            None => {
+                let (over, cut_to, lsn) = (&rebase.over, rebase.cut_to, rebase.lsn);
+                let lasts = |page: PageIdx| {
+                    (page.get() <= cut_to && !over.contains_key(&page)).then_some(lsn)
+                };
+                return self.below.page_lasting(idx, &lasts);
+            }
         };
         match over {
             Over::Here(page) => Ok(page),

@@ -20,6 +20,10 @@ use crate::{
     Remote, Result, Want, limits,
 };
 
+/// Up to which position, beyond the base, a page of the base did not change; `None` for one that
+/// changed, and is of no use to who asks.
+pub(super) type Lasts<'a> = dyn Fn(PageIdx) -> Option<Lsn> + 'a;
+
 /// Pages that one request has asked for. However the request ends, by a panic too, those who wait
 /// for it go on.
 struct UnderWay<'a> {
@@ -40,23 +44,23 @@ impl Drop for UnderWay<'_> {
 
 impl Volume {
     pub(super) fn load(&self, idx: PageIdx, at: LocalLsn, count: PageCount) -> Result<Page> {
-        self.load_until(idx, at, count, None)
+        self.load_lasting(idx, at, count, None)
     }
 
-    /// [`Volume::load`]; what the base has may be known to last until `beyond`.
-    pub(super) fn load_until(
+    /// [`Volume::load`] for who may know how long pages of the base last.
+    pub(super) fn load_lasting(
         &self,
         idx: PageIdx,
         at: LocalLsn,
         count: PageCount,
-        beyond: Option<Lsn>,
+        lasts: Option<&Lasts<'_>>,
     ) -> Result<Page> {
         self.0.working_set.note(idx);
         for _ in 0..limits::READ_ATTEMPTS_MAX {
             match self.0.store.page(idx, at) {
                 Ok(Locate::Page(page)) => return Ok(page),
                 Ok(Locate::Pending { lsn, mark }) => {
-                    match self.fetch(idx, (at, beyond), count, (lsn, mark)) {
+                    match self.fetch(idx, (at, lasts), count, (lsn, mark)) {
                         Err(_) if bites(Tooth::ZerosForMissing) => {
                             return Ok(Page::zeros(self.page_size()));
                         }
@@ -78,7 +82,7 @@ impl Volume {
     fn fetch(
         &self,
         idx: PageIdx,
-        (at, beyond): (LocalLsn, Option<Lsn>),
+        (at, lasts): (LocalLsn, Option<&Lasts<'_>>),
         count: PageCount,
         (lsn, mark): (Lsn, LocalLsn),
     ) -> Result<()> {
@@ -90,13 +94,16 @@ impl Volume {
             }
             return Ok(());
         }
-        let asked = self.plan(&mut in_flight, idx, at, count);
+        let mut asked = self.plan(&mut in_flight, idx, at, count);
+        if let Some(lasts) = lasts {
+            asked.retain(|(idx, ..)| lasts(*idx).is_some());
+        }
         if asked.is_empty() {
             // It arrived after the caller had looked.
             return Ok(());
         }
         let under_way = self.send_for(in_flight, asked);
-        self.request(remote.as_ref(), under_way, (at, beyond))?;
+        self.request(remote.as_ref(), under_way, (Some(idx), at, lasts))?;
         if matches!(self.0.store.page(idx, at), Ok(Locate::Pending { .. })) {
             return Err(Error::new(
                 ErrorKind::NotFound,
@@ -121,20 +128,23 @@ impl Volume {
         &self,
         remote: &dyn Remote,
         under_way: UnderWay<'_>,
-        (at, beyond): (LocalLsn, Option<Lsn>),
+        (wanted, at, lasts): (Option<PageIdx>, LocalLsn, Option<&Lasts<'_>>),
     ) -> Result<()> {
         let held = self.older_versions(&under_way.asked);
         let ask = |places: &[(PageIdx, Lsn)]| {
             self.0.counters.requests.fetch_add(1, Ordering::Relaxed);
             ask(remote, places, &held)
         };
-        let places = self.places(&under_way.asked, beyond);
+        let places = self.places(&under_way.asked, lasts);
         let fetched = match ask(&places) {
             Err(e) if e.kind() == ErrorKind::Expired => {
                 let newest = places.iter().map(|(_, lsn)| lsn.0).max().unwrap_or_default();
                 self.0.expired.fetch_max(newest, Ordering::Relaxed);
-                let later = self.places(&under_way.asked, beyond);
-                if later == places {
+                let mut later = self.places(&under_way.asked, lasts);
+                // What cannot be had elsewhere would make all of it fail once more.
+                later.retain(|place| !places.contains(place));
+                let has_wanted = wanted.is_none_or(|idx| later.iter().any(|one| one.0 == idx));
+                if later.is_empty() || !has_wanted {
                     return Err(e);
                 }
                 ask(&later)?
@@ -142,19 +152,20 @@ impl Volume {
             answer => answer?,
         };
         // Stored before those who wait for the pages go on.
-        self.fill(fetched, (at, beyond))
+        self.fill(fetched, (at, lasts))
     }
 
-    /// Where each page is asked for: at the commit that wrote it, unless that is known to be gone.
+    /// Where each page is asked for: at the commit that wrote it, unless that may be gone.
     fn places(
         &self,
         asked: &[(PageIdx, Lsn, LocalLsn)],
-        beyond: Option<Lsn>,
+        lasts: Option<&Lasts<'_>>,
     ) -> Vec<(PageIdx, Lsn)> {
         let expired = self.0.expired.load(Ordering::Relaxed);
         let state = self.0.store.read();
         let place = |(idx, lsn, mark): &(PageIdx, Lsn, LocalLsn)| {
-            let later = (lsn.0 <= expired).then(|| state.lasts_until(*idx, *mark, beyond));
+            let beyond = || lasts.and_then(|lasts| lasts(*idx));
+            let later = (lsn.0 <= expired).then(|| state.lasts_until(*idx, *mark, beyond()));
             (*idx, later.flatten().map_or(*lsn, |later| later.max(*lsn)))
         };
         asked.iter().map(place).collect()
@@ -190,7 +201,11 @@ impl Volume {
         places.collect()
     }
 
-    fn fill(&self, fetched: Vec<FetchedPage>, (at, beyond): (LocalLsn, Option<Lsn>)) -> Result<()> {
+    fn fill(
+        &self,
+        fetched: Vec<FetchedPage>,
+        (at, lasts): (LocalLsn, Option<&Lasts<'_>>),
+    ) -> Result<()> {
         let mut fills: Vec<(PageIdx, LocalLsn, Page)> = Vec::with_capacity(fetched.len());
         {
             let state = self.0.store.read();
@@ -200,9 +215,10 @@ impl Volume {
                     return Err(Error::corrupt(format!("page `{}` has a wrong size", page.idx)));
                 }
                 let Some((lsn, mark)) = state.pending(page.idx, at) else { continue };
-                let lasts = || state.lasts_until(page.idx, mark, beyond);
+                let beyond = || lasts.and_then(|lasts| lasts(page.idx));
+                let until = || state.lasts_until(page.idx, mark, beyond());
                 if lsn == page.lsn
-                    || lsn < page.lsn && lasts().is_some_and(|until| page.lsn <= until)
+                    || lsn < page.lsn && until().is_some_and(|until| page.lsn <= until)
                 {
                     fills.push((page.idx, mark, page.page));
                 }
@@ -319,7 +335,7 @@ impl Volume {
             return Ok(());
         }
         let under_way = self.send_for(in_flight, asked);
-        self.request(remote.as_ref(), under_way, (at, None))
+        self.request(remote.as_ref(), under_way, (None, at, None))
     }
 }
 

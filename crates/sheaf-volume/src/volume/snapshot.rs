@@ -3,6 +3,7 @@
 //! Invariant: a local snapshot pins its state until it is dropped, so no fold can take away a page
 //! version it sees. A snapshot of a past position reads through the remote and pins nothing.
 
+use super::fetch::Lasts;
 use super::{Volume, lock};
 use crate::prefetch::{Known, plan_fetch};
 use crate::store::{BaseState, Locate, State};
@@ -87,12 +88,11 @@ impl Snapshot {
 }
 
 impl Snapshot {
-    /// [`Snapshot::page`] for who knows that the page did not change from the base up to a
-    /// position.
-    pub(super) fn page_until(&self, idx: PageIdx, lsn: Lsn) -> Result<Page> {
+    /// [`Snapshot::page`] for who knows which pages did not change from the base up to where.
+    pub(super) fn page_lasting(&self, idx: PageIdx, lasts: &Lasts<'_>) -> Result<Page> {
         match self.at {
             At::Local(local) if self.page_count.contains(idx) => {
-                self.volume.load_until(idx, local, self.page_count, Some(lsn))
+                self.volume.load_lasting(idx, local, self.page_count, Some(lasts))
             }
             _ => self.page(idx),
         }

@@ -81,6 +81,12 @@ fn pages_that_did_not_change_since_a_reclaimed_commit_are_still_read() {
 #[test]
 fn a_jump_over_reclaimed_commits_reads_what_did_not_change() {
     let (writer, log, reader, _, objects) = two();
+    let before = reader.head();
+    let around = |draft: &mut crate::Draft| {
+        draft.write(idx(29), page(200));
+        draft.write(idx(31), page(201));
+    };
+    assert!(append(&writer, &log, around).unwrap());
     for fill in 100..110 {
         change(&writer, &log, fill);
     }
@@ -88,6 +94,9 @@ fn a_jump_over_reclaimed_commits_reads_what_did_not_change() {
     // Where this replica stands nothing is kept.
     assert_eq!(reader.head().page(idx(31)).unwrap_err().kind(), ErrorKind::Expired);
     jump(&reader, &far);
+    // What has changed is not what it was, for whoever still reads the state before.
+    assert_eq!(before.page(idx(29)).unwrap_err().kind(), ErrorKind::Expired);
+    assert_eq!(before.page(idx(30)).unwrap(), page(30));
     assert_eq!(reader.head().page_count(), PageCount(40));
     assert_eq!(reader.head().content_hash().unwrap(), writer.head().content_hash().unwrap());
 }

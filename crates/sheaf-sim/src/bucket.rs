@@ -2,8 +2,9 @@
 //! bytes, other bytes or old lists, and is away for a while.
 //!
 //! Invariant: a create has one winner, also when its answer is lost or comes late; what is stored
-//! is what was sent. Leaves out a store that ignores the condition: [`Careless`] is that one, and
-//! the probe has to refuse it.
+//! is what was sent; what is deleted is gone for everybody, and remembered for the oracle alone.
+//! Leaves out a store that ignores the condition: [`Careless`] is that one, and the probe has to
+//! refuse it.
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,10 @@ pub(crate) struct Bucket {
 #[derive(Debug, Default)]
 struct State {
     objects: BTreeMap<String, Bytes>,
+    /// What was first stored under keys that were deleted since.
+    gone: BTreeMap<String, Bytes>,
+    /// How often anything changed.
+    changes: u64,
     /// Numbers of writes so far, and how many objects there were: an old list is one of fewer.
     order: Vec<String>,
     away: bool,
@@ -45,6 +50,17 @@ impl Bucket {
         self.state().objects.get(key).cloned()
     }
 
+    /// What was stored under a key when it was first stored, also if it has been deleted.
+    pub(crate) fn first_stored(&self, key: &str) -> Option<Bytes> {
+        let state = self.state();
+        state.gone.get(key).or_else(|| state.objects.get(key)).cloned()
+    }
+
+    /// Grows with every write and every deletion.
+    pub(crate) fn changes(&self) -> u64 {
+        self.state().changes
+    }
+
     /// Whether nobody is answered.
     pub(crate) fn set_away(&self, away: bool) {
         self.state().away = away;
@@ -58,11 +74,22 @@ impl Bucket {
         }
         state.objects.insert(key.to_owned(), bytes);
         state.order.push(key.to_owned());
+        state.changes += 1;
+        true
+    }
+
+    /// Deletes an object; whether it was there.
+    pub(crate) fn delete(&self, key: &str) -> bool {
+        let mut state = self.state();
+        let Some(bytes) = state.objects.remove(key) else { return false };
+        state.gone.entry(key.to_owned()).or_insert(bytes);
+        state.changes += 1;
         true
     }
 
     fn put(&self, key: &str, bytes: Bytes) {
         let mut state = self.state();
+        state.changes += 1;
         if state.objects.insert(key.to_owned(), bytes).is_none() {
             state.order.push(key.to_owned());
         }
@@ -256,6 +283,26 @@ impl Reach {
         bytes.into()
     }
 
+    /// A deletion with its fate. Deleting again does no harm, so an unknown outcome is a failure.
+    fn remove(&self, key: &str) -> Result<(), ObjectsError> {
+        let lost = |way: &str| Err(ObjectsError::Unavailable(format!("connection lost {way}")));
+        if self.strikes("bucket: deletion failed before", self.faults.fails_before) {
+            return lost("on the way there (injected)");
+        }
+        if self.strikes("bucket: deletion done late", self.faults.fails_late) {
+            let later = self.rng().between(1, 20_000);
+            self.host.write_later(&self.bucket, key, None, later);
+            return lost("(injected)");
+        }
+        if self.bucket.delete(key) {
+            self.host.trace(format_args!("deleted {key}"));
+        }
+        if self.strikes("bucket: deletion failed after", self.faults.fails_after) {
+            return lost("on the way back (injected)");
+        }
+        Ok(())
+    }
+
     /// A write with its fate. `done` says what the store answers.
     fn write(
         &self,
@@ -272,7 +319,7 @@ impl Reach {
         }
         if self.strikes("bucket: write done late", self.faults.fails_late) {
             let later = self.rng().between(1, 20_000);
-            self.host.write_later(&self.bucket, key, bytes, later);
+            self.host.write_later(&self.bucket, key, Some(bytes), later);
             return unknown("timeout (injected)");
         }
         let answer = done();
@@ -354,10 +401,20 @@ impl Objects for Reach {
 
     fn delete(&self, key: &str) -> Result<(), ObjectsError> {
         self.go()?;
-        if self.bucket.state().objects.remove(key).is_some() {
-            self.host.trace(format_args!("deleted {key}"));
+        let answer = self.remove(key);
+        self.back(())?;
+        answer
+    }
+
+    fn delete_many(&self, keys: &[String]) -> Vec<Result<(), ObjectsError>> {
+        if let Err(error) = self.go() {
+            return keys.iter().map(|_| Err(error.clone())).collect();
         }
-        self.back(())
+        let answers = keys.iter().map(|key| self.remove(key)).collect();
+        match self.back(()) {
+            Ok(()) => answers,
+            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
+        }
     }
 }
 

@@ -9,6 +9,9 @@ use crate::{Outcome, Violation, options::Options};
 
 /// Named places of the engine where a process may die.
 pub const FAULT_POINTS: &[&str] = &[
+    "gc: after mark",
+    "gc: before delete",
+    "gc: before mark",
     "push: after append",
     "push: before append",
     "store: before log flush",
@@ -25,6 +28,9 @@ pub const SOMETIMES: &[&str] = &[
     "bucket: away",
     "bucket: condition ignored",
     "bucket: create lost",
+    "bucket: deletion done late",
+    "bucket: deletion failed after",
+    "bucket: deletion failed before",
     "bucket: flipped bit",
     "bucket: missing object",
     "bucket: outage",
@@ -39,11 +45,22 @@ pub const SOMETIMES: &[&str] = &[
     "disk: I/O error",
     "disk: failed flush",
     "disk: full",
+    "disk: rot",
     "disk: short write",
     "exchange: ambiguous",
     "exchange: damage found",
+    "evicted",
     "exchanged",
+    "exchanged over a reclaimed part of the log",
     "folded",
+    "keeper: branches",
+    "keeper: others were faster",
+    "keeper: passes",
+    "keeper: reclaimed",
+    "keeper: store did not answer",
+    "keeper: too late",
+    "keeper: visits",
+    "keeper: wrote to a branch",
     "link: offline",
     "link: online",
     "link: told of a rejection",
@@ -65,6 +82,7 @@ pub const SOMETIMES: &[&str] = &[
     "process: pause",
     "process: power cut",
     "refused at home",
+    "repaired",
 ];
 
 /// What many runs were.

@@ -148,6 +148,22 @@ impl State {
 }
 
 impl SimDisk {
+    /// Flips one bit of a file, as a medium does that forgets; whether there is one to flip.
+    pub(crate) fn rot(&self, name: &str, rng: &mut Rng) -> bool {
+        let mut flip = || -> io::Result<bool> {
+            let file = self.open(name)?;
+            let len = file.len()?;
+            if len == 0 {
+                return Ok(false);
+            }
+            let (at, mut byte) = (rng.below(len), [0]);
+            file.read_at(&mut byte, at)?;
+            file.write_at(&[byte[0] ^ 1 << rng.below(8)], at)?;
+            Ok(true)
+        };
+        flip().unwrap_or(false)
+    }
+
     /// An empty disk whose sectors have so many bytes.
     #[must_use]
     pub fn new(sector: usize) -> Self {

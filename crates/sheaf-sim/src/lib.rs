@@ -12,6 +12,7 @@ mod device;
 pub mod disk;
 mod env;
 mod fiber;
+mod keeper;
 mod link;
 mod net;
 mod node;

@@ -44,6 +44,27 @@ pub struct Options {
     pub faults: Faults,
     /// What people do.
     pub workload: Workload,
+    /// What is kept, and what of it where.
+    pub keeping: Keeping,
+}
+
+/// What becomes of what is old.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keeping {
+    /// Keepers: machines from which people reclaim and make branches.
+    pub keepers: usize,
+    /// Mean pause between two things that a keeper does, milliseconds.
+    pub pause_ms: u64,
+    /// So many of the newest states of a site are kept.
+    pub commits: u64,
+    /// States as old as this are kept, milliseconds.
+    pub for_ms: u64,
+    /// Of a million passes, how many make the checkpoint that goes as far as these allow.
+    pub exact: u32,
+    /// Of a million things that a keeper does, how many concern branches.
+    pub branches: u32,
+    /// Of a million folds on a device, how many are evictions.
+    pub evictions: u32,
 }
 
 /// Upper bounds of every class of faults.
@@ -120,6 +141,8 @@ pub struct DiskFaults {
     pub short: u32,
     /// A flush that fails; a later one claims success.
     pub flush_fails: u32,
+    /// Of a million starts, how many find a flipped bit in what a replica keeps of agreed pages.
+    pub rot: u32,
 }
 
 /// Faults of a process.
@@ -184,7 +207,7 @@ impl Options {
         let mut rng = Rng::new(seed).fork("options");
         let nodes = pick(&mut rng, &[0, 0, 1, 1, 1, 2, 3]);
         let sites = pick(&mut rng, &[1, 1, 1, 2]);
-        Self {
+        let mut options = Self {
             seed,
             devices: pick(&mut rng, &[2, 2, 3, 3, 4, 5]),
             nodes,
@@ -202,6 +225,23 @@ impl Options {
             flushed: pick(&mut rng, &[0, 100_000, 500_000, 1_000_000]),
             faults: Faults::draw(&mut rng),
             workload: Workload::draw(&mut rng),
+            keeping: Keeping::draw(&mut rng),
+        };
+        options.faults.disk.rot = pick(&mut rng, &[0, 300_000]);
+        options
+    }
+}
+
+impl Keeping {
+    fn draw(rng: &mut Rng) -> Self {
+        Self {
+            keepers: pick(rng, &[0, 0, 1, 1, 2]),
+            pause_ms: pick(rng, &[500, 2_000, 10_000]),
+            commits: pick(rng, &[1, 1, 3, 20]),
+            for_ms: pick(rng, &[0, 0, 2_000, 20_000]),
+            exact: pick(rng, &[1_000_000, 1_000_000, 500_000]),
+            branches: pick(rng, &[0, 300_000, 600_000]),
+            evictions: pick(rng, &[0, 500_000]),
         }
     }
 }
@@ -236,6 +276,8 @@ impl Faults {
             full: rate(rng, 2_000),
             short: rate(rng, 2_000),
             flush_fails: rate(rng, 10_000),
+            // Drawn last, see `Options::draw`.
+            rot: 0,
         };
         let process = ProcessFaults {
             crash_every_ms: every(rng, 5_000, 60_000),

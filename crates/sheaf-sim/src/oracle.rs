@@ -11,7 +11,7 @@ use bytes::Bytes;
 use sheaf_site::{Site, SiteIds, SiteOptions, View};
 use sheaf_volume::{
     BucketRemote, Commit, CommitHash, DeviceId, ManualEnv, MemDir, Objects, Remote as _,
-    SiteRecord, TimelineId, VolumeId, find_site,
+    SiteRecord, TimelineId, VolumeId, find_site, verify_log,
 };
 
 use crate::{
@@ -20,9 +20,11 @@ use crate::{
     workload::Runs,
 };
 
+pub(crate) mod kept;
 pub(crate) mod ledger;
 pub(crate) mod model;
 
+use kept::Branch;
 use ledger::Ledger;
 use model::{Image, Model};
 
@@ -53,6 +55,12 @@ pub(crate) struct SiteOracle {
     pub(crate) log: Vec<Position>,
     pub(crate) ledger: Ledger,
     model: Model,
+    /// How often the bucket had changed when it was last looked at.
+    seen: u64,
+    /// The oldest position that must still be there, zero for all.
+    pub(crate) boundary: u64,
+    /// Branches that somebody was told of.
+    pub(crate) branches: Vec<Branch>,
 }
 
 /// The site in the bucket, and a replica of it that no fault touches.
@@ -72,6 +80,9 @@ impl SiteOracle {
             log: Vec::new(),
             ledger: Ledger::default(),
             model: Model::new(),
+            seen: 0,
+            boundary: 0,
+            branches: Vec::new(),
         }
     }
 
@@ -124,9 +135,11 @@ impl SiteOracle {
 
     /// Takes what the log has beyond what was seen, and checks it.
     pub(crate) fn observe(&mut self) -> Checked {
-        if self.found.is_none() && !self.find() {
+        let changes = self.bucket.changes();
+        if self.seen == changes || self.found.is_none() && !self.find() {
             return Ok(());
         }
+        self.seen = changes;
         self.look_back()?;
         while let Some(bytes) = self.next_object() {
             let commit = Commit::decode(bytes.clone()).map_err(|error| {
@@ -138,11 +151,14 @@ impl SiteOracle {
         Ok(())
     }
 
-    /// The newest positions are as they were written.
-    fn look_back(&self) -> Checked {
+    /// The newest positions are as they were written, but for those that were reclaimed.
+    fn look_back(&mut self) -> Checked {
+        let Some(found) = &self.found else { return Ok(()) };
+        self.boundary = found.log.boundary().map_or(self.boundary, |boundary| boundary.0);
         let newest = (1..=self.head()).rev().zip(self.log.iter().rev());
+        let newest = newest.take_while(|(lsn, _)| *lsn >= self.boundary);
         for (lsn, position) in newest.take(LOOKED_BACK) {
-            let now = self.object(lsn);
+            let now = self.bucket.stored(&log_key(&found.record, lsn));
             check::log::unchanged(&self.name, lsn, &position.bytes, now.as_deref())?;
         }
         Ok(())
@@ -165,13 +181,10 @@ impl SiteOracle {
         true
     }
 
+    /// What was first stored at the position after the newest: a name that becomes free may be
+    /// taken again, by who does not know yet that it was reclaimed, and that is nobody's history.
     fn next_object(&self) -> Option<Bytes> {
-        self.object(self.head() + 1)
-    }
-
-    fn object(&self, lsn: u64) -> Option<Bytes> {
-        let volume = self.found.as_ref()?.record.volume();
-        self.bucket.stored(&format!("volumes/{volume}/log/{lsn:020}"))
+        self.bucket.first_stored(&log_key(&self.found.as_ref()?.record, self.head() + 1))
     }
 
     fn take(&mut self, commit: &Commit, bytes: Bytes) -> Checked {
@@ -211,9 +224,18 @@ impl SiteOracle {
         content.map_err(|e| failed("hash", e))
     }
 
-    /// Reads the newest state with SQLite's own checks.
+    /// Reads the newest state with SQLite's own checks, and everything in the bucket with ours.
     pub(crate) fn audit(&self) -> Checked {
         let Some(found) = &self.found else { return Ok(()) };
-        check::integrity::of(&format!("observer of {}", self.name), &found.observer, View::Global)
+        let who = format!("observer of {}", self.name);
+        check::integrity::of(&who, &found.observer, View::Global)?;
+        let (objects, record) = (self.bucket.truth(), &found.record);
+        let verified =
+            verify_log(&*objects, &record.lineage, record.page_size, None, &mut |_, _| ());
+        check::gc::sound(&self.name, verified)
     }
+}
+
+fn log_key(record: &SiteRecord, lsn: u64) -> String {
+    format!("volumes/{}/log/{lsn:020}", record.volume())
 }

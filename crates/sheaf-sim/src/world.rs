@@ -2,7 +2,7 @@
 //!
 //! Invariant: events happen in the order of their time, and of their making when times are equal;
 //! every draw comes from a generator that follows from the seed. Leaves out what hosts do: see
-//! [`crate::device`] and [`crate::node`].
+//! [`crate::device`], [`crate::node`] and [`crate::keeper`].
 
 use std::{
     cmp::Reverse,
@@ -35,7 +35,7 @@ pub(crate) use host::Host;
 /// Events of one run, at most: some twenty times what a busy one has.
 const EVENTS_MAX: u64 = 1_000_000;
 
-/// Which host: devices first, then nodes.
+/// Which host: devices first, then nodes, then keepers.
 pub(crate) type HostId = usize;
 
 /// Something that happens at a time.
@@ -47,8 +47,8 @@ enum Event {
     Start { host: HostId },
     /// A packet arrives.
     Deliver(Packet),
-    /// A write that was thought lost is done.
-    Late { bucket: Arc<Bucket>, key: String, bytes: Bytes },
+    /// A write that was thought lost is done; without bytes, a deletion.
+    Late { bucket: Arc<Bucket>, key: String, bytes: Option<Bytes> },
     /// A fault of the schedule.
     Fault(faults::Scheduled),
     /// The oracle looks whether all have come to rest.
@@ -139,6 +139,7 @@ impl World {
         let mut rng = Rng::new(options.seed).fork("world");
         let names = (0..options.devices).map(|k| format!("d{k}"));
         let names = names.chain((0..options.nodes).map(|k| format!("n{k}")));
+        let names = names.chain((0..options.keeping.keepers).map(|k| format!("k{k}")));
         let machines = names.map(|name| Machine::new(name, &options, &mut rng)).collect();
         let state = State {
             now: 0,
@@ -237,8 +238,11 @@ impl World {
             Event::Start { host } => self.start(host),
             Event::Deliver(packet) => self.deliver(packet),
             Event::Late { bucket, key, bytes } => {
-                let created = bucket.create(&key, bytes);
-                self.trace(&"bucket", format_args!("late create of {key}: {created}"));
+                let (what, done) = match bytes {
+                    Some(bytes) => ("create", bucket.create(&key, bytes)),
+                    None => ("deletion", bucket.delete(&key)),
+                };
+                self.trace(&"bucket", format_args!("late {what} of {key}: {done}"));
             }
             Event::Fault(fault) => self.strike(fault),
             Event::Look => self.look(),
@@ -259,19 +263,17 @@ impl World {
         let starts = machine.starts;
         drop(state);
         self.trace(&name, format_args!("starts ({starts})"));
-        let is_node = id >= self.options.devices;
+        let program = match id {
+            device if device < self.options.devices => crate::device::run,
+            node if node < self.options.devices + self.options.nodes => crate::node::run,
+            _ => crate::keeper::run,
+        };
         let world = Arc::clone(self);
         let mut made = None;
         let fiber = Fiber::new(&name, |baton| {
             let host = Host::new(id, &name, world, baton, rng);
             made = Some(Arc::clone(&host));
-            move || {
-                if is_node {
-                    crate::node::run(&host);
-                } else {
-                    crate::device::run(&host);
-                }
-            }
+            move || program(&host)
         });
         let Some(host) = made else { return };
         if let Some(machine) = self.state().machine(id) {
@@ -379,12 +381,16 @@ impl World {
         for id in 0..hosts {
             self.crash(id, false);
         }
-        if self.state().violation.is_none() {
-            for oracle in &self.oracles {
-                let audit = locked(oracle).audit();
-                if let Err(violation) = audit {
-                    self.violated(violation);
-                }
+        if self.state().violation.is_some() {
+            return;
+        }
+        let mut rng = Rng::new(self.options.seed).fork("audit");
+        for oracle in &self.oracles {
+            let oracle = locked(oracle);
+            let audit = oracle.audit().and_then(|()| oracle.keeps(&self.options, &mut rng));
+            drop(oracle);
+            if let Err(violation) = audit {
+                self.violated(violation);
             }
         }
     }
@@ -474,9 +480,9 @@ impl World {
         self.state().machine(id).map(f)
     }
 
-    pub(crate) fn late(&self, bucket: &Arc<Bucket>, key: &str, bytes: &Bytes, after: u64) {
+    pub(crate) fn late(&self, bucket: &Arc<Bucket>, key: &str, bytes: Option<&Bytes>, after: u64) {
         let at = self.now() + after;
-        let (bucket, key, bytes) = (Arc::clone(bucket), key.to_owned(), bytes.clone());
+        let (bucket, key, bytes) = (Arc::clone(bucket), key.to_owned(), bytes.cloned());
         self.at(at, Event::Late { bucket, key, bytes });
     }
 

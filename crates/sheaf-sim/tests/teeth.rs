@@ -59,6 +59,10 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
         "integrity_check clean after everything",
         &[(Tooth::LoseWrites, 1), (Tooth::SkipReferences, 1)],
     ),
+    (
+        "GC deletes nothing reachable",
+        &[(Tooth::SkipMark, 0), (Tooth::SkipBoundaryCheck, 0), (Tooth::IgnorePins, 0)],
+    ),
     ("every queue bounded", &[(Tooth::ForgetPush, 0), (Tooth::ForgetNews, 0)]),
 ];
 

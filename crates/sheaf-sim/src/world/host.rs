@@ -197,7 +197,14 @@ impl Host {
         }
     }
 
-    pub(crate) fn write_later(&self, bucket: &Arc<Bucket>, key: &str, bytes: &Bytes, after: u64) {
+    /// Has a write done when nobody waits for it any more; without bytes, a deletion.
+    pub(crate) fn write_later(
+        &self,
+        bucket: &Arc<Bucket>,
+        key: &str,
+        bytes: Option<&Bytes>,
+        after: u64,
+    ) {
         self.world.late(bucket, key, bytes, after);
     }
 
@@ -210,7 +217,13 @@ impl Host {
         let sector = self.world.options.sector;
         let left = self.world.with_machine(self.id, |machine| machine.disks.remove(name)).flatten();
         let disk = left.unwrap_or_else(|| SimDisk::new(sector));
-        let rng = Mutex::new(self.rng("disk"));
+        let mut rng = self.rng("disk");
+        let rot = self.world.options.faults.disk.rot;
+        if rot > 0 && self.faulty() && rng.chance(rot) && disk.rot("main.db", &mut rng) {
+            self.count("disk: rot");
+            self.trace(format_args!("a bit has flipped on the disk of {name}"));
+        }
+        let rng = Mutex::new(rng);
         disk.set_hook(Some(Arc::new(Hook { host: Arc::downgrade(self), rng })));
         locked(&self.disks).insert(name.to_owned(), disk.clone());
         disk

@@ -148,20 +148,17 @@ impl State {
         None
     }
 
-    /// The newest global position, of those in sight, at which a page has the version with this
-    /// mark. If that is the base, the version may last further: `beyond`, if the caller knows so.
+    /// Up to which position a page has the version with this mark: the base's or, if the caller
+    /// knows of one, `beyond`; `None` if the base has another. States between say nothing: a fold
+    /// keeps versions only for those that somebody holds.
     pub(crate) fn lasts_until(
         &self,
         idx: PageIdx,
         mark: LocalLsn,
         beyond: Option<Lsn>,
     ) -> Option<Lsn> {
-        let bases = self.bases.range(mark..).rev().take(limits::HELD_STATES_MAX);
-        let mut bases = bases.map(|(local, lsn)| (self.map.find(idx, *local).mark == mark, *lsn));
-        match bases.next()? {
-            (true, lsn) => beyond.or(Some(lsn)),
-            (false, _) => bases.find(|(is_same, _)| *is_same).map(|(_, lsn)| lsn),
-        }
+        let is_same = self.map.find(idx, self.base.local).mark == mark;
+        is_same.then(|| beyond.unwrap_or(self.base.lsn))
     }
 
     pub(crate) fn is_pending(&self, idx: PageIdx, at: LocalLsn) -> bool {

@@ -114,7 +114,7 @@ impl BucketRemote {
     /// log, so this halves.
     fn aged(&self, time_ms: u64, from: Lsn, head: Lsn) -> Result<Lsn> {
         let (mut at, mut above) = (from.max(Lsn(1)), head.next());
-        while above.0 - at.0 > 1 {
+        while at.next() < above {
             let middle = Lsn(at.0 + (above.0 - at.0) / 2);
             let is_old = self.commit(middle)?.commit.time_ms <= time_ms;
             *(if is_old { &mut at } else { &mut above }) = middle;

@@ -19,7 +19,16 @@ fn page(seed: u8) -> Page {
 
 /// Everything but the newest state goes, and with it what this reader's remote remembers.
 fn reclaim(log: &BucketRemote, reader: &Volume, objects: &Arc<MemObjects>) -> Arc<BucketRemote> {
-    let keep = Retention { keep_for_ms: 0, keep_commits: 1, exact: true };
+    reclaim_but(1, log, reader, objects)
+}
+
+fn reclaim_but(
+    keep_commits: u64,
+    log: &BucketRemote,
+    reader: &Volume,
+    objects: &Arc<MemObjects>,
+) -> Arc<BucketRemote> {
+    let keep = Retention { keep_for_ms: 0, keep_commits, exact: true };
     // Randomness of its own: it names segments.
     let env = ManualEnv::new(1_000 + log.head().unwrap().lsn.0);
     log.gc(&env, &keep, false, &mut |_| Ok(())).unwrap();
@@ -114,4 +123,25 @@ fn commits_that_expire_while_they_are_taken_are_read_where_they_lead() {
     assert_eq!(draft.page(idx(20)).unwrap(), page(21));
     drop(draft.publish(Vec::new(), Vec::new()).unwrap());
     assert_eq!(reader.head().content_hash().unwrap(), writer.head().content_hash().unwrap());
+}
+
+#[test]
+fn a_reader_of_an_old_state_is_not_shown_what_came_between() {
+    let (writer, log, reader, _, objects) = two();
+    let before = reader.head();
+    let change = |fill: u8| {
+        let pages = |draft: &mut crate::Draft| draft.write(idx(20), page(fill));
+        assert!(append(&writer, &log, pages).unwrap());
+    };
+    // Three bases, and folds between them that keep versions for the held state and the newest.
+    for fill in 200..203 {
+        change(fill);
+        let far = bucket(&objects);
+        follow(&reader, &far);
+        reader.checkpoint(&reader.writer()).unwrap();
+    }
+    reclaim_but(2, &log, &reader, &objects);
+    assert_eq!(before.page(idx(20)).unwrap_err().kind(), ErrorKind::Expired);
+    assert_eq!(before.page(idx(21)).unwrap(), page(21));
+    assert_eq!(reader.head().page(idx(20)).unwrap(), page(202));
 }

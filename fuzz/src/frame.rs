@@ -10,7 +10,7 @@ use sheaf_volume::{
 
 use crate::input::{Input, assert_refusal, page_size};
 
-const VOLUME: VolumeId = VolumeId::from_bytes([7; 16]);
+pub(crate) const VOLUME: VolumeId = VolumeId::from_bytes([7; 16]);
 
 /// Page size, number of pages, distance between them, then the frame's bytes.
 pub fn target(data: &[u8]) {

@@ -10,11 +10,16 @@
 
 #![expect(clippy::indexing_slicing, reason = "a target is a test: where it panics, it found a bug")]
 
+pub mod boundary;
+pub mod branch;
+pub mod btree;
+pub mod checkpoint;
 pub mod commit;
 pub mod delta;
 pub mod frame;
 mod input;
 pub mod mutation;
+pub mod pack;
 pub mod pages;
 pub mod pull;
 pub mod record;
@@ -23,16 +28,22 @@ pub mod site;
 pub mod sql;
 pub mod store;
 pub mod wire;
+mod world;
 
 /// A target's name, as in `fuzz_targets/` and `corpus/`, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    ("boundary", boundary::target),
+    ("branch", branch::target),
+    ("btree", btree::target),
+    ("checkpoint", checkpoint::target),
     ("commit", commit::target),
     ("delta", delta::target),
     ("frame", frame::target),
     ("mutation", mutation::target),
+    ("pack", pack::target),
     ("pages", pages::target),
     ("pull", pull::target),
     ("record", record::target),

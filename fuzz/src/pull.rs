@@ -1,14 +1,14 @@
 //! Bodies of the HTTP requests for commits and of their answers.
 //!
 //! Asserts: a request round-trips; an answer gives commits of the volume asked for, in order,
-//! without gaps, from the position asked for, or an error.
+//! without gaps, from the position asked for, or changes that begin there or before, or an error.
 
 use bytes::Bytes;
 use prost::Message as _;
 use sheaf_sync::{message, pull};
 use sheaf_volume::{Commit, Lsn, VolumeId};
 
-use crate::{commit::seal, input::assert_refusal};
+use crate::{commit::seal, input::assert_refusal, wire::check_changes};
 
 /// The bytes as a request, an error, an answer, and an answer whose commits are sealed.
 pub fn target(data: &[u8]) {
@@ -41,6 +41,11 @@ fn answer(body: Bytes) {
         Ok(pulled) => {
             for (lsn, commit) in (lsn.0..).zip(&pulled.commits) {
                 assert_eq!((commit.volume, commit.lsn), (volume, Lsn(lsn)));
+            }
+            if let Some(changes) = &pulled.changes {
+                assert!(changes.volume == volume && changes.after <= after);
+                assert!(pulled.commits.is_empty() && pulled.head == changes.head);
+                check_changes(changes);
             }
             let elsewhere = pull::decode_answer(&volume.into(), Lsn(after.0 + 1), body);
             assert_eq!(elsewhere.is_ok(), pulled.commits.is_empty(), "the position is checked");

@@ -13,6 +13,7 @@ use sheaf_volume::{
     Remote,
 };
 
+mod buckets;
 mod messages;
 
 use crate::input::put_section;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<Seed> {
     story(&mut seeds);
     page_deltas(&mut seeds);
     messages::add_all(&mut seeds);
+    buckets::add_all(&mut seeds);
     sql(&mut seeds);
     seeds
 }

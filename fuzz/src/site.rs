@@ -36,7 +36,7 @@ pub fn target(data: &[u8]) {
     replica(mutation, attrs);
 }
 
-fn record(data: &[u8]) {
+pub(crate) fn record(data: &[u8]) {
     let objects = MemObjects::new();
     objects.put("sites/s/site.json", data.to_vec().into()).expect("BUG: objects in memory");
     match find_site(&objects, "s") {

@@ -12,7 +12,7 @@ use sheaf_sync::{
     wire::{self, CreateIds, OpenedSite, PushAnswer, PushBatch, PushMutation},
 };
 use sheaf_volume::{
-    CommitHash, DeviceId, Error, ErrorKind, Lsn, PageCount, PageSize, RemoteHead, SiteId,
+    Changes, CommitHash, DeviceId, Error, ErrorKind, Lsn, PageCount, PageSize, RemoteHead, SiteId,
     TimelineId, Verdict, VolumeId,
 };
 
@@ -141,6 +141,7 @@ fn react(session: &mut ClientSession, base: &mut Lsn, now: u64) {
     while let Some(event) = session.poll_event() {
         match event {
             ClientEvent::SiteOpened(site) => {
+                session.take_merged(&site.name, TIMELINE);
                 session.watch_from(&site.name, *base);
                 session.refresh(&site.name);
                 if session.can_offer(&site.name) {
@@ -154,11 +155,25 @@ fn react(session: &mut ClientSession, base: &mut Lsn, now: u64) {
                     *base = commit.lsn();
                 }
             }
+            ClientEvent::ChangesArrived { changes, .. } => {
+                check_changes(&changes);
+                assert!(changes.after <= *base && changes.head.lsn > *base, "nothing is left out");
+                *base = changes.head.lsn;
+            }
             ClientEvent::Verdicts { batch, .. } => assert_eq!(batch.timeline, TIMELINE),
             ClientEvent::Disconnect { .. } | ClientEvent::Refused { .. } => session.closed(now, 3),
             _ => {}
         }
     }
+}
+
+/// What has been read of merged changes agrees with itself.
+pub(crate) fn check_changes(changes: &Changes) {
+    let head = &changes.head;
+    assert!(changes.after < head.lsn && changes.floor <= head.page_count);
+    assert!(changes.pages.last().is_none_or(|last| head.page_count.contains(last)));
+    assert!(changes.told.is_sorted_by(|a, b| a.lsn < b.lsn));
+    assert!(changes.told.iter().all(|commit| commit.lsn > changes.after));
 }
 
 fn head(lsn: u64) -> RemoteHead {

@@ -103,4 +103,7 @@ macro_rules! smoke {
     };
 }
 
-smoke! { commit delta frame mutation pages pull record site sql store wire }
+smoke! {
+    boundary branch btree checkpoint commit delta frame mutation pack pages pull record site sql
+    store wire
+}

@@ -17,6 +17,8 @@ use crate::site::{Site, View};
 use crate::vfs::FileView;
 
 mod btree;
+#[doc(hidden)]
+pub mod fuzz;
 mod patch;
 mod restore;
 mod rows;
@@ -167,7 +169,8 @@ impl Diff {
         if before.page_count().0 == 0 || after.page_count().0 == 0 {
             return Ok(diff);
         }
-        let (Some(before), Some(after)) = (Pages::of(before)?, Pages::of(after)?) else {
+        let pages = |snapshot: &Snapshot| Pages::of(Box::new(snapshot.clone()));
+        let (Some(before), Some(after)) = (pages(before)?, pages(after)?) else {
             return Ok(diff);
         };
         let tables = diff.common_trees();

@@ -27,6 +27,8 @@ mod branch;
 mod catalog;
 mod checkpoint;
 mod fetch;
+#[doc(hidden)]
+pub(crate) mod fuzz;
 mod gc;
 mod keys;
 mod known;

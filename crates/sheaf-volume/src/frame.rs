@@ -156,7 +156,7 @@ pub(crate) fn decode_frame(
     Ok(plain.chunks_exact(size.bytes()).map(Page::from).collect())
 }
 
-fn frame_hash(volume: VolumeId, members: &[PageIdx], bytes: &[u8]) -> [u8; 16] {
+pub(crate) fn frame_hash(volume: VolumeId, members: &[PageIdx], bytes: &[u8]) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(HASH_CONTEXT);
     hasher.update(volume.as_bytes());

@@ -20,6 +20,12 @@ mod error;
 mod file;
 mod finding;
 mod frame;
+/// Doors for `sheaf-fuzz` to decoders that nothing else can call alone.
+#[doc(hidden)]
+pub mod fuzz {
+    pub use crate::bucket::fuzz::*;
+    pub use crate::store::fuzz::*;
+}
 mod id;
 pub mod limits;
 mod lineage;
@@ -64,8 +70,6 @@ pub use objects::{
 pub use pageset::PageSet;
 pub use prefetch::Children;
 pub use remote::{Append, FetchedPage, HeldPage, Remote, RemoteHead, RemoteLog, Want};
-#[doc(hidden)]
-pub use store::fuzz;
 pub use store::{ReplicaCheck, ReplicaInfo, ReplicaMended, mend_replica, verify_replica};
 pub use types::{LocalLsn, Lsn, Page, PageCount, PageIdx, PageSize};
 pub use volume::*;

@@ -12,7 +12,7 @@ mod fold;
 #[cfg(test)]
 mod foreign;
 #[doc(hidden)]
-pub mod fuzz;
+pub(crate) mod fuzz;
 mod held;
 mod local;
 mod map;

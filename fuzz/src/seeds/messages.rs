@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use sheaf_sync::message::{self, Body};
 use sheaf_sync::wire::{self, CreateIds, OpenedSite, PushAnswer};
-use sheaf_sync::{commits_message, pages, pull};
+use sheaf_sync::{changes_message, commits_message, pages, pull};
 use sheaf_volume::{
     BucketRemote, Commit, CommitDelta, FetchedPage, HeldPage, Lsn, Page, PageIdx, Remote as _,
     RemoteHead, Verdict, VolumeId, Want,
@@ -104,10 +104,16 @@ pub(super) fn pulled(seeds: &mut Vec<Seed>, log: &BucketRemote, head: &RemoteHea
     ];
     add(seeds, "wire", "client-talk", frames(1, &talk));
     let [welcome, opened, ..] = talk;
+    let changes = sheaf_volume::Changes::read(log, None, Lsn::ZERO, TIMELINE);
+    let changes = changes.expect("BUG: a bucket in memory").expect("BUG: the log has commits");
+    let merged = |request| changes_message(request, &changes).expect("BUG: few pages");
+    add(seeds, "pull", "answer-changes", merged(0).encode_to_vec());
     let gap = verdicts(&PushAnswer::Gap { next: 9 });
     let commits = Body::Commits(answer(2, few, true));
     add(seeds, "wire", "client-gap", frames(1, &[welcome.clone(), opened.clone(), gap]));
     add(seeds, "wire", "client-pull", frames(1, &[welcome.clone(), opened.clone(), commits]));
+    let jump = Body::Commits(merged(2));
+    add(seeds, "wire", "client-merged", frames(1, &[welcome.clone(), opened.clone(), jump]));
     add(seeds, "wire", "client-told", frames(1, &[welcome, opened, Body::Changed(told)]));
 }
 

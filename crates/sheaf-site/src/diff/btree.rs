@@ -1,7 +1,7 @@
 //! Pages of SQLite's b-trees, read without SQLite: what tells which rows a page holds.
 //!
-//! Invariant: any bytes give a page or an error, never a panic; what a page gives lies within it.
-//! Leaves out what keys mean beyond their order of storage, and everything about writing.
+//! Invariant: any bytes give a page or an error, never a panic; what a page gives lies within it,
+//! and all of its cells together are no larger than it. Leaves out what keys mean beyond their order of storage, and everything about writing.
 
 use sheaf_merge::Value;
 use sheaf_volume::{Error, PageIdx, Result};
@@ -67,6 +67,9 @@ impl Node {
         let count = usize::from(be16(page, start + 3)?);
         let pointers = start + if is_leaf { 8 } else { 12 };
         let mut node = Self { children: Vec::new(), cells: Vec::new() };
+        // Cells share no byte. Pointers that all lead to one large cell would otherwise make of a
+        // page of 64 KiB two gigabytes of rows.
+        let mut room = layout.usable;
         for n in 0..count {
             let at = usize::from(be16(page, pointers + 2 * n)?);
             let cell = page.get(at..layout.usable).ok_or_else(|| bad("cell out of the page"))?;
@@ -78,6 +81,8 @@ impl Node {
                 (false, true) => drop(reader.varint()?),
                 (_, _) => node.cells.push(reader.cell(is_table, layout.usable)?),
             }
+            let used = cell.len() - reader.0.len();
+            room = room.checked_sub(used).ok_or_else(|| bad("cells overlap"))?;
         }
         if !is_leaf {
             let right = be32(page, start + 8)?;
@@ -232,6 +237,24 @@ mod tests {
             }
             drop(Layout::read(&page));
         }
+    }
+
+    #[test]
+    fn cells_share_no_byte() {
+        // A leaf of a table: one cell of 100 bytes, and as many pointers to it as are wished.
+        let page = |pointers: u8| {
+            let mut page = vec![0; 512];
+            (page[0], page[4]) = (13, pointers);
+            for n in 0..usize::from(pointers) {
+                page[8 + 2 * n + 1] = 200;
+            }
+            (page[200], page[201]) = (98, 1);
+            page
+        };
+        let idx = PageIdx::new(2).unwrap();
+        assert_eq!(Node::read(&page(1), idx, LAYOUT).unwrap().cells.len(), 1);
+        assert_eq!(Node::read(&page(5), idx, LAYOUT).unwrap().cells.len(), 5);
+        Node::read(&page(6), idx, LAYOUT).unwrap_err();
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use rusqlite::Connection;
 use sheaf_merge::Value;
-use sheaf_volume::{Error, ErrorKind, PageIdx, Result};
+use sheaf_volume::{Error, ErrorKind, PageIdx, PageSet, Result};
 
 use super::Side;
 use super::btree::{bad, first_values};
@@ -103,13 +103,14 @@ impl Table<'_> {
             (Source::Pages(list), Some(pages)) => list.iter().map(move |idx| (pages, *idx)),
             _ => return self.every_row(f),
         };
+        let mut seen = PageSet::new();
         for (pages, idx) in pages {
             for cell in pages.node(idx)?.cells {
                 let found = match cell.rowid {
                     Some(rowid) => self.by_rowid(rowid)?,
                     None => {
                         let count = self.info.key_columns().len();
-                        self.by_key(&first_values(&pages.record(&cell)?, count)?)?
+                        self.by_key(&first_values(&pages.record(&cell, &mut seen)?, count)?)?
                     }
                 };
                 f(found.ok_or_else(|| bad("a row on a page is not in its table"))?)?;

@@ -381,8 +381,8 @@ fn a_damaged_tree_is_an_error() {
     let before = bed.commit(TABLES);
     bed.commit("INSERT INTO plain VALUES (1, 'x')");
     let (a, b) = (
-        Pages::of(&bed.site.volume().global()).unwrap().unwrap(),
-        Pages::of(Side::of_site(&bed.site, before).unwrap().snapshot.as_ref().unwrap()),
+        Pages::of(Box::new(bed.site.volume().global())).unwrap().unwrap(),
+        Pages::of(Box::new(Side::of_site(&bed.site, before).unwrap().snapshot.unwrap())),
     );
     let b = b.unwrap().unwrap();
     let differ = sheaf_volume::PageSet::range(PageIdx::FIRST, PageIdx::FIRST);

@@ -7,19 +7,39 @@
 //! A page that differs may also be one of a long value whose row lies on a page that does not.
 //! Such pages are recognised by their first byte; when some are left over that no row named here
 //! accounts for, every page with a long value is named too.
+//!
+//! A damaged file ends in an error: no page has two parents in a tree, and none belongs to two long
+//! values, so each is read a few times per table at most, whatever the pages say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use sheaf_volume::{PageIdx, PageSet, Result, Snapshot};
+use sheaf_volume::{Page, PageCount, PageIdx, PageSet, Result, Snapshot};
 
 use super::btree::{Cell, Layout, Node, bad, looks_like_tree, next_of_chain};
 use crate::limits::BTREE_DEPTH_MAX;
 
+/// Where the pages of a state are read; a fuzz target has another place than a volume.
+pub(super) trait ReadPages: fmt::Debug + Send {
+    fn page_count(&self) -> PageCount;
+    fn page(&self, idx: PageIdx) -> Result<Page>;
+}
+
+impl ReadPages for Snapshot {
+    fn page_count(&self) -> PageCount {
+        Self::page_count(self)
+    }
+
+    fn page(&self, idx: PageIdx) -> Result<Page> {
+        Self::page(self, idx)
+    }
+}
+
 /// One state's pages.
 #[derive(Debug)]
 pub(super) struct Pages {
-    pub(super) snapshot: Snapshot,
-    pub(super) layout: Layout,
+    from: Box<dyn ReadPages>,
+    layout: Layout,
 }
 
 /// The pages of one table that hold rows which may differ, in key order.
@@ -39,36 +59,39 @@ pub(super) struct Roots {
 
 impl Pages {
     /// The pages of a view; `None` where they cannot be told apart here.
-    pub(super) fn of(snapshot: &Snapshot) -> Result<Option<Self>> {
-        let layout = Layout::read(&snapshot.page(PageIdx::FIRST)?)?;
-        Ok(layout.map(|layout| Self { snapshot: snapshot.clone(), layout }))
+    pub(super) fn of(from: Box<dyn ReadPages>) -> Result<Option<Self>> {
+        let layout = Layout::read(&from.page(PageIdx::FIRST)?)?;
+        Ok(layout.map(|layout| Self { from, layout }))
     }
 
     pub(super) fn node(&self, idx: PageIdx) -> Result<Node> {
-        if !self.snapshot.page_count().contains(idx) {
+        if !self.from.page_count().contains(idx) {
             return Err(bad("child beyond the end"));
         }
-        Node::read(&self.snapshot.page(idx)?, idx, self.layout)
+        Node::read(&self.from.page(idx)?, idx, self.layout)
     }
 
-    /// The pages of a long value behind the first part.
-    fn chain(&self, cell: &Cell) -> Result<Vec<PageIdx>> {
+    /// The pages of a long value behind the first part; added to those of other values, `seen`.
+    fn chain(&self, cell: &Cell, seen: &mut PageSet) -> Result<Vec<PageIdx>> {
         let rest = cell.len - cell.local.len();
         let most = rest.div_ceil(self.layout.usable - 4);
         let mut pages = Vec::new();
         let mut next = cell.overflow;
         while let Some(idx) = next.filter(|_| pages.len() < most) {
+            if !self.from.page_count().contains(idx) || !seen.insert(idx) {
+                return Err(bad("a page of two long values, or beyond the end"));
+            }
             pages.push(idx);
-            next = next_of_chain(&self.snapshot.page(idx)?)?;
+            next = next_of_chain(&self.from.page(idx)?)?;
         }
         Ok(pages)
     }
 
-    /// The whole record of a cell.
-    pub(super) fn record(&self, cell: &Cell) -> Result<Vec<u8>> {
+    /// The whole record of a cell; the pages of its rest are added to those of others, `seen`.
+    pub(super) fn record(&self, cell: &Cell, seen: &mut PageSet) -> Result<Vec<u8>> {
         let mut record = cell.local.clone();
-        for idx in self.chain(cell)? {
-            let page = self.snapshot.page(idx)?;
+        for idx in self.chain(cell, seen)? {
+            let page = self.from.page(idx)?;
             let content = page.get(4..self.layout.usable).ok_or_else(|| bad("short page"))?;
             let part = content.get(..content.len().min(cell.len - record.len()));
             record.extend_from_slice(part.unwrap_or_default());
@@ -81,10 +104,10 @@ impl Pages {
         let mut pages = PageSet::new();
         let mut next = self.layout.free_trunk;
         while let Some(idx) = next {
-            if !self.snapshot.page_count().contains(idx) || !pages.insert(idx) {
+            if !self.from.page_count().contains(idx) || !pages.insert(idx) {
                 return Err(bad("free list has a loop"));
             }
-            next = next_of_chain(&self.snapshot.page(idx)?)?;
+            next = next_of_chain(&self.from.page(idx)?)?;
         }
         Ok(pages)
     }
@@ -208,10 +231,10 @@ fn are_values_hidden(
 ) -> Result<bool> {
     let mut hidden = PageSet::new();
     for idx in differ.iter() {
-        let is_in_both = [a, b].iter().all(|side| side.snapshot.page_count().contains(idx));
+        let is_in_both = [a, b].iter().all(|side| side.from.page_count().contains(idx));
         if is_in_both
-            && !looks_like_tree(&a.snapshot.page(idx)?)
-            && !looks_like_tree(&b.snapshot.page(idx)?)
+            && !looks_like_tree(&a.from.page(idx)?)
+            && !looks_like_tree(&b.from.page(idx)?)
         {
             hidden.insert(idx);
         }
@@ -222,16 +245,72 @@ fn are_values_hidden(
     hidden.subtract(&b.free_trunk()?);
     // Page 1 begins with letters, and is a page of the schema's tree.
     hidden.remove(PageIdx::FIRST);
-    for rows in found.values() {
-        for (side, pages) in [(a, &rows.a), (b, &rows.b)] {
-            for idx in pages {
+    for (side, is_first) in [(a, true), (b, false)] {
+        let mut seen = PageSet::new();
+        for rows in found.values() {
+            for idx in if is_first { &rows.a } else { &rows.b } {
                 for cell in side.node(*idx)?.cells {
-                    for page in side.chain(&cell)? {
-                        hidden.remove(page);
-                    }
+                    side.chain(&cell, &mut seen)?;
                 }
             }
         }
+        hidden.subtract(&seen);
     }
     Ok(!hidden.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_volume::ErrorKind;
+
+    use super::*;
+    use crate::diff::fuzz::State;
+
+    fn idx(number: u32) -> PageIdx {
+        PageIdx::new(number).unwrap()
+    }
+
+    /// A leaf of two rows, whose long values begin on page 3, and an overflow page that leads to
+    /// `next`.
+    fn pages(len: u8, next: u8) -> (Pages, State) {
+        let mut first = vec![0; 512];
+        first[59] = 1;
+        let mut leaf = vec![0; 512];
+        (leaf[0], leaf[4]) = (13, 2);
+        for (n, at) in [200_u16, 350].into_iter().enumerate() {
+            leaf[8 + 2 * n..10 + 2 * n].copy_from_slice(&at.to_be_bytes());
+            let at = usize::from(at);
+            // Length 16,384 times `len`, row id, and as much of the value as stays on the page.
+            leaf[at..at + 4].copy_from_slice(&[0x80 | len, 0x80, 0, 1]);
+            let len = usize::from(len) << 14;
+            let (least, most) = (39, 477);
+            let fitting = least + (len - least) % 508;
+            let local = if fitting <= most { fitting } else { least };
+            leaf[at + 4 + local + 3] = 3;
+        }
+        let mut long = vec![0; 512];
+        long[3] = next;
+        let state = State::new([first, leaf, long].map(Page::from).to_vec());
+        (Pages::of(Box::new(state.clone())).unwrap().unwrap(), state)
+    }
+
+    #[test]
+    fn a_loop_of_a_long_value_ends() {
+        for next in [3, 4] {
+            let (pages, state) = pages(100, next);
+            let cell = pages.node(idx(2)).unwrap().cells.remove(0);
+            let error = pages.record(&cell, &mut PageSet::new()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+            assert!(state.most_reads() < 4, "{}", state.most_reads());
+        }
+    }
+
+    #[test]
+    fn a_page_belongs_to_one_long_value() {
+        let (pages, _) = pages(100, 0);
+        let cells = pages.node(idx(2)).unwrap().cells;
+        let mut seen = PageSet::new();
+        assert_eq!(pages.chain(&cells[0], &mut seen).unwrap(), [idx(3)]);
+        pages.chain(&cells[1], &mut seen).unwrap_err();
+    }
 }

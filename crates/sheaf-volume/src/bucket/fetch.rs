@@ -37,6 +37,17 @@ struct Source {
     inline: Option<Bytes>,
 }
 
+/// Notes a frame that must be read. Two that begin at one place are one and the same, whoever names
+/// them: otherwise the pages of one of them would be missing in the answer.
+fn note(sources: &mut BTreeMap<FrameId, Source>, id: FrameId, source: Source) -> Result<()> {
+    let parts = |source: &Source| (source.owner, source.frame, source.members.clone());
+    if sources.get(&id).is_some_and(|there| parts(there) != parts(&source)) {
+        return Err(damaged(&id.0, Error::corrupt("two frames begin at one place")));
+    }
+    sources.insert(id, source);
+    Ok(())
+}
+
 impl Source {
     fn of_commit(known: &Known, at: FrameAt) -> Option<(FrameId, Self)> {
         let Known { commit, .. } = known;
@@ -188,7 +199,7 @@ fn plan(
             let current = at.members.iter().copied().filter(newest).collect();
             let (id, source) = Source::of_commit(known, at).ok_or_else(|| unread(*lsn))?;
             frames.push((id.clone(), current));
-            sources.insert(id, source);
+            note(sources, id, source)?;
         }
     }
     let from_anchor = rest.iter().filter(|&idx| walk.is_from_anchor(idx)).collect::<PageSet>();
@@ -202,7 +213,7 @@ fn plan(
             let found = Source::of_checkpoint(opened, frame);
             let (id, source) = found.ok_or_else(|| unread(opened.head.lsn))?;
             frames.push((id.clone(), current));
-            sources.insert(id, source);
+            note(sources, id, source)?;
         }
     }
     Ok(Plan { frames, nobody: rest })

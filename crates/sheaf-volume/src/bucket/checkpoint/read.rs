@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::codec::{decode_chunk, head_len, open};
+use super::codec::{assemble, decode_chunk, encode_chunk, head_len, open};
 use super::{Frame, Opened, chunk_of};
 use crate::bucket::keys::{checkpoint_key, checkpoint_prefix, damaged, lsn_in, refused};
 use crate::bucket::{BucketRemote, lock};
@@ -81,6 +81,11 @@ impl Opened {
     /// `Corrupt` or `Unsupported` when it is none.
     pub(in crate::bucket) fn decode_all(bytes: &Bytes) -> Result<(Self, Vec<Frame>)> {
         let opened = open(bytes.clone())?;
+        let end = opened.ends.last().copied().unwrap_or(opened.head_len);
+        // Shorter ones are found below; a reader by ranges never sees what is behind the end.
+        if bytes.len() as u64 > end.max(CHECKPOINT_FIRST_BYTES as u64) {
+            return Err(Error::corrupt("checkpoint: bytes behind its end"));
+        }
         let mut frames = Vec::new();
         for number in (0..).take(opened.ends.len()) {
             let chunk = opened.range(number).and_then(|range| opened.at_hand(&range));
@@ -88,6 +93,18 @@ impl Opened {
             frames.extend(decode_chunk(&opened.head, number, &chunk)?);
         }
         Ok((opened, frames))
+    }
+
+    /// The object with this directory and these frames, all of them.
+    pub(in crate::bucket) fn encode_again(&self, frames: &[Frame]) -> Result<Bytes> {
+        let number = |frame: &Frame| frame.live.first().map(|(idx, _)| chunk_of(*idx));
+        let mut parts: Vec<Bytes> = Vec::with_capacity(self.ends.len());
+        for n in 0..u32::try_from(self.ends.len()).unwrap_or(u32::MAX) {
+            let from = frames.partition_point(|frame| number(frame) < Some(n));
+            let to = frames.partition_point(|frame| number(frame) <= Some(n));
+            parts.push(encode_chunk(frames.get(from..to).unwrap_or_default()));
+        }
+        assemble(&self.head, &parts)
     }
 
     /// Where a chunk is in the object.

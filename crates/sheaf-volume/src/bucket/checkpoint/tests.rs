@@ -9,6 +9,7 @@ use super::codec::{assemble, decode_chunk, encode_chunk, open};
 use super::*;
 use crate::bucket::keys::{checkpoint_key, log_key, segment_key};
 use crate::bucket::tests::{Log, SIZE, check_error, idx, set, volume, want};
+use crate::frame::frame_hash;
 use crate::{Error, ErrorKind, ManualEnv, Remote as _, Result};
 
 fn segment(seed: u8, pages: u32) -> SegmentRef {
@@ -245,6 +246,36 @@ fn a_damaged_checkpoint_is_named_and_never_used() {
     log.damage(&segment, |bytes| bytes[1] ^= 1);
     let all: Vec<u32> = (1..=9).collect();
     check_error(log.reader().fetch(&[want(2, &all)]), ErrorKind::Corrupt, &segment);
+}
+
+#[test]
+fn bytes_behind_the_end_are_damage() {
+    let mut log = Log::new();
+    log.write(9, &(1..=9).collect::<Vec<_>>(), true);
+    log.remote.checkpoint(&env(), Lsn(1)).unwrap();
+    let good = log.objects.get(&checkpoint_key(volume(), Lsn(1))).unwrap();
+    Opened::decode_all(&good).unwrap();
+    let long = [&good[..], &[0]].concat();
+    assert_eq!(Opened::decode_all(&long.into()).unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[test]
+fn two_frames_at_one_place_are_damage() {
+    let mut log = Log::new();
+    let all: Vec<u32> = (1..=16).collect();
+    log.write(16, &all, true);
+    log.remote.checkpoint(&env(), Lsn(1)).unwrap();
+    let key = checkpoint_key(volume(), Lsn(1));
+    let (head, mut chunks) = decode(&log.objects.get(&key).unwrap()).unwrap();
+    // Both frames are whole by their hashes, which anybody who may write can compute.
+    let segment = segment_key(volume(), head.segments[0].id);
+    let bytes = log.objects.get(&segment).unwrap();
+    let [first, second] = chunks[0].as_mut_slice() else { panic!("eight pages a frame") };
+    let bytes = &bytes[..first.len as usize];
+    (second.offset, second.len) = (first.offset, first.len);
+    second.hash = frame_hash(volume(), &second.members, bytes);
+    log.objects.put(&key, encode(&head, &chunks)).unwrap();
+    check_error(log.reader().fetch(&[want(1, &all)]), ErrorKind::Corrupt, &segment);
 }
 
 #[test]

@@ -363,9 +363,15 @@ pub(crate) struct ResetArgs {
     /// First write the site as it is here, with what is given up, as a database file
     #[arg(long, value_name = "FILE", conflicts_with = "discard")]
     pub(crate) export: Option<PathBuf>,
+    /// Move it to a new branch of the site, then take what others did
+    #[arg(long, value_name = "NEW", conflicts_with_all = ["export", "discard"])]
+    pub(crate) fork: Option<String>,
     /// Keep no copy
     #[arg(long)]
     pub(crate) discard: bool,
+    /// Seconds to wait for the server, with --fork
+    #[arg(long, value_name = "SECS", default_value = "10", value_parser = parse_timeout, allow_negative_numbers = true)]
+    pub(crate) timeout: Duration,
 }
 
 /// `mutate`

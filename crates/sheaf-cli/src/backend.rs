@@ -26,7 +26,7 @@ pub(crate) use failure::{Refusal, node_failure, says_what_to_do};
 #[cfg(test)]
 pub(crate) use gc::DoomedObject;
 pub(crate) use gc::{Reclaimed, node_retention};
-pub(crate) use history::{Comparison, Counts, Side};
+pub(crate) use history::{Comparison, Counts, Forked, Side};
 pub(crate) use notices::Notices;
 #[cfg(test)]
 pub(crate) use store::KeptPromise;
@@ -163,15 +163,18 @@ impl Site {
 
     /// Pushes and pulls.
     pub(crate) fn exchange(&self, timeout: Duration) -> Result<Exchanged, Refusal> {
-        self.site.exchange(timeout).map(types::exchanged).map_err(|error| refusal(&error))
+        let done = self.site.exchange(timeout).map(types::exchanged);
+        done.map_err(|error| failure::of_exchange(&self.name, &error))
     }
 
     pub(crate) fn pull(&self, timeout: Duration) -> Result<Exchanged, Refusal> {
-        self.site.pull(timeout).map(types::exchanged).map_err(|error| refusal(&error))
+        let done = self.site.pull(timeout).map(types::exchanged);
+        done.map_err(|error| failure::of_exchange(&self.name, &error))
     }
 
     pub(crate) fn push(&self, timeout: Duration) -> Result<Exchanged, Refusal> {
-        self.site.push(timeout).map(types::exchanged).map_err(|error| refusal(&error))
+        let done = self.site.push(timeout).map(types::exchanged);
+        done.map_err(|error| failure::of_exchange(&self.name, &error))
     }
 
     /// Begins to exchange in the background, until `go_offline`.

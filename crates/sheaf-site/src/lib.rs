@@ -13,6 +13,7 @@ mod clock;
 pub mod diff;
 mod error;
 mod follow;
+mod handover;
 mod lead;
 pub mod limits;
 mod mutation;

@@ -322,7 +322,7 @@ impl Site {
     }
 
     /// Redoes `pending` as a prediction and publishes; how many were redone, how many fail.
-    fn publish_pending(
+    pub(crate) fn publish_pending(
         &self,
         draft: Draft,
         mut pending: Vec<HeldMutation>,

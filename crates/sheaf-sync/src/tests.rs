@@ -309,19 +309,7 @@ impl World {
 /// A commit as a delta, without its pages.
 fn delta(object: &Bytes) -> Bytes {
     let commit = Commit::decode(object.clone()).unwrap();
-    let delta = CommitDelta {
-        volume: commit.volume,
-        lsn: commit.lsn,
-        parent: commit.parent,
-        hash: commit.hash(),
-        time_ms: commit.time_ms,
-        page_count: commit.page_count,
-        bulk_seen: commit.bulk_seen,
-        tables: commit.tables,
-        applied: commit.applied,
-        pages: Vec::new(),
-    };
-    delta.encode()
+    CommitDelta::new(&commit, &[]).encode()
 }
 
 fn hash(object: &Bytes) -> CommitHash {

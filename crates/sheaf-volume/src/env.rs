@@ -44,6 +44,45 @@ impl Env for SystemEnv {
         // Without randomness ids could repeat, and a repeated id could overwrite data.
         getrandom::fill(bytes).expect("BUG: the operating system has no randomness");
     }
+
+    /// In builds with assertions, a process can be told to end here: see [`kill`].
+    #[cfg(all(debug_assertions, unix))]
+    fn fault(&self, point: &'static str) -> io::Result<()> {
+        kill::at(point);
+        Ok(())
+    }
+}
+
+/// Ends a process with `kill -9` where `SHEAF_KILL_AT` says: `NAME@N` is the Nth time that it
+/// comes to the fault point of that name. For tests of the real program; other builds have no code
+/// for it.
+#[cfg(all(feature = "native", debug_assertions, unix))]
+mod kill {
+    use std::process::{Command, abort};
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// The point, and how often it is passed by before.
+    fn wish() -> Option<&'static (String, AtomicU64)> {
+        static WISH: OnceLock<Option<(String, AtomicU64)>> = OnceLock::new();
+        let read = || {
+            let text = std::env::var("SHEAF_KILL_AT").ok()?;
+            let (point, times) = text.rsplit_once('@')?;
+            Some((point.to_owned(), AtomicU64::new(times.parse::<u64>().ok()?)))
+        };
+        WISH.get_or_init(read).as_ref()
+    }
+
+    pub(super) fn at(point: &str) {
+        let Some((_, left)) = wish().filter(|(wanted, _)| wanted == point) else { return };
+        if left.fetch_sub(1, Ordering::Relaxed) != 1 {
+            return;
+        }
+        let own = std::process::id().to_string();
+        // It does not come back from this; if there is no such program, aborting is as sudden.
+        drop(Command::new("kill").args(["-9", &own]).status());
+        abort();
+    }
 }
 
 /// A clock that stands still until told, and a seeded generator. For tests and simulators.

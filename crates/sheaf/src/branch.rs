@@ -34,7 +34,8 @@ impl Client {
         let server = self.remembered_server(source)?.ok_or_else(|| {
             Error::invalid(format!("site `{source}` has no server to branch it at: name one"))
         })?;
-        self.shared().branch_at(&server, source, at, name)?;
+        let ids = (SiteId::mint(&SystemEnv), VolumeId::mint(&SystemEnv));
+        self.shared().branch_at(&server, source, at, name, ids)?;
         self.clone_from(name, Some(&server), timeout)
     }
 
@@ -52,9 +53,15 @@ impl Client {
 }
 
 impl Shared {
-    /// Has the branch made.
-    fn branch_at(&self, server: &Server, source: &str, at: At, name: &str) -> Result<()> {
-        let (site, volume) = (SiteId::mint(&SystemEnv), VolumeId::mint(&SystemEnv));
+    /// Has the branch made, under these ids. Asking again with the same ones changes nothing.
+    pub(crate) fn branch_at(
+        &self,
+        server: &Server,
+        source: &str,
+        at: At,
+        name: &str,
+        (site, volume): (SiteId, VolumeId),
+    ) -> Result<()> {
         match server {
             Server::Node(url) => {
                 let (source, name) = (source.to_owned(), name.to_owned());

@@ -146,7 +146,13 @@ impl Client {
         self.site_at(name, self.0.server.as_ref(), page_size)
     }
 
-    fn site_at(&self, name: &str, server: Option<&Server>, page_size: PageSize) -> Result<Site> {
+    /// As [`Client::site_with_page_size`], at a server that is named now.
+    pub(crate) fn site_at(
+        &self,
+        name: &str,
+        server: Option<&Server>,
+        page_size: PageSize,
+    ) -> Result<Site> {
         let dir_name = escape(name)?;
         if let Some(open) = self.0.claim(name)? {
             return Ok(Site::from_inner(open));

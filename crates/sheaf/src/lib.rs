@@ -36,6 +36,7 @@ mod durability;
 mod event;
 mod exchange;
 mod flush;
+mod fork;
 mod gc;
 mod http;
 pub mod limits;
@@ -54,6 +55,7 @@ pub use client::{Client, ClientOptions};
 pub use durability::{Durability, Written};
 pub use event::{Event, Events};
 pub use exchange::Exchange;
+pub use fork::Forked;
 pub use log::{AppliedRun, LogEntry};
 pub use repair::Repaired;
 pub use sheaf_site::{

@@ -45,6 +45,9 @@ pub const POLL_MIN: Duration = Duration::from_millis(500);
 /// See [`POLL_MIN`].
 pub const POLL_MAX: Duration = Duration::from_secs(20);
 
+/// How often a fork hands over what was written while it was at it.
+pub const FORK_ROUNDS_MAX: u32 = 16;
+
 /// Events that wait for whoever listens; the oldest are dropped first.
 pub const EVENTS_MAX: usize = 1_024;
 /// Rejections that one exchange reports.

@@ -33,6 +33,9 @@ pub(crate) const ATTR_SERVER: &str = "client/server";
 /// Attribute of the volume that remembers how much of it may stay here: 8 bytes, bytes of pages.
 const ATTR_CACHE_SIZE: &str = "client/cache-size";
 
+/// Attribute of the volume that notes a fork under way.
+pub(crate) const ATTR_FORK: &str = "client/fork";
+
 /// A site on this device. Cheap to clone; closed when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Site(Arc<Inner>);
@@ -397,6 +400,14 @@ impl Site {
             Way::Bucket { bucket, .. } => drop(bucket.set_online(false)),
         }
         self.0.site.set_remote(None);
+    }
+
+    /// Stops the background for this site, but not the way to missing pages; gives its server.
+    pub(crate) fn stand_alone(&self) -> Result<Server> {
+        let way = self.0.way()?;
+        self.go_offline();
+        self.0.attach_remote(&way);
+        Ok(way.server().clone())
     }
 
     /// The newest `limit` entries of the log before `before` (`None`: from its head), newest

@@ -120,19 +120,7 @@ pub(super) fn pulled(seeds: &mut Vec<Seed>, log: &BucketRemote, head: &RemoteHea
 /// A commit as a delta, without its pages.
 fn delta(object: &Bytes) -> Bytes {
     let commit = Commit::decode(object.clone()).expect("BUG: our own commit");
-    let delta = CommitDelta {
-        volume: commit.volume,
-        lsn: commit.lsn,
-        parent: commit.parent,
-        hash: commit.hash(),
-        time_ms: commit.time_ms,
-        page_count: commit.page_count,
-        bulk_seen: commit.bulk_seen,
-        tables: commit.tables,
-        applied: commit.applied,
-        pages: Vec::new(),
-    };
-    delta.encode()
+    CommitDelta::new(&commit, &[]).encode()
 }
 
 fn page_stream(seeds: &mut Vec<Seed>) {

@@ -40,6 +40,42 @@ pub(crate) fn refusal(error: &Error) -> Refusal {
     }
 }
 
+/// Sorts an error of a site's exchange: a conflict that no rebase settles names the commands that
+/// do.
+pub(crate) fn of_exchange(site: &str, error: &Error) -> Refusal {
+    match way_out(site, error) {
+        None => refusal(error),
+        Some(note) => {
+            let failure = Failure::new(name(error.kind()), error.to_string());
+            Refusal::Refused(failure.with_note(&note))
+        }
+    }
+}
+
+/// The commands that settle a conflict, if an error is one.
+fn way_out(site: &str, error: &Error) -> Option<String> {
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::Conflict => Some(format!(
+            "`sheaf push {site}` tries again, `sheaf reset {site} --fork NEW` keeps what was \
+             changed here as a branch"
+        )),
+        // The log is another one, has gone on without this replica, or is damaged.
+        ErrorKind::Corrupt | ErrorKind::Expired => Some(format!(
+            "`sheaf verify {site}` says what is wrong; `sheaf export {site} FILE` keeps what is \
+             here, and `sheaf clone {site}` in another --dir takes what the server has"
+        )),
+        ErrorKind::Invalid if OTHER_SITE.iter().any(|words| text.contains(words)) => Some(format!(
+            "`sheaf export {site} FILE` and `sheaf import FILE NEW` keep what is here under \
+             another name"
+        )),
+        _ => None,
+    }
+}
+
+/// What the refusal of a site that is not this replica's says.
+const OTHER_SITE: [&str; 2] = ["belongs to another site", "was made with pages of"];
+
 /// The failure that an error of the library is.
 pub(crate) fn of(error: &Error) -> Failure {
     let failure = Failure::new(name(error.kind()), error.to_string());
@@ -132,6 +168,29 @@ mod tests {
         for kind in [ErrorKind::Denied, ErrorKind::Corrupt, ErrorKind::Unsupported, ErrorKind::Io] {
             assert!(matches!(refusal(&Error::new(kind, "x")), Refusal::Refused(_)), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn conflicts_name_the_commands_that_settle_them() {
+        let told = |kind, text: &str| {
+            let Refusal::Refused(failure) = of_exchange("team/s", &Error::new(kind, text)) else {
+                panic!("{kind:?} lets work go on");
+            };
+            (failure.kind, failure.message)
+        };
+        for (kind, text, command) in [
+            (ErrorKind::Conflict, "others were faster", "`sheaf reset team/s --fork NEW`"),
+            (ErrorKind::Corrupt, "the log was replaced", "`sheaf export team/s FILE`"),
+            (ErrorKind::Expired, "reclaimed", "`sheaf clone team/s` in another --dir"),
+            (ErrorKind::Invalid, "this replica already belongs to another site", "sheaf import"),
+        ] {
+            let (known, message) = told(kind, text);
+            assert_eq!(known, name(kind));
+            assert!(message.starts_with(text) && message.contains(command), "{message}");
+        }
+        assert_eq!(told(ErrorKind::Invalid, "no").1, "no");
+        let silent = of_exchange("s", &Error::new(ErrorKind::Unavailable, "x"));
+        assert!(matches!(silent, Refusal::Unreachable(_)));
     }
 
     #[test]

@@ -51,6 +51,15 @@ pub(crate) struct Row {
     pub(crate) new: Vec<Cell>,
 }
 
+/// What was moved to a branch.
+pub(crate) struct Forked {
+    pub(crate) moved: usize,
+    /// Where the branch begins.
+    pub(crate) lsn: u64,
+    /// What the branch refused, and why.
+    pub(crate) rejected: Vec<(u64, String)>,
+}
+
 /// How many rows were changed in which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -77,6 +86,29 @@ impl Device {
         };
         let made = self.client.branch(&at.name, point, new, wait);
         made.map(Site::new).map_err(|error| refusal(&error).into_failure())
+    }
+
+    /// Moves what is pending to a new branch and takes what others did; `None` if nothing was.
+    pub(crate) fn fork(
+        &self,
+        name: &str,
+        new: &str,
+        wait: Duration,
+    ) -> Result<Option<Forked>, Failure> {
+        self.known(name)?;
+        let done = self.client.fork(name, new, wait).map_err(|error| match error.kind() {
+            // What is pending is made on a state that the log has no more; a pull moves it on.
+            sheaf::ErrorKind::Expired => Failure::new(
+                "expired",
+                format!("{error}: `sheaf pull {name}`, then `sheaf reset {name} --fork {new}`"),
+            ),
+            _ => refusal(&error).into_failure(),
+        })?;
+        let sheaf::Forked { branch, moved, at, rejected } = done;
+        Ok(branch.map(|branch| {
+            Site::new(branch).fetch_if_small();
+            Forked { moved, lsn: at.0, rejected }
+        }))
     }
 }
 

@@ -81,21 +81,15 @@ impl Device {
 
     /// Runs a command with something on stdin.
     pub(crate) fn run_with(&self, args: &[&str], input: &str) -> Done {
-        let mut child = self
-            .command(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A command that reads no input may have ended already.
-        drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
-        let output = child.wait_with_output().unwrap();
-        Done {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        finish(self.command(args), input)
+    }
+
+    /// Runs a command that is killed when it comes to a fault point, as `NAME@N` the Nth time.
+    #[cfg(all(unix, debug_assertions))]
+    pub(crate) fn run_until(&self, point: &str, args: &[&str]) -> Done {
+        let mut command = self.command(args);
+        command.env("SHEAF_KILL_AT", point);
+        finish(command, "")
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
@@ -117,6 +111,24 @@ impl Device {
 /// The program.
 pub(crate) fn sheaf() -> Command {
     Command::new(env!("CARGO_BIN_EXE_sheaf"))
+}
+
+/// Runs a command to its end.
+fn finish(mut command: Command, input: &str) -> Done {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that reads no input may have ended already.
+    drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    Done {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
 }
 
 /// A running node; killed when dropped.

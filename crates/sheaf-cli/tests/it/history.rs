@@ -147,3 +147,92 @@ fn a_restore_is_a_change_like_any_other() {
         a.run(&["restore", "s@99"]).fails(1, "sheaf log s");
     });
 }
+
+/// Two devices that share a site; one has two changes that the other knows nothing of.
+fn apart(a: &Device, b: &Device) {
+    a.run(&["sql", "s", SETUP]).ok();
+    b.run(&["clone", "s"]).ok();
+    b.run(&["sql", "s", "UPDATE t SET n = 20 WHERE id = 2"]).ok();
+    a.run(&["sql", "s", "--offline", "UPDATE t SET n = 7 WHERE id = 2"]).ok();
+    a.run(&["sql", "s", "--offline", "INSERT INTO t VALUES (3, 'mine', 3)"]).ok();
+}
+
+#[test]
+fn a_fork_keeps_what_is_pending_as_a_branch_and_follows_the_log() {
+    everywhere(|_, a, b| {
+        apart(a, b);
+        a.run(&["reset", "s"]).fails(2, "--fork NEW");
+        a.run(&["reset", "s", "--fork", "mine", "--discard"]).fails(2, "cannot be used with");
+        let done = a.run(&["reset", "s", "--fork", "team/mine"]).ok();
+        assert_eq!(done, "moved 2 changes to team/mine, branched from s@1\n");
+        let all = "SELECT id, n FROM t ORDER BY id";
+        assert_eq!(a.run(&["sql", "s", "--offline", all]).ok(), "1|1\n2|20\n");
+        assert_eq!(a.run(&["sql", "team/mine", "--offline", all]).ok(), "1|1\n2|7\n3|3\n");
+        for site in ["s", "team/mine"] {
+            let status = a.run(&["status", site]).ok();
+            assert!(status.contains("pending   0\nrejected  0\n"), "{status}");
+        }
+        // Others have it from the server, and both sites go on.
+        assert_eq!(b.run(&["sql", "team/mine", all]).ok(), "1|1\n2|7\n3|3\n");
+        a.run(&["sql", "team/mine", "DELETE FROM t WHERE id = 1"]).ok();
+        a.run(&["sql", "s", "UPDATE t SET n = 100 WHERE id = 1"]).ok();
+        assert_eq!(b.run(&["sql", "team/mine", all]).ok(), "2|7\n3|3\n");
+        assert_eq!(b.run(&["sql", "s", all]).ok(), "1|100\n2|20\n");
+        a.run(&["verify", "team/mine", "--full"]).ok();
+        let none = a.run(&["--json", "reset", "s", "--fork", "x"]).ok();
+        assert_eq!(none, "{\"site\":\"s\",\"given_up\":0,\"fork\":null,\"lsn\":null}\n");
+        assert!(!a.has_site("x"));
+    });
+}
+
+#[test]
+fn a_fork_that_cannot_be_leaves_every_change_where_it_is() {
+    everywhere(|bed, a, b| {
+        apart(a, b);
+        b.run(&["sql", "taken", SETUP]).ok();
+        a.run(&["reset", "s", "--fork", "s"]).fails(1, "choose another name");
+        a.run(&["reset", "s", "--fork", "taken"]).fails(1, "choose another name");
+        a.run(&["reset", "s", "--fork", "a b"]).fails(1, "bad site name");
+        a.run(&["reset", "nobody", "--fork", "x"]).fails(1, "sheaf sites");
+        let away = Device { server: "http://127.0.0.1:1".to_owned(), ..a.clone() };
+        away.run(&["reset", "s", "--fork", "x"]).fails(3, "what was changed here is kept");
+        let alone = bed.device("alone", "");
+        alone.run(&["sql", "s", SETUP]).ok();
+        alone.run(&["reset", "s", "--fork", "x"]).fails(1, "no server");
+        // A site of its own, which has no state in common with the server's.
+        let other = Device { dir: bed.path("other"), ..a.clone() };
+        other.run(&["sql", "new", "--offline", SETUP]).ok();
+        let refused = other.run(&["reset", "new", "--fork", "x"]);
+        refused.fails(1, "`sheaf export new FILE` and `sheaf import FILE x`");
+        assert!(a.run(&["status", "s"]).ok().contains("pending   2\n"));
+        // The name that failed for the server's silence is free.
+        let done = a.run(&["reset", "s", "--fork", "x"]).ok();
+        assert_eq!(done, "moved 2 changes to x, branched from s@1\n");
+    });
+}
+
+#[test]
+fn a_log_that_was_replaced_is_told_with_the_commands_that_help() {
+    let bed = Bed::new();
+    std::fs::create_dir(bed.path("bucket")).unwrap();
+    let url = format!("file://{}", bed.path("bucket").display());
+    let (a, b) = (bed.device("a", &url), bed.device("b", &url));
+    a.run(&["sql", "s", SETUP]).ok();
+    b.run(&["clone", "s"]).ok();
+    a.run(&["sql", "s", "UPDATE t SET n = 5 WHERE id = 1"]).ok();
+    a.run(&["sql", "s", "--offline", "UPDATE t SET n = 6 WHERE id = 1"]).ok();
+    // The store loses a commit, and somebody who had not seen it goes on.
+    let volume = std::fs::read_dir(bed.path("bucket/volumes")).unwrap().next().unwrap().unwrap();
+    std::fs::remove_file(volume.path().join(format!("log/{:020}", 2))).unwrap();
+    a.run(&["push", "s"]).fails(1, "`sheaf export s FILE` keeps what is here");
+    b.run(&["sql", "s", "UPDATE t SET n = 8 WHERE id = 2"]).ok();
+    a.run(&["push", "s"]).fails(1, "`sheaf clone s` in another --dir");
+    a.run(&["reset", "s", "--fork", "mine"]).fails(1, "`sheaf export s FILE`");
+    assert!(!a.has_site("mine"));
+    assert!(a.run(&["status", "s"]).ok().contains("pending   1\n"));
+    let file = bed.path("mine.db").display().to_string();
+    a.run(&["export", "s", &file]).ok();
+    let db = rusqlite::Connection::open(&file).unwrap();
+    let n: i64 = db.query_row("SELECT n FROM t WHERE id = 1", [], |row| row.get(0)).unwrap();
+    assert_eq!(n, 6);
+}

@@ -11,6 +11,8 @@ mod contract;
 mod history;
 #[cfg(unix)]
 mod kill;
+#[cfg(all(unix, debug_assertions))]
+mod points;
 mod sharing;
 mod verify;
 mod wrong;

@@ -102,7 +102,8 @@ impl From<CommitDelta> for CommitNews {
 
 impl CommitDelta {
     /// The delta form of a commit whose pages, ascending, come as (page, before, after).
-    pub(crate) fn new(commit: &Commit, pages: &[(PageIdx, Page, Page)]) -> Self {
+    #[must_use]
+    pub fn new(commit: &Commit, pages: &[(PageIdx, Page, Page)]) -> Self {
         let page = |(idx, before, after): &(PageIdx, Page, Page)| PageDelta {
             idx: *idx,
             hash: page_hash(commit.volume, commit.lsn, *idx, after),

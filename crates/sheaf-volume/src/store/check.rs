@@ -297,7 +297,7 @@ impl Damage {
         for (idx, version) in slots.chain(versions) {
             let Some(file) = file_of(version.loc) else { continue };
             let is_bad = if seen.insert((idx, place_of(version.loc))) {
-                !is_whole(idx, version)?
+                !is_whole(idx, version)? && !is_folded_over(state, idx, version, &mut is_whole)?
             } else {
                 // A dropped draft points at the place of the version before it.
                 damage.has(idx, file)
@@ -343,6 +343,32 @@ impl Damage {
             })
             .filter(|(_, _, pages)| !pages.is_empty())
     }
+}
+
+/// Whether a place in the base file has what the log file has for it by now: a fold that was cut
+/// short copied it there, and the next one does so again.
+fn is_folded_over(
+    state: &State,
+    idx: PageIdx,
+    slot: Version,
+    mut is_whole: impl FnMut(PageIdx, Version) -> Result<bool>,
+) -> Result<bool> {
+    if !slot.loc.is_base() {
+        return Ok(false);
+    }
+    let newer = state.map.versions_of(idx).iter();
+    for version in newer.filter(|v| v.mark > slot.mark && v.mark <= state.base.local) {
+        let is_there = match version.loc {
+            // Zeros, or cut off with the end of the file.
+            Loc::Zero => true,
+            Loc::Log { sum, .. } => is_whole(idx, Version { loc: Loc::Base { sum }, ..*version })?,
+            Loc::Pending(_) | Loc::Base { .. } => false,
+        };
+        if is_there {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn log_name(generation: u64) -> &'static str {

@@ -227,8 +227,12 @@ impl PageMap {
         let mut pages: Vec<PageIdx> =
             self.versions.keys().filter_map(|n| PageIdx::new(*n)).collect();
         pages.sort_unstable();
-        let list = |idx: PageIdx| self.versions.get(&idx.get()).map_or(&[][..], Versions::as_slice);
-        pages.into_iter().map(move |idx| (idx, list(idx)))
+        pages.into_iter().map(|idx| (idx, self.versions_of(idx)))
+    }
+
+    /// The versions of a page that the base file has not.
+    pub(crate) fn versions_of(&self, idx: PageIdx) -> &[Version] {
+        self.versions.get(&idx.get()).map_or(&[], Versions::as_slice)
     }
 
     /// Replaces all versions by those of a list in page order; the slots stay.

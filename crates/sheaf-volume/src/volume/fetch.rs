@@ -261,15 +261,8 @@ impl Volume {
     /// # Errors
     /// As [`super::Snapshot::page`].
     pub fn hydrate(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
-        let head = self.head();
-        let count = head.page_count();
-        let Some(at) = head.local() else { return Ok(()) };
-        let missing: Vec<PageIdx> = {
-            let state = self.0.store.read();
-            let pages = (1..=count.0).filter_map(PageIdx::new);
-            pages.filter(|idx| state.is_pending(*idx, at)).collect()
-        };
-        self.bring(&missing, (at, count), progress)
+        let Some(last) = PageIdx::new(self.head().page_count().0) else { return Ok(()) };
+        self.fetch_pages(&PageSet::range(PageIdx::FIRST, last), progress)
     }
 
     /// Fetches those of these pages of the head that are not here, as [`Volume::hydrate`] does.

@@ -6,7 +6,7 @@
 
 use super::Volume;
 use crate::store::Locate;
-use crate::{HeldPage, LocalLsn, Lsn, Page, PageIdx, limits, page_hash};
+use crate::{ErrorKind, HeldPage, LocalLsn, Lsn, Page, PageIdx, Result, limits, page_hash};
 
 impl Volume {
     /// The older versions that are here of pages asked for (page, position, mark).
@@ -19,7 +19,7 @@ impl Volume {
             asked.iter().filter_map(place).take(limits::HELD_PAGES_MAX).collect()
         };
         let held = places.into_iter().filter_map(|(idx, local, lsn)| {
-            let page = self.page_now_at(idx, local)?;
+            let page = self.page_at(idx, local).ok().flatten()?;
             Some(HeldPage { idx, lsn, page })
         });
         held.collect()
@@ -31,11 +31,14 @@ impl Volume {
         RecentPages { volume: self, found: None, searches: limits::HELD_STATES_MAX }
     }
 
-    fn page_now_at(&self, idx: PageIdx, at: LocalLsn) -> Option<Page> {
+    /// A page as a local state has it, if its content is here and whole.
+    pub(super) fn page_at(&self, idx: PageIdx, at: LocalLsn) -> Result<Option<Page>> {
         match self.0.store.page(idx, at) {
-            Ok(Locate::Page(page)) => Some(page),
+            Ok(Locate::Page(page)) => Ok(Some(page)),
+            Ok(Locate::Pending { .. }) => Ok(None),
             // A damaged copy is nothing to build on; whoever reads the page finds out.
-            Ok(Locate::Pending { .. }) | Err(_) => None,
+            Err(e) if e.kind() == ErrorKind::Corrupt => Ok(None),
+            Err(e) => Err(e),
         }
     }
 }
@@ -52,7 +55,7 @@ pub struct RecentPages<'a> {
 impl RecentPages<'_> {
     /// The page whose content at `lsn` has this [`page_hash`], if it is still here.
     pub fn find(&mut self, idx: PageIdx, lsn: Lsn, hash: [u8; 16]) -> Option<Page> {
-        let page = self.volume.page_now_at(idx, self.state_at(lsn)?)?;
+        let page = self.volume.page_at(idx, self.state_at(lsn)?).ok().flatten()?;
         (page_hash(self.volume.id(), lsn, idx, &page) == hash).then_some(page)
     }
 

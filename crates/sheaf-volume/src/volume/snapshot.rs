@@ -6,7 +6,7 @@
 use super::fetch::Lasts;
 use super::{Volume, lock};
 use crate::prefetch::{Known, plan_fetch};
-use crate::store::{BaseState, Locate, State};
+use crate::store::{BaseState, State};
 use crate::teeth::{Tooth, bites};
 use crate::{Error, ErrorKind, LocalLsn, Lsn, Page, PageCount, PageIdx, Result, Want, limits};
 
@@ -100,16 +100,11 @@ impl Snapshot {
 
     /// A page of this view if its content is on this device; zeros beyond the end. Fetches
     /// nothing.
-    #[must_use]
-    pub fn page_here(&self, idx: PageIdx) -> Option<Page> {
+    pub(super) fn page_here(&self, idx: PageIdx) -> Option<Page> {
         if !self.page_count.contains(idx) {
             return Some(Page::zeros(self.volume.page_size()));
         }
-        match self.volume.0.store.page(idx, self.local()?) {
-            Ok(Locate::Page(page)) => Some(page),
-            // A damaged copy is nothing to build on; whoever reads the page finds out.
-            Ok(Locate::Pending { .. }) | Err(_) => None,
-        }
+        self.page_if_here(idx).ok().flatten()
     }
 
     /// Whether a page's content is on this device.
@@ -125,14 +120,9 @@ impl Snapshot {
     /// # Errors
     /// `Io` when the disk fails.
     pub fn page_if_here(&self, idx: PageIdx) -> Result<Option<Page>> {
-        let Some(local) = self.local().filter(|_| self.page_count.contains(idx)) else {
-            return Ok(None);
-        };
-        match self.volume.0.store.page(idx, local) {
-            Ok(Locate::Page(page)) => Ok(Some(page)),
-            Ok(Locate::Pending { .. }) => Ok(None),
-            Err(e) if e.kind() == ErrorKind::Corrupt => Ok(None),
-            Err(e) => Err(e),
+        match self.local().filter(|_| self.page_count.contains(idx)) {
+            Some(local) => self.volume.page_at(idx, local),
+            None => Ok(None),
         }
     }
 

@@ -9,6 +9,7 @@ use sheaf_node::{Node, NodeOptions, Running};
 
 mod bucket;
 mod durability;
+mod fork;
 mod node;
 
 const TIMEOUT: Duration = Duration::from_secs(20);

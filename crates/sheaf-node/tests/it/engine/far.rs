@@ -6,7 +6,28 @@ use sheaf_site::{Site, SiteIds, SiteOptions, View};
 use sheaf_sync::pull;
 use sheaf_volume::{BucketRemote, DeviceId, ManualEnv, MemDir, MemObjects, Objects, Remote};
 
-use super::world::{Device, Disk, NAME, engine, settle};
+use super::world::{Device, Disk, NAME, Shared, engine, settle};
+
+/// A node, and a device that has shared three rows through it.
+struct Scene {
+    env: Arc<ManualEnv>,
+    objects: MemObjects,
+    node: Shared,
+    device: Device,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let env = Arc::new(ManualEnv::new(1));
+        let objects = MemObjects::new();
+        let node = Arc::new(Mutex::new(engine(&env, &objects, &Disk::default())));
+        let mut device = Device::new(10, &env, &node);
+        device.execute("CREATE TABLE todo(id INTEGER PRIMARY KEY, name TEXT)");
+        device.execute("INSERT INTO todo VALUES (1, 'x'), (2, 'x'), (3, 'x')");
+        settle(&mut [&mut device]);
+        Self { env, objects, node, device }
+    }
+}
 
 /// Somebody who appends to the bucket without a node.
 struct Writer {
@@ -43,13 +64,7 @@ impl Writer {
 fn a_device_far_behind_takes_few_round_trips() {
     println!("behind  round trips  bytes  jumps");
     for (behind, jumps) in [(1, 0), (10, 0), (1_000, 0), (1_100, 1)] {
-        let env = Arc::new(ManualEnv::new(1));
-        let objects = MemObjects::new();
-        let node = Arc::new(Mutex::new(engine(&env, &objects, &Disk::default())));
-        let mut device = Device::new(10, &env, &node);
-        device.execute("CREATE TABLE todo(id INTEGER PRIMARY KEY, name TEXT)");
-        device.execute("INSERT INTO todo VALUES (1, 'x'), (2, 'x'), (3, 'x')");
-        settle(&mut [&mut device]);
+        let Scene { env, objects, node, mut device } = Scene::new();
         device.cut();
         let base = device.site.base().0;
         let writer = Writer::new(&objects, device.site.ids());
@@ -83,13 +98,7 @@ fn a_device_far_behind_takes_few_round_trips() {
 
 #[test]
 fn who_does_not_take_merged_changes_gets_commits() {
-    let env = Arc::new(ManualEnv::new(1));
-    let objects = MemObjects::new();
-    let node = Arc::new(Mutex::new(engine(&env, &objects, &Disk::default())));
-    let mut device = Device::new(10, &env, &node);
-    device.execute("CREATE TABLE todo(id INTEGER PRIMARY KEY, name TEXT)");
-    device.execute("INSERT INTO todo VALUES (1, 'x'), (2, 'x'), (3, 'x')");
-    settle(&mut [&mut device]);
+    let Scene { env, objects, node, device } = Scene::new();
     let ids = device.site.ids();
     let writer = Writer::new(&objects, ids);
     writer.append(1_030);

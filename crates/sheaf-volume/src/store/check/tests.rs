@@ -17,9 +17,17 @@ fn page(fill: u8) -> Page {
 }
 
 fn open(dir: &MemDir, objects: &Arc<MemObjects>) -> Result<(Volume, Arc<BucketRemote>)> {
+    open_with(dir, objects, Arc::new(ManualEnv::new(1)))
+}
+
+fn open_with(
+    dir: &MemDir,
+    objects: &Arc<MemObjects>,
+    env: Arc<dyn Env>,
+) -> Result<(Volume, Arc<BucketRemote>)> {
     let create = Some((ID, PageSize::DEFAULT));
     let options = VolumeOptions { create, ..VolumeOptions::default() };
-    let volume = Volume::open(dir, Arc::new(ManualEnv::new(1)), options)?;
+    let volume = Volume::open(dir, env, options)?;
     let objects = Arc::clone(objects) as Arc<dyn Objects>;
     let log = Arc::new(BucketRemote::new(objects, ID, PageSize::DEFAULT));
     volume.set_remote(Some(Arc::clone(&log) as Arc<dyn Remote>));
@@ -178,4 +186,40 @@ fn pages_that_somebody_suspects_are_fetched_again() {
     volume.fetch_pages(&mended.forgotten, &mut |done, all| told.push((done, all))).unwrap();
     assert_eq!((volume.status().pages_pending, told.last()), (0, Some(&(2, 2))));
     assert_eq!(volume.head().page(idx(2)).unwrap(), page(11));
+}
+
+/// Ends whatever comes to this fault point.
+#[derive(Debug)]
+struct DiesAt(ManualEnv, &'static str);
+
+impl Env for DiesAt {
+    fn now_ms(&self) -> u64 {
+        self.0.now_ms()
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) {
+        self.0.fill_random(bytes);
+    }
+
+    fn fault(&self, point: &'static str) -> std::io::Result<()> {
+        if point == self.1 { Err(std::io::Error::other("killed here")) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn what_a_fold_that_was_cut_short_leaves_behind_is_no_damage() {
+    for point in [
+        "store: fold before base flush",
+        "store: fold before meta",
+        "store: fold before meta flush",
+    ] {
+        let (dir, objects) = replica(10);
+        let expected = content(&open(&dir.fork(), &objects).unwrap().0);
+        let (volume, _) =
+            open_with(&dir, &objects, Arc::new(DiesAt(ManualEnv::new(3), point))).unwrap();
+        volume.checkpoint(&volume.writer()).unwrap_err();
+        drop(volume);
+        assert_eq!(verify_replica(&dir).unwrap().findings, [], "{point}");
+        assert!(content(&open(&dir, &objects).unwrap().0) == expected, "{point}");
+    }
 }

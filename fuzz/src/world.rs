@@ -84,7 +84,8 @@ fn append(
     }
     if far {
         let id = SegmentId::from_bytes(commit.nonce);
-        log.put_segment(id, std::mem::take(&mut commit.inline)).expect("BUG: objects in memory");
+        let mut pieces = std::iter::once(Ok(std::mem::take(&mut commit.inline)));
+        log.put_segment(id, &mut pieces).expect("BUG: objects in memory");
         commit.segment = Some(id);
     }
     log.append(&commit).expect("BUG: a commit that follows");

@@ -4,13 +4,14 @@
 //! on stderr (a JSON object with `--json`). All knowledge of the library and of the node is in
 //! `backend` and `commands/serve`; everything else is parsing and printing.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod args;
 mod backend;
 mod commands;
 mod console;
 mod exit;
+mod heap;
 mod progress;
 mod render;
 mod shell;
@@ -28,6 +29,7 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    heap::keep_small();
     let mut console = Console::new(args::asks_for_json(std::env::args_os()));
     let mut exit = guarded(&mut console);
     console.flush();

@@ -72,8 +72,8 @@ struct State {
     ending: bool,
     noted: Option<Arc<Noted>>,
     work: Work,
-    /// Where keys are encoded, kept to save an allocation per row.
-    key: Vec<u8>,
+    /// Where the keys that a row leaves and takes are encoded, kept to save allocations per row.
+    keys: (Vec<u8>, Vec<u8>),
 }
 
 impl Capture {
@@ -89,7 +89,7 @@ impl Capture {
             ending: false,
             noted: None,
             work: Work::default(),
-            key: Vec::new(),
+            keys: Default::default(),
         };
         let shared = Arc::new(Shared { state: Mutex::new(state) });
         hook::install(conn, &shared)?;

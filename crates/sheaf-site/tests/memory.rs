@@ -5,8 +5,9 @@
 #![expect(unsafe_code, reason = "an allocator is")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sheaf_site::{Site, SiteIds, SiteOptions, View};
 use sheaf_volume::{
@@ -53,13 +54,18 @@ const ROWS_LONG: usize = 2_048;
 /// Far below the site, and above what one batch of 8 MiB takes: its mutations, its pages, its
 /// segment, and the page cache of 16 MiB.
 const PEAK_MAX: usize = 44 * MIB;
+/// Rows, each of about a page: 48 MiB, and 512 MiB in the long form.
+const NARROW_ROWS: i64 = 12_288;
+const NARROW_ROWS_LONG: i64 = 131_072;
+/// What a changed row takes in memory while it is captured or replayed, whatever else it holds.
+const ROW_BYTES: usize = 1_024;
 
 fn ids() -> SiteIds {
     let (site, volume) = (SiteId::from_bytes([1; 16]), VolumeId::from_bytes([2; 16]));
     SiteIds { site, volume, page_size: PageSize::DEFAULT }
 }
 
-fn open(dir: &std::path::Path, number: u8, log: &Arc<BucketRemote>) -> Site {
+fn open(dir: &Path, number: u8, log: &Arc<BucketRemote>) -> Site {
     let options = SiteOptions {
         create: Some(ids()),
         ..SiteOptions::new("test", DeviceId::from_bytes([number; 16]))
@@ -70,16 +76,93 @@ fn open(dir: &std::path::Path, number: u8, log: &Arc<BucketRemote>) -> Site {
     site
 }
 
-#[test]
-fn memory_does_not_grow_with_the_site() {
-    let is_long = std::env::var_os("SHEAF_TEST_LONG").is_some_and(|value| value == "1");
-    let rows = if is_long { ROWS_LONG } else { ROWS };
-    let root = tempfile::tempdir().unwrap();
-    let (here, there) = (root.path().join("here"), root.path().join("there"));
-    let bucket = root.path().join("bucket");
+fn is_long() -> bool {
+    std::env::var_os("SHEAF_TEST_LONG").is_some_and(|value| value == "1")
+}
+
+/// One after the other: the allocator counts for all of them.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn bucket(root: &Path) -> Arc<BucketRemote> {
+    let bucket = root.join("bucket");
     std::fs::create_dir_all(&bucket).unwrap();
     let objects: Arc<dyn Objects> = open_url(&format!("file://{}", bucket.display())).unwrap();
-    let log = Arc::new(BucketRemote::new(objects, ids().volume, ids().page_size));
+    Arc::new(BucketRemote::new(objects, ids().volume, ids().page_size))
+}
+
+fn check(peaks: &[(&str, usize)], max: usize) {
+    let peaks: Vec<_> = peaks.iter().map(|(name, bytes)| (name, bytes / MIB)).collect();
+    assert!(peaks.iter().all(|(_, mib)| *mib < max / MIB), "MiB at most: {peaks:?}");
+    eprintln!("MiB at most: {peaks:?}");
+}
+
+/// One transaction that rewrites the whole site becomes one commit, whose segment is written and
+/// read in pieces, and whose capture holds what changed and not what the rows hold beside it.
+#[test]
+fn memory_does_not_grow_with_a_commit() {
+    let _turn = turn();
+    let rows = if is_long() { NARROW_ROWS_LONG } else { NARROW_ROWS };
+    let root = tempfile::tempdir().unwrap();
+    let log = bucket(root.path());
+    let site = open(&root.path().join("here"), 1, &log);
+    let conn = site.connection(View::Local).unwrap();
+    conn.execute_batch(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, x INT, body BLOB);
+         CREATE TABLE k(id TEXT PRIMARY KEY NOT NULL, x INT, body BLOB) WITHOUT ROWID;",
+    )
+    .unwrap();
+    for first in (0..rows).step_by(64) {
+        let sql =
+            "WITH RECURSIVE n(i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1 + 63)
+                   INSERT INTO t SELECT i, 0, randomblob(3600) FROM n";
+        conn.execute(sql, [first]).unwrap();
+    }
+    let sql = "INSERT INTO k SELECT 'k' || id, 0, substr(body, 1, 900) FROM t WHERE id % 16 = 0";
+    conn.execute(sql, []).unwrap();
+    site.exchange_with_log(&*log).unwrap();
+    let other = open(&root.path().join("there"), 2, &log);
+    other.adopt(ids(), log.head().unwrap()).unwrap();
+    other.volume().hydrate(&mut |_, _| {}).unwrap();
+
+    let mut peaks = Vec::new();
+    let mut measure = |name, work: &mut dyn FnMut()| peaks.push((name, peak(work)));
+    let exchange = || {
+        let before = site.base().0;
+        site.exchange_with_log(&*log).unwrap();
+        assert_eq!(site.base().0, before.next(), "one transaction, one commit");
+    };
+    let catch_up = || {
+        other.follow(&*log, &mut |_| Ok(())).unwrap();
+        other.volume().hydrate(&mut |_, _| {}).unwrap();
+        assert_eq!(other.base(), site.base());
+    };
+    for sql in
+        ["UPDATE t SET x = x + 1; UPDATE k SET x = x + 1;", "CREATE INDEX large ON t(x, body);"]
+    {
+        let sql = format!("BEGIN; {sql} COMMIT;");
+        measure("written", &mut || conn.execute_batch(&sql).unwrap());
+        measure("pushed", &mut || exchange());
+        measure("taken", &mut || catch_up());
+    }
+    let sums = "SELECT sum(x) + (SELECT sum(x) FROM k) FROM t";
+    for site in [&site, &other] {
+        let conn = site.connection(View::Global).unwrap();
+        let sum: i64 = conn.query_row(sums, [], |row| row.get(0)).unwrap();
+        assert_eq!(sum, rows + rows / 16);
+    }
+    check(&peaks, PEAK_MAX + usize::try_from(rows).unwrap() * ROW_BYTES);
+}
+
+#[test]
+fn memory_does_not_grow_with_the_site() {
+    let _turn = turn();
+    let rows = if is_long() { ROWS_LONG } else { ROWS };
+    let root = tempfile::tempdir().unwrap();
+    let (here, there) = (root.path().join("here"), root.path().join("there"));
+    let log = bucket(root.path());
 
     let site = open(&here, 1, &log);
     let written = peak(|| {
@@ -115,6 +198,7 @@ fn memory_does_not_grow_with_the_site() {
         let blocks: u64 = files.map(|file| file.unwrap().metadata().unwrap().blocks()).sum();
         assert!(blocks * 512 < 6 << 20, "{} bytes on disk after eviction", blocks * 512);
     }
-    let peaks = [written, pushed, hydrated, evicted].map(|bytes| bytes / MIB);
-    assert!(peaks.iter().all(|mib| *mib < PEAK_MAX / MIB), "MiB at most: {peaks:?}");
+    let names = ["written", "pushed", "hydrated", "evicted"];
+    let peaks: Vec<_> = names.into_iter().zip([written, pushed, hydrated, evicted]).collect();
+    check(&peaks, PEAK_MAX);
 }

@@ -11,7 +11,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 
-use bytes::Bytes;
 use quick_cache::sync::Cache;
 
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard};
@@ -19,7 +18,7 @@ use crate::teeth::{Tooth, bites};
 use crate::{
     Append, Changes, Commit, CommitHash, Error, ErrorKind, FetchedPage, Lineage, Lsn, Objects,
     ObjectsError, PageCount, PageSize, Remote, RemoteHead, RemoteLog, Result, SegmentId,
-    TimelineId, VolumeId, Want, limits,
+    SegmentPieces, TimelineId, VolumeId, Want, limits,
 };
 
 mod boundary;
@@ -260,9 +259,23 @@ impl Remote for BucketRemote {
 }
 
 impl RemoteLog for BucketRemote {
-    fn put_segment(&self, id: SegmentId, bytes: Bytes) -> Result<()> {
+    fn put_segment(&self, id: SegmentId, pieces: &mut SegmentPieces<'_>) -> Result<()> {
         let key = segment_key(self.volume(), id);
-        self.objects.put(&key, bytes).map_err(|e| refused("write segment", e))
+        // The store only learns that there are no more pieces; why, it would not pass on whole.
+        let mut failed = None;
+        let mut pieces = pieces.map(|piece| {
+            piece.map_err(|error| {
+                let stop = ObjectsError::Failed(error.to_string());
+                failed = Some(error);
+                stop
+            })
+        });
+        let done = self.objects.put_stream(&key, &mut pieces);
+        drop(pieces);
+        match failed {
+            Some(error) => Err(error),
+            None => done.map_err(|e| refused("write segment", e)),
+        }
     }
 
     fn append(&self, commit: &Commit) -> Result<Append> {

@@ -59,7 +59,17 @@ impl FrameBuilder {
         Ok(())
     }
 
-    /// The frames and their concatenated bytes.
+    /// Bytes of finished frames that were not taken yet.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Takes the bytes of finished frames.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// The frames, and their concatenated bytes as far as they were not taken.
     ///
     /// # Errors
     /// `Internal` when compression fails.
@@ -68,7 +78,11 @@ impl FrameBuilder {
         Ok((self.frames, self.bytes))
     }
 
-    fn seal(&mut self) -> Result<()> {
+    /// Finishes the frame in the making.
+    ///
+    /// # Errors
+    /// `Internal` when compression fails.
+    pub(crate) fn seal(&mut self) -> Result<()> {
         if self.members.is_empty() {
             return Ok(());
         }

@@ -62,14 +62,16 @@ pub use file::{Dir, DirLock, File, MemDir, file_conformance};
 pub use finding::{Finding, Remedy};
 pub use id::{DeviceId, SegmentId, SiteId, TimelineId, VolumeId};
 pub use lineage::{Lineage, Parent};
-pub use objects::{MemObjects, Objects, ObjectsError, objects_conformance, probe};
+pub use objects::{MemObjects, Objects, ObjectsError, Pieces, objects_conformance, probe};
 #[cfg(feature = "native")]
 pub use objects::{
     Promise, Races, StoreObjects, StoreTrial, StoreVerdict, Tried, open_url, verify_store,
 };
 pub use pageset::PageSet;
 pub use prefetch::Children;
-pub use remote::{Append, FetchedPage, HeldPage, Remote, RemoteHead, RemoteLog, Want};
+pub use remote::{
+    Append, FetchedPage, HeldPage, Remote, RemoteHead, RemoteLog, SegmentPieces, Want,
+};
 pub use store::{ReplicaCheck, ReplicaInfo, ReplicaMended, mend_replica, verify_replica};
 pub use types::{LocalLsn, Lsn, Page, PageCount, PageIdx, PageSize};
 pub use volume::*;

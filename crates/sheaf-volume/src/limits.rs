@@ -110,6 +110,13 @@ pub const PULL_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const WALKS_MAX: usize = 4;
 /// Bytes of one range request: larger reads are split so that their parts run at once.
 pub const RANGE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Bytes of frames after which a commit that is being appended hands them to its segment.
+pub const SEGMENT_PIECE_BYTES: usize = 1024 * 1024;
+/// Bytes of each part but the last of an object that is written in parts: S3 takes no smaller ones
+/// than 5 MiB, others want all of one size, and 10,000 of them are more than one commit may hold.
+pub const UPLOAD_PART_BYTES: usize = 8 * 1024 * 1024;
+/// Parts of one object on their way at once; one more is being put together.
+pub const UPLOAD_PARTS_AT_ONCE: usize = 2;
 /// Branches of branches: each is one more log that old positions are read from.
 pub const PARENTS_MAX: usize = 32;
 /// Bytes in a site's name.

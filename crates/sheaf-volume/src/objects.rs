@@ -5,7 +5,7 @@
 
 use std::{fmt, ops::Range};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 mod conformance;
 mod mem;
@@ -56,6 +56,9 @@ pub enum ObjectsError {
     Failed(String),
 }
 
+/// The bytes of an object in the making, piece by piece; whoever takes them stops at an error.
+pub type Pieces<'a> = dyn Iterator<Item = Result<Bytes, ObjectsError>> + 'a;
+
 /// A flat space of immutable objects. Synchronous: implementations that talk to a network block
 /// the calling thread and run the members of a batch at the same time.
 pub trait Objects: fmt::Debug + Send + Sync {
@@ -79,6 +82,21 @@ pub trait Objects: fmt::Debug + Send + Sync {
     /// # Errors
     /// `Unavailable`, `Denied` or `Failed`.
     fn put(&self, key: &str, bytes: Bytes) -> Result<(), ObjectsError>;
+
+    /// As [`Objects::put`], for bytes that come in pieces, in order, and may be too many for
+    /// memory. The object appears whole or not at all: when a piece is an error, or the store
+    /// fails, what was sent before it is never seen. As it stands here it gathers all pieces,
+    /// which is right for a store that keeps its objects in memory anyway.
+    ///
+    /// # Errors
+    /// As [`Objects::put`], and the error among the pieces.
+    fn put_stream(&self, key: &str, pieces: &mut Pieces<'_>) -> Result<(), ObjectsError> {
+        let mut whole = BytesMut::new();
+        for piece in pieces {
+            whole.extend_from_slice(&piece?);
+        }
+        self.put(key, whole.freeze())
+    }
 
     /// Writes an object if the key is free. Durable when it returns.
     ///

@@ -112,13 +112,16 @@ pub enum Append {
     Lost,
 }
 
+/// The bytes of a segment in the making, piece by piece; whoever takes them stops at an error.
+pub type SegmentPieces<'a> = dyn Iterator<Item = Result<Bytes>> + 'a;
+
 /// A [`Remote`] that can also be written: the log itself.
 pub trait RemoteLog: Remote {
-    /// Uploads a segment before the commit that names it.
+    /// Uploads a segment before the commit that names it, all of `pieces` or nothing.
     ///
     /// # Errors
-    /// `Unavailable`, `Denied` or `Io`.
-    fn put_segment(&self, id: SegmentId, bytes: Bytes) -> Result<()>;
+    /// `Unavailable`, `Denied` or `Io`, and the error among the pieces.
+    fn put_segment(&self, id: SegmentId, pieces: &mut SegmentPieces<'_>) -> Result<()>;
 
     /// Creates the commit's log object if its position is free.
     ///

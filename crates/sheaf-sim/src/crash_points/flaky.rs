@@ -4,10 +4,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use sheaf_volume::{
     Append, BucketRemote, Commit, Error, ErrorKind, FetchedPage, Lsn, Remote, RemoteHead,
-    RemoteLog, Result, SegmentId, Want,
+    RemoteLog, Result, SegmentId, SegmentPieces, Want,
 };
 
 /// How the log answers an append.
@@ -42,8 +41,8 @@ impl Remote for Flaky {
 }
 
 impl RemoteLog for Flaky {
-    fn put_segment(&self, id: SegmentId, bytes: Bytes) -> Result<()> {
-        self.log.put_segment(id, bytes)
+    fn put_segment(&self, id: SegmentId, pieces: &mut SegmentPieces<'_>) -> Result<()> {
+        self.log.put_segment(id, pieces)
     }
 
     fn append(&self, commit: &Commit) -> Result<Append> {

@@ -21,12 +21,15 @@ use sheaf_volume::Result;
 
 use super::Shared;
 use super::ddl::{Statement, classify};
-use super::rows::{Image, encode_value, text_or_blob};
+use super::rows::{Before, Cell, Image, encode_value, text_or_blob};
 use super::state::{Rows, Tracker};
 use crate::schema::{Affinity, sql_error};
 
 /// The name under which the connection keeps the context.
 const CONTEXT: &CStr = c"sheaf_capture";
+
+/// Bytes from which a value is long: looking at the new one too must cost less than a copy.
+const LONG: usize = 256;
 
 /// The connection that the callbacks belong to, used only from within them.
 #[derive(Clone, Copy)]
@@ -269,7 +272,7 @@ fn on_row(shared: &Shared, row: &RowEvent, table: &[u8]) {
     }
     let tracker = state.work.tracker(table, state.noted.as_deref());
     if tracker.fault.is_none()
-        && let Err(fault) = note_row(tracker, row, &mut state.key)
+        && let Err(fault) = note_row(tracker, row, &mut state.keys)
     {
         tracker.fault = Some(fault);
     }
@@ -278,7 +281,7 @@ fn on_row(shared: &Shared, row: &RowEvent, table: &[u8]) {
 fn note_row(
     tracker: &mut Tracker,
     row: &RowEvent,
-    key: &mut Vec<u8>,
+    (left, taken): &mut (Vec<u8>, Vec<u8>),
 ) -> std::result::Result<(), String> {
     let (is_old, is_new) = match row.action {
         ffi::SQLITE_INSERT => (false, true),
@@ -298,10 +301,11 @@ fn note_row(
     match &mut tracker.rows {
         Rows::Skipped | Rows::Unknown => {}
         Rows::ByRowid(rows) => {
+            let stays = is_old && is_new && row.old_rowid == row.new_rowid;
             if is_old {
-                rows.touch(row.old_rowid, || image(row, stored, width))?;
+                rows.touch(row.old_rowid, &Old { row, stored, width, stays })?;
             }
-            if is_new && !(is_old && row.old_rowid == row.new_rowid) {
+            if is_new && !stays {
                 rows.insert(row.new_rowid);
             }
         }
@@ -309,28 +313,62 @@ fn note_row(
             let columns = tracker.hint.as_ref().and_then(|hint| hint.key.as_deref());
             let columns = columns.unwrap_or(&[]);
             if is_old {
-                encode_key(key, columns, |column| row.old_value(column))?;
-                rows.touch(key, || image(row, stored, width))?;
+                encode_key(left, columns, |column| row.old_value(column))?;
             }
             if is_new {
-                // After an update that left the key alone this finds the entry made above.
-                encode_key(key, columns, |column| row.new_value(column))?;
-                rows.insert(key);
+                encode_key(taken, columns, |column| row.new_value(column))?;
+            }
+            let stays = is_old && is_new && left == taken;
+            if is_old {
+                rows.touch(left, &Old { row, stored, width, stays })?;
+            }
+            if is_new && !stays {
+                rows.insert(taken);
             }
         }
     }
     Ok(())
 }
 
-/// The row's present values, one for each column of the table; NULL for generated ones, which a
-/// row does not hold. Where it is not known which these are, SQLite's refusal tells.
-fn image(row: &RowEvent, stored: Option<&[i32]>, width: i32) -> std::result::Result<Image, String> {
-    let value = |column| match stored {
-        Some(stored) if stored.binary_search(&column).is_err() => Ok(Value::Null),
-        Some(_) => row.old_value(column).map(owned),
-        None => Ok(row.old_value(column).map_or(Value::Null, owned)),
-    };
-    (0..width).map(value).collect()
+/// A row before it changes.
+struct Old<'a> {
+    row: &'a RowEvent,
+    /// Column numbers of the stored columns, where they are known.
+    stored: Option<&'a [i32]>,
+    width: i32,
+    /// The row is updated and remains the row that it is.
+    stays: bool,
+}
+
+impl Old<'_> {
+    fn at(&self, column: i32) -> std::result::Result<Cell, String> {
+        let held = match self.stored {
+            Some(stored) if stored.binary_search(&column).is_err() => ValueRef::Null,
+            Some(_) => self.row.old_value(column)?,
+            None => self.row.old_value(column).unwrap_or(ValueRef::Null),
+        };
+        let is_long = matches!(held, ValueRef::Text(v) | ValueRef::Blob(v) if v.len() >= LONG);
+        // Where both are the same bytes, so is what SQLite stores; of nothing else is the new
+        // value believed.
+        if is_long && self.stays && self.row.new_value(column).is_ok_and(|new| new == held) {
+            return Ok(Cell::Unchanged);
+        }
+        Ok(Cell::Held(owned(held)))
+    }
+}
+
+impl Before for Old<'_> {
+    type Error = String;
+
+    /// One value for each column of the table; NULL for generated ones, which a row does not hold.
+    /// Where it is not known which these are, SQLite's refusal tells.
+    fn image(&self) -> std::result::Result<Image, String> {
+        (0..self.width).map(|column| self.at(column)).collect()
+    }
+
+    fn cell(&self, column: usize) -> std::result::Result<Cell, String> {
+        self.at(i32::try_from(column).unwrap_or(i32::MAX))
+    }
 }
 
 fn owned(value: ValueRef<'_>) -> Value {

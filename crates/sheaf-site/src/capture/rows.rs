@@ -3,10 +3,12 @@
 //! Invariant: for every row that differs from what it was when the transaction began, the set
 //! holds its key with the *first* image seen; a key that was first seen being inserted is *fresh*:
 //! no row had it. A row that is not in the set is unchanged. Entries are never removed, so that
-//! savepoints and failed statements need no attention: they leave entries that net out. Leaves
-//! out new values: they are read when the transaction ends.
+//! savepoints and failed statements need no attention: they leave entries that net out. A long
+//! value is noted when it is about to change or to go; until then it is what the row holds.
+//! Leaves out new values: they are read when the transaction ends.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use sheaf_merge::Value;
@@ -15,7 +17,58 @@ use sheaf_merge::Value;
 pub(crate) type FixedState = BuildHasherDefault<DefaultHasher>;
 
 /// What a row held, column by column.
-pub(crate) type Image = Box<[Value]>;
+pub(crate) type Image = Box<[Cell]>;
+
+/// What a row held in one column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cell {
+    /// This.
+    Held(Value),
+    /// What it holds now: a long value that no change of the row has touched so far. Rewriting
+    /// short columns beside long ones would otherwise take the memory of all of them.
+    Unchanged,
+}
+
+impl Cell {
+    /// What was held, as far as that is known here.
+    pub(crate) fn held(&self) -> Option<&Value> {
+        match self {
+            Self::Held(value) => Some(value),
+            Self::Unchanged => None,
+        }
+    }
+}
+
+/// The row as a callback sees it before it changes.
+pub(crate) trait Before {
+    /// Why a column cannot be read.
+    type Error;
+
+    /// The row's image.
+    fn image(&self) -> Result<Image, Self::Error>;
+
+    /// What the row holds in a column, unless it is a long value that stays.
+    fn cell(&self, column: usize) -> Result<Cell, Self::Error>;
+}
+
+/// Notes what the known row is about to lose.
+fn look_again<B: Before>(image: Option<&mut Image>, before: &B) -> Result<(), B::Error> {
+    for (column, cell) in image.into_iter().flatten().enumerate() {
+        if *cell == Cell::Unchanged {
+            *cell = before.cell(column)?;
+        }
+    }
+    Ok(())
+}
+
+/// Fills up an image from one that was made later: what stayed until then is what was first held.
+fn fill_up(image: Option<&mut Image>, later: Option<Image>) {
+    for (cell, later) in image.into_iter().flatten().zip(later.into_iter().flatten()) {
+        if *cell == Cell::Unchanged {
+            *cell = later;
+        }
+    }
+}
 
 /// Touched rows of a table with row ids.
 #[derive(Debug, Default)]
@@ -45,16 +98,18 @@ impl RowidSet {
         }
     }
 
-    /// Notes the row's image, unless the row is known; `image` is only made then.
-    pub(crate) fn touch<E>(
-        &mut self,
-        rowid: i64,
-        image: impl FnOnce() -> Result<Image, E>,
-    ) -> Result<(), E> {
-        if !self.in_run(rowid) && !self.rows.contains_key(&rowid) {
-            self.rows.insert(rowid, Some(image()?));
+    /// Notes the row's image, or of a known row the long values that stayed until now.
+    pub(crate) fn touch<B: Before>(&mut self, rowid: i64, before: &B) -> Result<(), B::Error> {
+        if self.in_run(rowid) {
+            return Ok(());
         }
-        Ok(())
+        match self.rows.entry(rowid) {
+            Entry::Occupied(known) => look_again(known.into_mut().as_mut(), before),
+            Entry::Vacant(free) => {
+                free.insert(Some(before.image()?));
+                Ok(())
+            }
+        }
     }
 
     fn in_run(&self, rowid: i64) -> bool {
@@ -70,8 +125,12 @@ impl RowidSet {
         let mut rows: Vec<_> = later.rows.into_iter().collect();
         rows.sort_unstable_by_key(|(rowid, _)| *rowid);
         for (rowid, image) in rows {
-            if !self.in_run(rowid) {
-                self.rows.entry(rowid).or_insert(image);
+            if self.in_run(rowid) {
+                continue;
+            }
+            match self.rows.entry(rowid) {
+                Entry::Occupied(known) => fill_up(known.into_mut().as_mut(), image),
+                Entry::Vacant(free) => _ = free.insert(image),
             }
         }
     }
@@ -102,22 +161,22 @@ impl KeyedSet {
         }
     }
 
-    /// Notes the row's image, unless the row is known; `image` is only made then.
-    pub(crate) fn touch<E>(
-        &mut self,
-        key: &[u8],
-        image: impl FnOnce() -> Result<Image, E>,
-    ) -> Result<(), E> {
-        if !self.0.contains_key(key) {
-            self.0.insert(key.into(), Some(image()?));
+    /// Notes the row's image, or of a known row the long values that stayed until now.
+    pub(crate) fn touch<B: Before>(&mut self, key: &[u8], before: &B) -> Result<(), B::Error> {
+        if let Some(known) = self.0.get_mut(key) {
+            return look_again(known.as_mut(), before);
         }
+        self.0.insert(key.into(), Some(before.image()?));
         Ok(())
     }
 
     /// Takes over what was noted later; what is known here came first and stays.
     pub(crate) fn absorb(&mut self, later: Self) {
         for (key, image) in later.0 {
-            self.0.entry(key).or_insert(image);
+            match self.0.entry(key) {
+                Entry::Occupied(known) => fill_up(known.into_mut().as_mut(), image),
+                Entry::Vacant(free) => _ = free.insert(image),
+            }
         }
     }
 
@@ -206,6 +265,20 @@ mod tests {
         Merge,
     }
 
+    struct Shown(i64);
+
+    impl Before for Shown {
+        type Error = ();
+
+        fn image(&self) -> Result<Image, ()> {
+            Ok([self.cell(0)?].into())
+        }
+
+        fn cell(&self, _: usize) -> Result<Cell, ()> {
+            Ok(Cell::Held(Value::Int(self.0)))
+        }
+    }
+
     fn step() -> impl Strategy<Value = Step> {
         let id = prop_oneof![0_i64..20, Just(i64::MAX), Just(i64::MAX - 1), Just(i64::MIN)];
         prop_oneof![
@@ -228,8 +301,7 @@ mod tests {
                     }
                     Step::Touch(id, image) => {
                         model.entry(id).or_insert(Some(image));
-                        let image = || Ok::<_, ()>(vec![Value::Int(image)].into());
-                        current.touch(id, image).unwrap();
+                        current.touch(id, &Shown(image)).unwrap();
                     }
                     Step::Merge => set.absorb(std::mem::take(&mut current)),
                 }
@@ -244,7 +316,7 @@ mod tests {
             }
             for (id, image) in set.rows() {
                 let image = image.map(|image| match &image[0] {
-                    Value::Int(int) => *int,
+                    Cell::Held(Value::Int(int)) => *int,
                     other => panic!("{other:?}"),
                 });
                 prop_assert!(found.insert(id, image).is_none());

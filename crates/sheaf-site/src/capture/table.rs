@@ -8,9 +8,9 @@ use std::cmp::Ordering;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, Statement, params_from_iter};
 use sheaf_merge::Value;
-use sheaf_volume::{Error, Result};
+use sheaf_volume::{Error, ErrorKind, Result};
 
-use super::rows::{Image, KeyedSet, RowidSet, decode_values};
+use super::rows::{Cell, Image, KeyedSet, RowidSet, decode_values, text_or_blob};
 use super::state::Rows;
 use crate::schema::{Affinity, COLUMNS_FROM, Identity, TableInfo, sql_error};
 use crate::value::Bind;
@@ -58,11 +58,6 @@ impl Target {
     /// Values in the order of the target's columns, with their names.
     pub(crate) fn named(&self, values: Vec<Value>) -> Vec<(String, Value)> {
         self.columns.iter().map(|(_, name)| name.clone()).zip(values).collect()
-    }
-
-    /// The target's columns of an old image, as they would be read.
-    fn of_image(&self, info: &TableInfo, image: &Image) -> Vec<Value> {
-        self.columns.iter().map(|(at, _)| image_value(info, image, *at)).collect()
     }
 }
 
@@ -145,24 +140,24 @@ impl Reading<'_> {
         touched: &[TouchedRow<'_>],
         tell: &mut dyn FnMut(RowChange),
     ) -> Result<()> {
-        let of_image = |image: &Image| self.target.of_image(self.info, image);
         let gone = |(rowid, image): &TouchedRow<'_>, tell: &mut dyn FnMut(RowChange)| {
             let key = vec![Value::Int(*rowid)];
-            tell(RowChange { key, old: image.map(of_image), new: None });
+            let old = image.map(|image| self.of_image(image)).transpose()?;
+            tell(RowChange { key, old, new: None });
+            Ok(())
         };
         let mut touched = touched.iter().peekable();
         self.range(read, first, last, &mut |row| {
             let rowid = row.get(0).map_err(sql_error("read row id"))?;
             while let Some(entry) = touched.next_if(|entry| entry.0 < rowid) {
-                gone(entry, tell);
+                gone(entry, tell)?;
             }
             let image = touched.next_if(|entry| entry.0 == rowid).and_then(|entry| entry.1);
-            let new = Some(self.row(row, image)?);
-            tell(RowChange { key: vec![Value::Int(rowid)], old: image.map(of_image), new });
+            let (old, new) = self.sides(row, image)?;
+            tell(RowChange { key: vec![Value::Int(rowid)], old, new: Some(new) });
             Ok(())
         })?;
-        touched.for_each(|entry| gone(entry, tell));
-        Ok(())
+        touched.try_for_each(|entry| gone(entry, tell))
     }
 
     /// Rows that have ids, but whose key is declared: old and new row of a key are found by it.
@@ -191,6 +186,7 @@ impl Reading<'_> {
             let Some(key) = decode_values(bytes) else {
                 return Err(Error::corrupt(format!("a key of `{}` is damaged", self.info.name)));
             };
+            let mut old = None;
             let mut found = read
                 .query(params_from_iter(key.iter().map(Bind)))
                 .map_err(sql_error("read row"))?;
@@ -199,11 +195,14 @@ impl Reading<'_> {
                 // another row, and touched under its own key.
                 let present = self.key_of(row)?;
                 if compare_keys(&present, &key) == Ordering::Equal {
-                    sides.new.push((present, self.row(row, image)?));
+                    let (before, now) = self.sides(row, image)?;
+                    sides.new.push((present, now));
+                    old = before;
                 }
             }
             if let Some(image) = image {
-                sides.old.push((key, self.target.of_image(self.info, image)));
+                let old = old.map_or_else(|| self.of_image(image), Ok)?;
+                sides.old.push((key, old));
             }
         }
         sides.pair(tell);
@@ -221,7 +220,7 @@ impl Reading<'_> {
         let mut rows = read.query([]).map_err(sql_error("read table"))?;
         while let Some(row) = rows.next().map_err(sql_error("read table"))? {
             let key = if by_rowid { vec![self.value(row, 0, None)?] } else { self.key_of(row)? };
-            sides.new.push((key, self.row(row, None)?));
+            sides.new.push((key, self.sides(row, None)?.1));
         }
         sides.pair(tell);
         Ok(())
@@ -252,12 +251,68 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// The target's columns of a present row.
-    fn row(&self, row: &Row<'_>, image: Option<&Image>) -> Result<Vec<Value>> {
-        let value = |(at, _): &(usize, String)| {
-            self.value(row, at + COLUMNS_FROM, image.and_then(|image| image.get(*at)))
+    /// The target's columns of a row as it was, if it has an image, and as it is. Where it is
+    /// compared with itself, long values that stayed are left out of both sides: NULL.
+    fn sides(
+        &self,
+        row: &Row<'_>,
+        image: Option<&Image>,
+    ) -> Result<(Option<Vec<Value>>, Vec<Value>)> {
+        let is_same = image.map_or(Ok(false), |image| self.keeps_key(row, image))?;
+        let mut old = Vec::with_capacity(self.target.columns.len());
+        let mut new = Vec::with_capacity(self.target.columns.len());
+        for (at, _) in &self.target.columns {
+            let (before, now) = match image.and_then(|image| image.get(*at)) {
+                Some(Cell::Unchanged) if is_same && !self.key.contains(at) => Default::default(),
+                Some(Cell::Unchanged) => {
+                    let value = self.unchanged(row, at + COLUMNS_FROM)?;
+                    (value.clone(), value)
+                }
+                cell => {
+                    let held = cell.and_then(Cell::held);
+                    let now = self.value(row, at + COLUMNS_FROM, held)?;
+                    (image_value(self.info, held, *at), now)
+                }
+            };
+            old.push(before);
+            new.push(now);
+        }
+        Ok((image.map(|_| old), new))
+    }
+
+    /// The target's columns of a row that is gone, as they would have been read.
+    fn of_image(&self, image: &Image) -> Result<Vec<Value>> {
+        let value = |(at, _): &(usize, String)| match image.get(*at) {
+            Some(Cell::Unchanged) => Err(Error::new(
+                ErrorKind::Internal,
+                format!("capture failed: a row of `{}` went unseen", self.info.name),
+            )),
+            cell => Ok(image_value(self.info, cell.and_then(Cell::held), *at)),
         };
         self.target.columns.iter().map(value).collect()
+    }
+
+    /// Whether a present row has the key that it had.
+    fn keeps_key(&self, row: &Row<'_>, image: &Image) -> Result<bool> {
+        if self.info.identity != Identity::Declared {
+            return Ok(true);
+        }
+        for at in &self.key {
+            let Some(Cell::Held(held)) = image.get(*at) else { continue };
+            let now = self.value(row, at + COLUMNS_FROM, Some(held))?;
+            if !now.same(&image_value(self.info, Some(held), *at)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A present value that has been there from the start, in whatever encoding.
+    fn unchanged(&self, row: &Row<'_>, at: usize) -> Result<Value> {
+        match row.get_ref(at).map_err(sql_error("read value"))? {
+            ValueRef::Text(text) => Ok(text_or_blob(text.to_vec())),
+            _ => self.value(row, at, None),
+        }
     }
 
     fn value(&self, row: &Row<'_>, at: usize, old: Option<&Value>) -> Result<Value> {
@@ -316,9 +371,9 @@ impl Reading<'_> {
 }
 
 /// A column of an old image. Values of a REAL column may be stored, and be defaults, as integers.
-fn image_value(info: &TableInfo, image: &Image, at: usize) -> Value {
+fn image_value(info: &TableInfo, held: Option<&Value>, at: usize) -> Value {
     let affinity = info.columns.get(at).map(|column| column.affinity);
-    match (image.get(at), affinity) {
+    match (held, affinity) {
         #[expect(clippy::cast_precision_loss, reason = "SQLite's own conversion")]
         (Some(Value::Int(int)), Some(Affinity::Real)) => Value::Real(*int as f64),
         (Some(value), _) => value.clone(),

@@ -2,12 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use serde_json::json;
 use sheaf_site::View;
 use sheaf_volume::{
     Append, BucketRemote, Commit, Error, ErrorKind, FetchedPage, Lsn, Remote, RemoteHead,
-    RemoteLog, Result, SegmentId, Want,
+    RemoteLog, Result, SegmentId, SegmentPieces, Want,
 };
 
 use crate::support::{Device, World, assert_converged};
@@ -289,8 +288,8 @@ impl Remote for Raced<'_> {
 }
 
 impl RemoteLog for Raced<'_> {
-    fn put_segment(&self, id: SegmentId, bytes: Bytes) -> Result<()> {
-        self.log.put_segment(id, bytes)
+    fn put_segment(&self, id: SegmentId, pieces: &mut SegmentPieces<'_>) -> Result<()> {
+        self.log.put_segment(id, pieces)
     }
 
     fn append(&self, commit: &Commit) -> Result<Append> {

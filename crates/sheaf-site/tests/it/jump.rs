@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use sheaf_volume::{
     Append, BucketRemote, Changes, Commit, Error, ErrorKind, FetchedPage, Lsn, PageIdx, PageSet,
-    Remote, RemoteHead, RemoteLog, Result, SegmentId, TimelineId, Verdict, Want,
+    Remote, RemoteHead, RemoteLog, Result, SegmentId, SegmentPieces, TimelineId, Verdict, Want,
 };
 
 use crate::support::{Device, World, assert_converged};
@@ -74,8 +73,8 @@ impl Remote for BreaksOff<'_> {
 }
 
 impl RemoteLog for BreaksOff<'_> {
-    fn put_segment(&self, id: SegmentId, bytes: Bytes) -> Result<()> {
-        self.0.put_segment(id, bytes)
+    fn put_segment(&self, id: SegmentId, pieces: &mut SegmentPieces<'_>) -> Result<()> {
+        self.0.put_segment(id, pieces)
     }
 
     fn append(&self, commit: &Commit) -> Result<Append> {

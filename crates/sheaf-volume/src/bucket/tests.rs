@@ -3,6 +3,7 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -73,7 +74,8 @@ impl Log {
         let segment = SegmentId::from_bytes(tag(lsn.0));
         let in_segment = in_segment && !pages.is_empty();
         if in_segment {
-            self.remote.put_segment(segment, bytes.clone().into()).unwrap();
+            let bytes = Bytes::from(bytes.clone());
+            self.remote.put_segment(segment, &mut std::iter::once(Ok(bytes))).unwrap();
         }
         Commit {
             volume: volume(),
@@ -511,7 +513,9 @@ fn a_segment_of_another_volume_is_damage() {
     let other = VolumeId::from_bytes([4; 16]);
     let copied = Commit { volume: other, ..log.remote.pull(Lsn::ZERO).unwrap().remove(0) };
     let stolen = BucketRemote::new(Arc::clone(&log.objects), other, SIZE);
-    stolen.put_segment(SegmentId::from_bytes([1; 16]), own.into()).unwrap();
+    let own = Bytes::from(own);
+    let mut pieces = std::iter::once(Ok(own));
+    stolen.put_segment(SegmentId::from_bytes([1; 16]), &mut pieces).unwrap();
     stolen.append(&copied).unwrap();
     check_error(stolen.fetch(&[want(1, &[2])]), ErrorKind::Corrupt, "segments");
 }

@@ -7,6 +7,7 @@ use std::sync::Barrier;
 use bytes::Bytes;
 
 use super::{Objects, ObjectsError};
+use crate::limits::UPLOAD_PART_BYTES;
 
 /// Callers that race for one key, and keys they race for.
 const RACERS: u64 = 16;
@@ -19,6 +20,7 @@ const RACES: u64 = 20;
 pub fn objects_conformance(objects: &dyn Objects) {
     assert_eq!(list(objects, "", None), Vec::<String>::new(), "the store must be empty");
     whole_objects(objects);
+    streams(objects);
     conditional_create(objects);
     ranges(objects);
     batches(objects);
@@ -50,6 +52,31 @@ fn whole_objects(objects: &dyn Objects) {
     objects.delete("w/a").expect("delete");
     objects.delete("w/a").expect("deleting a missing object is no error");
     assert!(matches!(objects.get("w/a"), Err(ObjectsError::NotFound(_))));
+}
+
+fn streams(objects: &dyn Objects) {
+    let part = UPLOAD_PART_BYTES;
+    // Nothing, little, an even number of parts, and pieces that fit no part.
+    for sizes in [&[][..], &[0, 3, 0, 5], &[part], &[part / 2; 4], &[part - 1, 3, 2 * part, 7]] {
+        let pieces: Vec<Bytes> =
+            (1_u8..).zip(sizes).map(|(byte, len)| Bytes::from(vec![byte; *len])).collect();
+        let mut given = pieces.iter().cloned().map(Ok);
+        objects.put_stream("s/a", &mut given).expect("put_stream");
+        let whole = objects.get("s/a").expect("get");
+        assert!(whole == pieces.concat(), "the pieces {sizes:?} came back changed");
+    }
+    objects.put("s/a", Bytes::from_static(b"before")).expect("put");
+    for good in [0, 1, 5] {
+        for key in ["s/a", "s/b"] {
+            let good = (0..good).map(|_| Ok(Bytes::from(vec![7; part / 2])));
+            let bad = ObjectsError::Failed("no more".to_owned());
+            let mut pieces = good.chain([Err(bad), Ok(Bytes::from_static(b"too late"))]);
+            let failed = objects.put_stream(key, &mut pieces);
+            assert!(matches!(failed, Err(ObjectsError::Failed(why)) if why == "no more"));
+        }
+    }
+    assert_eq!(objects.get("s/a").expect("get"), "before", "a broken stream replaces nothing");
+    assert_eq!(list(objects, "s/", None), ["s/a"], "a broken stream leaves nothing");
 }
 
 fn conditional_create(objects: &dyn Objects) {

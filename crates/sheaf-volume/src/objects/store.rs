@@ -17,8 +17,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, path::Path};
 use tokio::runtime::Runtime;
 
-use super::{Objects, ObjectsError, mem::past_the_end};
+use super::{Objects, ObjectsError, Pieces, mem::past_the_end};
 
+mod upload;
 mod url;
 
 pub use url::open_url;
@@ -76,14 +77,23 @@ impl StoreObjects {
         T: Send + 'static,
         F: Future<Output = Result<T, ObjectsError>> + Send + 'static,
     {
-        let stopped = || ObjectsError::Failed("the store's threads have stopped".to_owned());
+        answer(self.start(future))
+    }
+
+    /// Runs `future` on this store's threads; what it comes to is to be had from [`answer`].
+    fn start<T, F>(&self, future: F) -> UnderWay<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ObjectsError>> + Send + 'static,
+    {
         let (answer, answered) = mpsc::sync_channel(1);
-        self.runtime.as_ref().ok_or_else(stopped)?.spawn(async move {
-            // The caller waits below, so nobody can have hung up.
-            answer.send(future.await).ok();
-        });
-        // The channel closes without an answer only if the task panicked.
-        answered.recv().map_err(|_| stopped())?
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(async move {
+                // There is room for it, so this does not wait even if nobody asks any more.
+                answer.send(future.await).ok();
+            });
+        }
+        answered
     }
 
     /// Runs one request per item, a bounded number at once; answers in the order of the items.
@@ -100,6 +110,16 @@ impl StoreObjects {
         let all = self.wait(async move { Ok(requests.buffered(REQUESTS_MAX).collect().await) });
         all.unwrap_or_else(|error| vec![Err(error); count])
     }
+}
+
+/// Where the outcome of a request arrives.
+type UnderWay<T> = mpsc::Receiver<Result<T, ObjectsError>>;
+
+/// Waits for a request that was started.
+fn answer<T>(under_way: UnderWay<T>) -> Result<T, ObjectsError> {
+    // The channel closes without an answer only if the task panicked or was never begun.
+    let stopped = || ObjectsError::Failed("the store's threads have stopped".to_owned());
+    under_way.recv().map_err(|_| stopped())?
 }
 
 impl fmt::Debug for StoreObjects {
@@ -141,6 +161,10 @@ impl Objects for StoreObjects {
             let done = shared.store.put(&shared.path(&key)?, bytes.into()).await;
             done.map(drop).map_err(|error| refine(&key, &error))
         })
+    }
+
+    fn put_stream(&self, key: &str, pieces: &mut Pieces<'_>) -> Result<(), ObjectsError> {
+        self.upload(key, pieces)
     }
 
     fn create(&self, key: &str, bytes: Bytes) -> Result<(), ObjectsError> {

@@ -93,7 +93,7 @@ fn cutting_off_pages_that_nobody_wrote_costs_nothing() {
     let loc = Loc::Base { sum: 1 };
     state.apply(&commit(1 << 24, &[1, 7, 1 << 24]), &[loc; 3]);
     state.apply(&commit(2, &[]), &[]);
-    assert_eq!(state.map.versions().len(), 3);
+    assert_eq!(state.map.listed(), 3);
     let at = |number| state.map.find(PageIdx::new(number).unwrap(), state.head).loc;
     assert_eq!([1, 7, 9, 1 << 24].map(at), [loc, Loc::Zero, Loc::Zero, Loc::Zero]);
 }

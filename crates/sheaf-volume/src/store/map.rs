@@ -100,17 +100,32 @@ impl Versions {
     }
 }
 
+/// Pages that share one entry of the index. Pages change together with their neighbours, and a
+/// table with an entry for each would be half empty.
+const GROUP_PAGES: u32 = 16;
+
+/// The versions of the pages of one group that have any, in page order.
+type Group = Vec<(u32, Versions)>;
+
+type Groups = HashMap<u32, Group, FixedState>;
+
+fn list_mut(groups: &mut Groups, idx: PageIdx) -> Option<&mut Versions> {
+    let group = groups.get_mut(&(idx.get() / GROUP_PAGES))?;
+    let at = group.binary_search_by_key(&idx.get(), |(number, _)| *number).ok()?;
+    group.get_mut(at).map(|(_, list)| list)
+}
+
 /// Versions by page, above the slots of the base file.
 #[derive(Debug, Default)]
 pub(crate) struct PageMap {
     slots: Vec<Option<Version>>,
-    versions: HashMap<u32, Versions, FixedState>,
+    groups: Groups,
 }
 
 impl PageMap {
     /// The version of a page that a snapshot at `at` sees.
     pub(crate) fn find(&self, idx: PageIdx, at: LocalLsn) -> Version {
-        if let Some(list) = self.versions.get(&idx.get())
+        if let Some(list) = self.list(idx)
             && let Some(found) = list.as_slice().iter().rev().find(|version| version.mark <= at)
         {
             return *found;
@@ -119,6 +134,19 @@ impl PageMap {
             Some(version) if version.mark <= at => version,
             _ => Version { mark: LocalLsn::ZERO, loc: Loc::Zero },
         }
+    }
+
+    /// The versions of a page above its slot.
+    fn list(&self, idx: PageIdx) -> Option<&Versions> {
+        let group = self.groups.get(&(idx.get() / GROUP_PAGES))?;
+        let at = group.binary_search_by_key(&idx.get(), |(number, _)| *number).ok()?;
+        group.get(at).map(|(_, list)| list)
+    }
+
+    /// Every page's versions above the slots, in no order.
+    fn lists(&self) -> impl Iterator<Item = (PageIdx, &Versions)> {
+        let lists = self.groups.values().flatten();
+        lists.filter_map(|(number, list)| Some((PageIdx::new(*number)?, list)))
     }
 
     pub(crate) fn slot(&self, idx: PageIdx) -> Option<Version> {
@@ -137,7 +165,7 @@ impl PageMap {
 
     /// A map with these slots and no versions above them.
     pub(crate) fn slots_only(&self) -> Self {
-        Self { slots: self.slots.clone(), versions: HashMap::default() }
+        Self { slots: self.slots.clone(), groups: HashMap::default() }
     }
 
     /// Slots in page order, up to the last one that was ever set.
@@ -145,20 +173,34 @@ impl PageMap {
         self.slots.iter().copied()
     }
 
+    /// The same, to be looked at in runs.
+    pub(crate) fn slot_list(&self) -> &[Option<Version>] {
+        &self.slots
+    }
+
     /// Adds a version, replacing one with the same mark.
     pub(crate) fn push(&mut self, idx: PageIdx, version: Version) {
-        match self.versions.entry(idx.get()) {
-            Entry::Vacant(free) => _ = free.insert(Versions::One(version)),
-            Entry::Occupied(mut taken) => match taken.get_mut().as_mut_slice().last_mut() {
+        let group = match self.groups.entry(idx.get() / GROUP_PAGES) {
+            Entry::Vacant(free) => {
+                // Exactly one: many a commit changes one page here and one there.
+                free.insert(vec![(idx.get(), Versions::One(version))]);
+                return;
+            }
+            Entry::Occupied(taken) => taken.into_mut(),
+        };
+        let at = group.partition_point(|(number, _)| *number < idx.get());
+        match group.get_mut(at).filter(|(number, _)| *number == idx.get()) {
+            None => group.insert(at, (idx.get(), Versions::One(version))),
+            Some((_, list)) => match list.as_mut_slice().last_mut() {
                 Some(last) if last.mark == version.mark => *last = version,
-                _ => taken.get_mut().push(version),
+                _ => list.push(version),
             },
         }
     }
 
     /// Adds the first version of a page: to its slot, which takes less memory, if it has none.
     pub(crate) fn begin(&mut self, idx: PageIdx, version: Version) {
-        if self.slot(idx).is_some() || self.versions.contains_key(&idx.get()) {
+        if self.slot(idx).is_some() || self.list(idx).is_some() {
             self.push(idx, version);
         } else {
             self.set_slot(idx, Some(version));
@@ -167,9 +209,7 @@ impl PageMap {
 
     /// Gives a pending version its content; false if it is not pending (any more).
     pub(crate) fn fill(&mut self, idx: PageIdx, mark: LocalLsn, loc: Loc) -> bool {
-        let in_list = self
-            .versions
-            .get_mut(&idx.get())
+        let in_list = list_mut(&mut self.groups, idx)
             .and_then(|list| list.as_mut_slice().iter_mut().find(|version| version.mark == mark));
         let slot = self.slots.get_mut(idx.get() as usize - 1).and_then(Option::as_mut);
         let target = in_list.or_else(|| slot.filter(|version| version.mark == mark));
@@ -184,15 +224,10 @@ impl PageMap {
 
     /// Declares a version's content lost, to be fetched again.
     pub(crate) fn forget(&mut self, idx: PageIdx, mark: LocalLsn, lsn: Lsn) {
-        if let Some(version) = self
-            .versions
-            .get_mut(&idx.get())
-            .and_then(|list| list.as_mut_slice().iter_mut().find(|version| version.mark == mark))
-        {
-            version.loc = Loc::Pending(lsn);
-        } else if let Some(version) =
-            self.slots.get_mut(idx.get() as usize - 1).and_then(Option::as_mut)
-        {
+        let in_list = list_mut(&mut self.groups, idx)
+            .and_then(|list| list.as_mut_slice().iter_mut().find(|version| version.mark == mark));
+        let slot = self.slots.get_mut(idx.get() as usize - 1).and_then(Option::as_mut);
+        if let Some(version) = in_list.or(slot) {
             version.loc = Loc::Pending(lsn);
         }
     }
@@ -200,10 +235,9 @@ impl PageMap {
     /// Pages that have a version above `after` and at or below `through`, ascending.
     pub(crate) fn changed(&self, after: LocalLsn, through: LocalLsn) -> Vec<PageIdx> {
         let mut pages: Vec<PageIdx> = self
-            .versions
-            .iter()
+            .lists()
             .filter(|(_, list)| list.as_slice().iter().any(|v| v.mark > after && v.mark <= through))
-            .filter_map(|(&number, _)| PageIdx::new(number))
+            .map(|(idx, _)| idx)
             .collect();
         pages.sort_unstable();
         pages
@@ -214,7 +248,7 @@ impl PageMap {
     pub(crate) fn known(&self, above: PageCount, through: PageCount) -> Vec<PageIdx> {
         let numbers = (1..=through.0).zip(self.slots()).skip(above.0 as usize);
         let slots = numbers.filter_map(|(number, slot)| slot.and_then(|_| PageIdx::new(number)));
-        let versions = self.versions.keys().filter_map(|&number| PageIdx::new(number));
+        let versions = self.lists().map(|(idx, _)| idx);
         let versions = versions.filter(|idx| !above.contains(*idx) && through.contains(*idx));
         let mut pages: Vec<PageIdx> = slots.chain(versions).collect();
         pages.sort_unstable();
@@ -222,23 +256,27 @@ impl PageMap {
         pages
     }
 
+    /// How many pages have versions above their slots.
+    pub(crate) fn listed(&self) -> usize {
+        self.groups.values().map(Vec::len).sum()
+    }
+
     /// Every page's versions above the slots, in page order.
-    pub(crate) fn versions(&self) -> impl ExactSizeIterator<Item = (PageIdx, &[Version])> {
-        let mut pages: Vec<PageIdx> =
-            self.versions.keys().filter_map(|n| PageIdx::new(*n)).collect();
-        pages.sort_unstable();
-        pages.into_iter().map(|idx| (idx, self.versions_of(idx)))
+    pub(crate) fn versions(&self) -> impl Iterator<Item = (PageIdx, &[Version])> {
+        let mut groups: Vec<(&u32, &Group)> = self.groups.iter().collect();
+        groups.sort_unstable_by_key(|(number, _)| **number);
+        let lists = groups.into_iter().flat_map(|(_, group)| group);
+        lists.filter_map(|(number, list)| Some((PageIdx::new(*number)?, list.as_slice())))
     }
 
     /// The versions of a page that the base file has not.
     pub(crate) fn versions_of(&self, idx: PageIdx) -> &[Version] {
-        self.versions.get(&idx.get()).map_or(&[], Versions::as_slice)
+        self.list(idx).map_or(&[], Versions::as_slice)
     }
 
     /// Replaces all versions by those of a list in page order; the slots stay.
     pub(crate) fn replace_versions(&mut self, versions: &[(PageIdx, Version)]) {
-        self.versions = HashMap::default();
-        self.versions.reserve(versions.len());
+        self.groups = HashMap::default();
         for (idx, version) in versions {
             self.push(*idx, *version);
         }

@@ -177,7 +177,7 @@ fn take_loc(reader: &mut Reader<'_>) -> Result<Loc> {
 
 /// Runs of slots without a version, or with one mark; pending runs need one place for all.
 fn put_slots(out: &mut Writer, state: &State) {
-    let slots: Vec<Option<Version>> = state.map.slots().collect();
+    let slots = state.map.slot_list();
     let same_run = |a: &Option<Version>, b: &Option<Version>| match (a, b) {
         (None, None) => true,
         (Some(a), Some(b)) if a.mark == b.mark => match (a.loc, b.loc) {
@@ -230,9 +230,8 @@ fn take_slots(reader: &mut Reader<'_>, state: &mut State, pages_max: u32) -> Res
 }
 
 fn put_versions(out: &mut Writer, state: &State) {
-    let versions = state.map.versions();
-    out.varint(versions.len() as u64);
-    for (idx, list) in versions {
+    out.varint(state.map.listed() as u64);
+    for (idx, list) in state.map.versions() {
         out.varint(u64::from(idx.get()));
         out.varint(list.len() as u64);
         for version in list {

@@ -90,6 +90,7 @@ pub(super) fn encode(
         .filter_map(|(index, content)| Some((index, content.staged()?)))
         .collect();
     let meta = encode_metadata(step, &sums, &staged);
+    drop(staged);
     let bytes_of_pages: usize = pages().map(|page| page.len()).sum();
     out.reserve(HEADER_LEN + meta.len() + bytes_of_pages);
     out.extend_from_slice(MAGIC);
@@ -102,6 +103,7 @@ pub(super) fn encode(
     let sum = checksum(out, &meta);
     out.extend_from_slice(&sum.to_le_bytes());
     out.extend_from_slice(&meta);
+    drop(meta);
     let mut at = offset + out.len() as u64;
     let mut locs = Vec::with_capacity(contents.len());
     let mut sums = sums.into_iter();
@@ -123,7 +125,7 @@ pub(super) fn encode(
 
 /// What [`decode`] reads.
 pub(super) fn encode_metadata(step: &Step, sums: &[u32], staged: &[(u32, StagedPage)]) -> Bytes {
-    let mut meta = Writer::with_capacity(64 + sums.len() * 8 + staged.len() * 16);
+    let mut meta = Writer::with_capacity(64 + sums.len() * 8);
     let bodies: Vec<(u32, Place)> = (0..)
         .zip(mutations(step))
         .filter_map(|(index, held)| match held.body {

@@ -5,6 +5,8 @@
 //! log whose commit stands there before anything else is tried. Nothing is visible here before
 //! the outcome is known: the draft becomes part of the base it is published with.
 
+use std::{iter, slice};
+
 use bytes::Bytes;
 
 use super::{Draft, Volume, WriterGuard};
@@ -12,8 +14,8 @@ use crate::frame::FrameBuilder;
 use crate::store::{Intent, Step, StepBody};
 use crate::teeth::{Tooth, bites};
 use crate::{
-    Append, Applied, Commit, CommitHash, Error, ErrorKind, Lsn, PageSet, RemoteLog, Result,
-    SegmentId, limits,
+    Append, Applied, Commit, CommitHash, Error, ErrorKind, FrameRef, Lsn, PageIdx, PageSet,
+    RemoteLog, Result, SegmentId, limits,
 };
 
 /// What the layer above says about a push.
@@ -27,6 +29,47 @@ pub struct PushMeta {
     pub tables: Vec<String>,
     /// Whose mutations made the state.
     pub applied: Vec<Applied>,
+}
+
+/// The pages of a draft on their way into frames, some at a time: however large the commit, only
+/// one piece of its segment is in memory here.
+struct Packing<'a> {
+    draft: &'a mut Draft,
+    pages: slice::Iter<'a, PageIdx>,
+    builder: FrameBuilder,
+}
+
+impl Packing<'_> {
+    /// The frames that come next: more than `enough` bytes of them, unless there are no more.
+    fn piece(&mut self, enough: usize) -> Result<Bytes> {
+        while self.builder.len() <= enough {
+            let Some(idx) = self.pages.next() else {
+                self.builder.seal()?;
+                break;
+            };
+            self.builder.push(*idx, &self.draft.page(*idx)?)?;
+        }
+        Ok(self.builder.take().into())
+    }
+
+    /// The table of all frames, whose bytes were all taken.
+    fn finish(self) -> Result<Vec<FrameRef>> {
+        let is_drained = self.pages.len() == 0;
+        let (frames, bytes) = self.builder.finish()?;
+        if !is_drained || !bytes.is_empty() {
+            return Err(Error::new(ErrorKind::Internal, "BUG: a segment was not written whole"));
+        }
+        Ok(frames)
+    }
+}
+
+impl Iterator for Packing<'_> {
+    type Item = Result<Bytes>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let piece = self.piece(limits::SEGMENT_PIECE_BYTES);
+        Some(piece).filter(|piece| piece.as_ref().map_or(true, |piece| !piece.is_empty()))
+    }
 }
 
 impl Volume {
@@ -71,18 +114,18 @@ impl Volume {
             .parent()
             .ok_or_else(|| Error::new(ErrorKind::Internal, "only a rebase draft can be pushed"))?;
         let pages = draft.written_pages();
-        let mut builder = FrameBuilder::new(self.id(), self.page_size())?;
-        for idx in &pages {
-            builder.push(*idx, &draft.page(*idx)?)?;
-        }
-        let (frames, bytes) = builder.finish()?;
-        let (segment, inline) = if bytes.len() > limits::INLINE_BYTES_MAX {
+        let page_count = draft.page_count();
+        let builder = FrameBuilder::new(self.id(), self.page_size())?;
+        let mut packing = Packing { draft, pages: pages.iter(), builder };
+        let first = packing.piece(limits::INLINE_BYTES_MAX)?;
+        let (segment, inline) = if first.len() > limits::INLINE_BYTES_MAX {
             let id = SegmentId::mint(&*self.0.env);
-            log.put_segment(id, bytes.into())?;
+            log.put_segment(id, &mut iter::once(Ok(first)).chain(&mut packing))?;
             (Some(id), Bytes::new())
         } else {
-            (None, Bytes::from(bytes))
+            (None, first)
         };
+        let frames = packing.finish()?;
         let mut nonce = [0; 16];
         self.0.env.fill_random(&mut nonce);
         Ok(Commit {
@@ -95,7 +138,7 @@ impl Volume {
             // Never decreases along the log, whatever this clock says.
             time_ms: self.0.env.now_ms().max(if bites(Tooth::TrustClock) { 0 } else { time_ms }),
             page_size: self.page_size(),
-            page_count: draft.page_count(),
+            page_count,
             bulk_seen: Lsn::ZERO,
             pages: pages.into_iter().collect::<PageSet>(),
             frames,

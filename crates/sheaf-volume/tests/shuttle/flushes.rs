@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sheaf_volume::{
     Append, Commit, Dir, DirLock, Durability, ErrorKind, FetchedPage, File, Lsn, MemDir,
-    MemObjects, Remote, RemoteHead, RemoteLog, Result, SegmentId, Want,
+    MemObjects, Remote, RemoteHead, RemoteLog, Result, SegmentId, SegmentPieces, Want,
 };
 use shuttle::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use shuttle::thread;
@@ -211,8 +211,8 @@ impl Remote for Watching {
 }
 
 impl RemoteLog for Watching {
-    fn put_segment(&self, id: SegmentId, bytes: Bytes) -> Result<()> {
-        self.log.put_segment(id, bytes)
+    fn put_segment(&self, id: SegmentId, pieces: &mut SegmentPieces<'_>) -> Result<()> {
+        self.log.put_segment(id, pieces)
     }
 
     fn append(&self, commit: &Commit) -> Result<Append> {

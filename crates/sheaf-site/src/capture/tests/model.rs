@@ -37,7 +37,9 @@ fn statement() -> impl Strategy<Value = String> {
                 ("w", _) => "b",
                 _ => "rowid",
             };
-            format!("UPDATE {or} {table} SET {col}={b} WHERE v={c} OR u={a}")
+            // Long values are noted only when they go.
+            let value = if b < 3 { b.to_string() } else { format!("printf('%300d',{b})") };
+            format!("UPDATE {or} {table} SET {col}={value} WHERE v={c} OR u={a} OR u>9")
         }),
         3 => (table(), n()).prop_map(|(table, a)| format!("DELETE FROM {table} WHERE v={a}")),
         1 => n().prop_map(|a| format!("UPDATE d SET rowid={a} WHERE v={a}")),

@@ -138,7 +138,8 @@ impl Bed {
         let segment = SegmentId::from_bytes([self.next; 16]);
         let in_segment = self.next.is_multiple_of(3);
         if in_segment {
-            line.log.put_segment(segment, bytes.clone().into()).unwrap();
+            let bytes = Bytes::from(bytes.clone());
+            line.log.put_segment(segment, &mut std::iter::once(Ok(bytes))).unwrap();
         }
         Commit {
             volume: line.log.volume(),

@@ -62,7 +62,9 @@ pub use file::{Dir, DirLock, File, MemDir, file_conformance};
 pub use finding::{Finding, Remedy};
 pub use id::{DeviceId, SegmentId, SiteId, TimelineId, VolumeId};
 pub use lineage::{Lineage, Parent};
-pub use objects::{MemObjects, Objects, ObjectsError, Pieces, objects_conformance, probe};
+pub use objects::{
+    Cost, MemObjects, Meter, Objects, ObjectsError, Pieces, objects_conformance, probe,
+};
 #[cfg(feature = "native")]
 pub use objects::{
     Promise, Races, StoreObjects, StoreTrial, StoreVerdict, Tried, open_url, verify_store,

@@ -39,6 +39,9 @@ pub const TREE_FAMILIES_MAX: usize = 256;
 pub const TREE_SKIP_MAX: usize = 1_024;
 /// Pages that are asked for together when a small site is read for the first time.
 pub const SMALL_SITE_RUN: u32 = 3;
+/// Pages from the first on that are asked for together when a large site is first read: tables that
+/// were made first have their roots there. More of them would mean one more frame of a bucket.
+pub const FIRST_RUN: u32 = 4;
 /// Pages read after an opening that are remembered, to be fetched together after the next one.
 pub const WORKING_SET_PAGES: u64 = 256;
 /// Reads after an opening that are looked at for them.

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 
 mod conformance;
 mod mem;
+mod meter;
 mod probe;
 #[cfg(test)]
 mod space;
@@ -19,6 +20,7 @@ mod verify;
 
 pub use conformance::objects_conformance;
 pub use mem::MemObjects;
+pub use meter::{Cost, Meter};
 pub use probe::probe;
 #[cfg(test)]
 pub(crate) use space::space_for_test;

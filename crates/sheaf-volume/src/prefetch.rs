@@ -95,7 +95,9 @@ pub(crate) fn plan_fetch(wanted: PageIdx, known: &Known<'_>, history: &mut Histo
     let mut pages = match (in_page_order, in_tree_order) {
         (None, None) => {
             let run = dense_region(wanted, known).unwrap_or_else(|| first_run(wanted, known));
-            history.streams.begin(&run);
+            // What came along with the first page says nothing of how somebody reads on.
+            let window = if is_beginning(wanted, known) { 1 } else { run.end - run.start };
+            history.streams.begin(run.end, window);
             pages_of(run, known)
         }
         (run, branch) => {
@@ -112,9 +114,20 @@ pub(crate) fn plan_fetch(wanted: PageIdx, known: &Known<'_>, history: &mut Histo
     pages
 }
 
-/// The wanted page, and in a small site the two after it: they cost next to nothing.
+/// Whether this is how a large site is first read.
+fn is_beginning(wanted: PageIdx, known: &Known<'_>) -> bool {
+    wanted == PageIdx::FIRST && !known.is_small()
+}
+
+/// The wanted page, and in a small site the two after it: they cost next to nothing. Of a large one
+/// the first page comes with those where the roots of its first tables lie, which saves a round
+/// trip of every first query.
 fn first_run(wanted: PageIdx, known: &Known<'_>) -> Range<u32> {
-    let len = if known.is_small() { limits::SMALL_SITE_RUN } else { 1 };
+    let len = match known.is_small() {
+        true => limits::SMALL_SITE_RUN,
+        false if is_beginning(wanted, known) => limits::FIRST_RUN,
+        false => 1,
+    };
     let first = wanted.get();
     first..first.saturating_add(len).min(known.count.0.saturating_add(1))
 }

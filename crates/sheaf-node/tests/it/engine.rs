@@ -2,6 +2,8 @@
 //!
 //! Leaves out what the transport does, which the other files here have.
 
+mod cold;
+mod cost;
 mod deltas;
 mod far;
 mod faults;

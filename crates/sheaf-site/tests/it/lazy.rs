@@ -60,7 +60,7 @@ impl Remote for Counting {
 const ROW_BYTES: usize = 400;
 
 /// A site of about this many bytes in a bucket, made by a few large transactions.
-fn site(bytes: usize) -> (World, Device, usize) {
+pub(crate) fn site(bytes: usize) -> (World, Device, usize) {
     let world = World::new();
     let a = world.device();
     a.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT, b BLOB); CREATE TABLE s(id INTEGER PRIMARY KEY)");
@@ -119,7 +119,8 @@ fn scan_of_the_past_takes_few_requests(world: &World) {
     let (requests, fetched) = remote.count();
     println!("scan of the past: {requests} requests, {fetched} pages");
     assert!(requests < 30 + pages / 128, "{requests} requests for {pages} pages");
-    assert!(fetched <= pages + 8, "{fetched} of {pages}: pages travelled twice");
+    // What is kept of the past is bounded, so interior pages read far ahead may come once more.
+    assert!(fetched <= pages + 8 + pages / 256, "{fetched} of {pages}: pages travelled twice");
 }
 
 /// Everything at once is not a scan that has to grow.

@@ -9,6 +9,7 @@
 )]
 
 mod bucket;
+mod cold;
 mod damage;
 mod differential;
 mod handover;

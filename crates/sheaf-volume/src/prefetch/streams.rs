@@ -44,10 +44,10 @@ impl Streams {
         Some(start..end)
     }
 
-    /// A scan may begin with this run, in the place of the one that nobody has continued for
-    /// longest.
-    pub(super) fn begin(&mut self, run: &Range<u32>) {
-        self.put(STREAMS - 1, Stream { next: run.end, window: run.end - run.start });
+    /// A scan may have begun that goes on at `next`, in the place of the one that nobody has
+    /// continued for longest.
+    pub(super) fn begin(&mut self, next: u32, window: u32) {
+        self.put(STREAMS - 1, Stream { next, window });
     }
 
     fn put(&mut self, at: usize, stream: Stream) {

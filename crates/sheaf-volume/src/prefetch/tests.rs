@@ -174,6 +174,18 @@ fn random_reads_ask_for_one_page() {
 }
 
 #[test]
+fn the_first_page_of_a_large_site_brings_the_roots_behind_it() {
+    let mut reader = Reader::new(5_000);
+    reader.read([1]);
+    assert_eq!(reader.last(), [1, 2, 3, 4]);
+    reader.read([40]);
+    assert_eq!(reader.last(), [40]);
+    // They do not make a scan that has come far.
+    reader.read([5]);
+    assert_eq!(reader.last(), [5, 6, 7, 8]);
+}
+
+#[test]
 fn what_was_read_after_the_last_opening_comes_together() {
     let used: PageSet = [3, 700, 4_000].map(page).into_iter().collect();
     let mut reader = Reader { history: History::with_working_set(used), ..Reader::new(5_000) };

@@ -30,13 +30,13 @@ impl Scene {
 }
 
 /// Somebody who appends to the bucket without a node.
-struct Writer {
+pub(super) struct Writer {
     site: Site,
     log: Arc<BucketRemote>,
 }
 
 impl Writer {
-    fn new(objects: &MemObjects, ids: SiteIds) -> Self {
+    pub(super) fn new(objects: &MemObjects, ids: SiteIds) -> Self {
         let objects: Arc<dyn Objects> = Arc::new(objects.clone());
         let log = Arc::new(BucketRemote::new(objects, ids.volume, ids.page_size));
         let options = SiteOptions {
@@ -49,12 +49,15 @@ impl Writer {
         Self { site, log }
     }
 
+    /// What this does, as commits of the bucket.
+    pub(super) fn commit(&self, sql: &str) {
+        self.site.connection(View::Local).unwrap().execute_batch(sql).unwrap();
+        self.site.exchange_with_log(self.log.as_ref()).unwrap();
+    }
+
     fn append(&self, commits: usize) {
         for n in 0..commits {
-            let conn = self.site.connection(View::Local).unwrap();
-            let sql = format!("UPDATE todo SET name = '{n}' WHERE id = {}", n % 3 + 1);
-            conn.execute_batch(&sql).unwrap();
-            self.site.exchange_with_log(self.log.as_ref()).unwrap();
+            self.commit(&format!("UPDATE todo SET name = '{n}' WHERE id = {}", n % 3 + 1));
         }
     }
 }
@@ -63,7 +66,9 @@ impl Writer {
 #[expect(clippy::print_stdout, reason = "figures, for whoever asks for them with --nocapture")]
 fn a_device_far_behind_takes_few_round_trips() {
     println!("behind  round trips  bytes  jumps");
-    for (behind, jumps) in [(1, 0), (10, 0), (1_000, 0), (1_100, 1)] {
+    let all = [(1, 0), (10, 0), (100, 0), (1_000, 0), (1_100, 1), (10_000, 1)];
+    let long = std::env::var_os("SHEAF_TEST_LONG").is_some_and(|value| value == "1");
+    for (behind, jumps) in all.into_iter().take(if long { 6 } else { 5 }) {
         let Scene { env, objects, node, mut device } = Scene::new();
         device.cut();
         let base = device.site.base().0;

@@ -32,8 +32,12 @@ pub(super) struct Disk(Arc<Mutex<BTreeMap<VolumeId, MemDir>>>);
 
 /// A node on this bucket and this disk.
 pub(super) fn engine(env: &Arc<ManualEnv>, objects: &MemObjects, disk: &Disk) -> Engine {
+    engine_on(env, Arc::new(objects.clone()), disk)
+}
+
+/// As [`engine`], on any kind of bucket.
+pub(super) fn engine_on(env: &Arc<ManualEnv>, objects: Arc<dyn Objects>, disk: &Disk) -> Engine {
     let disk = disk.clone();
-    let objects: Arc<dyn Objects> = Arc::new(objects.clone());
     let node = DeviceId::mint(env.as_ref());
     let dirs = move |volume| {
         let dir = disk.0.lock().unwrap().entry(volume).or_default().clone();

@@ -7,86 +7,10 @@ use proptest::prelude::*;
 
 use super::super::tests::{Log, SIZE, volume};
 use super::*;
-use crate::{Objects, Remote, RemoteLog};
-
-/// Counts requests, rounds (requests made at once are one) and the bytes that came.
-#[derive(Debug)]
-struct Meter {
-    inner: Arc<dyn Objects>,
-    rounds: AtomicUsize,
-    requests: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-impl Meter {
-    fn over(inner: &Arc<dyn Objects>) -> Arc<Self> {
-        let [rounds, requests, bytes] = [const { AtomicUsize::new(0) }; 3];
-        Arc::new(Self { inner: Arc::clone(inner), rounds, requests, bytes })
-    }
-
-    fn round(&self, requests: usize) {
-        self.rounds.fetch_add(1, Ordering::Relaxed);
-        self.requests.fetch_add(requests, Ordering::Relaxed);
-    }
-
-    fn came(&self, answer: &Result<Bytes, ObjectsError>) {
-        self.bytes.fetch_add(answer.as_ref().map_or(0, Bytes::len), Ordering::Relaxed);
-    }
-
-    /// Rounds, requests and bytes since the last call.
-    fn take(&self) -> (usize, usize, usize) {
-        let take = |counter: &AtomicUsize| counter.swap(0, Ordering::Relaxed);
-        (take(&self.rounds), take(&self.requests), take(&self.bytes))
-    }
-}
-
-impl Objects for Meter {
-    fn get(&self, key: &str) -> Result<Bytes, ObjectsError> {
-        self.round(1);
-        let answer = self.inner.get(key);
-        self.came(&answer);
-        answer
-    }
-
-    fn get_ranges(
-        &self,
-        wants: &[(String, std::ops::Range<u64>)],
-    ) -> Vec<Result<Bytes, ObjectsError>> {
-        self.round(wants.len());
-        self.inner.get_ranges(wants)
-    }
-
-    fn get_many(&self, keys: &[String]) -> Vec<Result<Bytes, ObjectsError>> {
-        self.round(keys.len());
-        let answers = self.inner.get_many(keys);
-        answers.iter().for_each(|answer| self.came(answer));
-        answers
-    }
-
-    fn put(&self, key: &str, bytes: Bytes) -> Result<(), ObjectsError> {
-        self.round(1);
-        self.inner.put(key, bytes)
-    }
-
-    fn create(&self, key: &str, bytes: Bytes) -> Result<(), ObjectsError> {
-        self.round(1);
-        self.inner.create(key, bytes)
-    }
-
-    fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, ObjectsError> {
-        self.round(1);
-        let keys = self.inner.list(prefix, after)?;
-        self.bytes.fetch_add(keys.iter().map(String::len).sum(), Ordering::Relaxed);
-        Ok(keys)
-    }
-
-    fn delete(&self, key: &str) -> Result<(), ObjectsError> {
-        self.inner.delete(key)
-    }
-}
+use crate::{Cost, Meter, Objects, Remote, RemoteLog};
 
 fn metered(log: &Log) -> (BucketRemote, Arc<Meter>) {
-    let meter = Meter::over(&log.objects);
+    let meter = Arc::new(Meter::over(Arc::clone(&log.objects)));
     (BucketRemote::new(Arc::clone(&meter) as Arc<dyn Objects>, volume(), SIZE), meter)
 }
 
@@ -155,13 +79,13 @@ fn who_is_far_behind_makes_few_requests() {
     {
         let (remote, meter) = metered(&log);
         assert_eq!(pull_all(&remote, Lsn(HEAD - behind)).len() as u64, behind);
-        let (rounds, requests, bytes) = meter.take();
+        let Cost { rounds, requests, bytes_down: bytes, .. } = meter.take();
         println!("{behind:6}  {rounds:6}  {requests:8}  {bytes}");
         assert!(rounds <= rounds_max, "{rounds} rounds for {behind} commits");
         assert!(requests <= requests_max, "{requests} requests for {behind} commits");
         // Looking again where there was nothing is one request.
         assert_eq!(remote.pull(Lsn(HEAD)).unwrap(), []);
-        assert_eq!(meter.take().1, 1);
+        assert_eq!(meter.take().requests, 1);
     }
 }
 

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod align;
 mod cell;
 mod row;
 mod rule;

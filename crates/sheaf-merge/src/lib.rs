@@ -12,6 +12,7 @@ pub mod align;
 mod cell;
 mod row;
 mod rule;
+pub mod text;
 mod value;
 
 pub use cell::{Merged, Note, merge_cell};

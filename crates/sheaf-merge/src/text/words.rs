@@ -79,7 +79,11 @@ pub(crate) fn split(text: &str) -> Strand<'_> {
         if solid.is_empty() {
             return strand;
         }
-        split_solid(solid, &mut strand);
+        if solid.is_ascii() {
+            split_ascii(solid, &mut strand);
+        } else {
+            split_solid(solid, &mut strand);
+        }
     }
 }
 
@@ -94,7 +98,39 @@ fn run<'a>(
     text.get(start..end).unwrap_or_default()
 }
 
-/// Splits a text without white space. The glue before its first word is there already.
+/// What [`split_solid`] does, for text of which every sign is a cluster of its own.
+fn split_ascii<'a>(text: &'a str, strand: &mut Strand<'a>) {
+    let bytes = text.as_bytes();
+    let is_word =
+        |at: usize| bytes.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let mut start = 0;
+    while start < bytes.len() {
+        let mut end = start + 1;
+        let mut class = Class::Sign;
+        if is_word(start) {
+            class = Class::Word;
+            while let Some(len) = match bytes.get(end) {
+                Some(b'\'') if is_word(end + 1) => Some(2),
+                _ => is_word(end).then_some(1),
+            } {
+                end += len;
+            }
+        }
+        push(text, start, end, class, strand);
+        start = end;
+    }
+}
+
+/// Adds a word. The glue before the first of a stretch is there already.
+fn push<'a>(text: &'a str, start: usize, end: usize, class: Class, strand: &mut Strand<'a>) {
+    if start > 0 {
+        strand.glue.push("");
+    }
+    let text = text.get(start..end).unwrap_or_default();
+    strand.words.push(Word { text: Cow::Borrowed(text), class });
+}
+
+/// Splits a text without white space.
 fn split_solid<'a>(text: &'a str, strand: &mut Strand<'a>) {
     let mut clusters = text.graphemes(true);
     let mut start = 0;
@@ -107,11 +143,7 @@ fn split_solid<'a>(text: &'a str, strand: &mut Strand<'a>) {
                 clusters = text.get(end..).unwrap_or_default().graphemes(true);
             }
         }
-        if start > 0 {
-            strand.glue.push("");
-        }
-        let text = text.get(start..end).unwrap_or_default();
-        strand.words.push(Word { text: Cow::Borrowed(text), class });
+        push(text, start, end, class, strand);
         start = end;
     }
 }

@@ -19,7 +19,7 @@ mod tests;
 mod words;
 
 pub(crate) use glue::{Placed, Strand, glue};
-pub(crate) use words::{Class, Word, split};
+pub(crate) use words::{Class, Word, is_white, split};
 
 /// Bytes of one version up to which words are merged.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;

@@ -5,7 +5,10 @@
 //! included parent any more is hoisted to where that parent was. Leaves out which elements may
 //! stand in which ([`super::repair`]).
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use super::{
     DEPTH_MAX, Policy,
@@ -43,7 +46,7 @@ pub(super) fn merge(docs: [&Doc; 3], policy: Policy) -> Doc {
             let nodes = [BASE, LEFT, RIGHT].map(|version| union.node(version, kid));
             let Some(mut node) = merge_node(nodes) else { continue };
             if let Some(text) = texts.remove(&kid) {
-                node.content = Content::Text(text);
+                node.content = Content::Text(Rc::new(text));
             }
             let added = out.add(Node { parent: place, kids: Vec::new(), ..node });
             if let Some(parent) = out.nodes.get_mut(place) {

@@ -6,6 +6,7 @@
 use std::{
     borrow::Cow,
     cmp::{Ordering, Reverse},
+    ops::Range,
     rc::Rc,
 };
 
@@ -58,11 +59,37 @@ pub(super) fn fnv(bytes: &[u8]) -> u64 {
 /// Marks of one leaf, ascending.
 pub(super) type Marks = Rc<[Rc<Mark>]>;
 
+/// A piece of a source, which all its pieces share.
+#[derive(Clone, Debug)]
+pub(super) struct Slice {
+    source: Rc<str>,
+    range: Range<usize>,
+}
+
+impl Slice {
+    /// A source of its own.
+    pub(super) fn whole(source: &str) -> Self {
+        Self { source: source.into(), range: 0..source.len() }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        self.source.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+impl PartialEq for Slice {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Slice {}
+
 /// What stands in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Item {
     /// A word or a sign.
-    Text(String, Class),
+    Text(Slice, Class),
     /// An element without content; `key` is what it is recognised by.
     Void { tag: String, attrs: Attrs, key: String },
 }
@@ -135,13 +162,18 @@ impl Inline {
     }
 
     fn push_text(&mut self, text: &str, marks: &Marks) {
+        let source: Rc<str> = text.into();
         let strand = split(text);
         let mut glue = strand.glue.into_iter();
         let first = glue.next().unwrap_or_default();
         self.tail =
             if self.tail.is_empty() { white(first) } else { white(&[&self.tail, first].concat()) };
+        let mut start = first.len();
+        self.leaves.reserve(strand.words.len());
         for (word, behind) in strand.words.into_iter().zip(glue) {
-            let item = Item::Text(word.text.into_owned(), word.class);
+            let range = start..start + word.text.len();
+            start = range.end + behind.len();
+            let item = Item::Text(Slice { source: Rc::clone(&source), range }, word.class);
             let glue = std::mem::replace(&mut self.tail, white(behind));
             self.leaves.push(Leaf { item, glue, marks: Rc::clone(marks) });
         }
@@ -156,6 +188,14 @@ impl Inline {
             leaf.glue = white(if at == 0 || leaf.glue.is_empty() { "" } else { " " });
         }
         self.tail = white("");
+    }
+
+    /// Whether [`Self::fit`] would change nothing.
+    pub(super) fn fits(&self, pre: bool) -> bool {
+        let (first, rest) =
+            self.leaves.split_first().map_or((None, &[][..]), |(f, r)| (Some(f), r));
+        let ends = self.tail.is_empty() && first.is_none_or(|leaf| leaf.glue.is_empty());
+        pre || ends && rest.iter().all(|leaf| matches!(leaf.glue.as_ref(), "" | " "))
     }
 
     /// The leaves as words, for choosing glue.
@@ -230,7 +270,7 @@ pub(super) fn white(text: &str) -> Cow<'static, str> {
 impl Item {
     pub(super) fn word(&self) -> Word<'_> {
         match self {
-            Self::Text(text, class) => Word { text: text.into(), class: *class },
+            Self::Text(text, class) => Word { text: text.as_str().into(), class: *class },
             Self::Void { key, .. } => Word { text: key.into(), class: Class::Void },
         }
     }

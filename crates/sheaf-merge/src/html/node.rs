@@ -4,6 +4,8 @@
 //! side left alone is the other side's. Leaves out whether the element may hold it
 //! ([`super::repair`]).
 
+use std::rc::Rc;
+
 use super::{
     attrs::{self, Attrs},
     inline::Inline,
@@ -35,7 +37,8 @@ fn merge_content(base: Option<&Content>, left: &Content, right: &Content) -> Con
     match (left, right) {
         (Content::Text(left), Content::Text(right)) => {
             let none = Inline::default();
-            Content::Text(soup::merge(base.map_or(&none, |base| text_or(base, &none)), left, right))
+            let base = base.map_or(&none, |base| text_or(base, &none));
+            Content::Text(Rc::new(soup::merge(base, left, right)))
         }
         // Who changed what kind of block it is supplies the content.
         _ if base.is_some_and(|base| same_kind(base, left)) => right.clone(),
@@ -57,7 +60,7 @@ fn same_kind(a: &Content, b: &Content) -> bool {
 /// What one side wrote into a block out of which the other made a block of blocks.
 pub(super) struct Stray<'a> {
     /// The text before both.
-    base: Inline,
+    base: Rc<Inline>,
     /// What the writing side has.
     text: &'a Inline,
     /// Whether left is the side that made blocks.
@@ -74,11 +77,11 @@ impl<'a> Stray<'a> {
             _ => return None,
         };
         let base = match base.map(|node| &node.content) {
-            Some(Content::Text(base)) => base.clone(),
-            None if left_made_blocks => Inline::default(),
+            Some(Content::Text(base)) => Rc::clone(base),
+            None if left_made_blocks => Rc::default(),
             _ => return None,
         };
-        (base != *text).then_some(Self { base, text, left_made_blocks })
+        (*base != **text).then_some(Self { base, text, left_made_blocks })
     }
 
     /// Merged with what the block-making side has in place of the text.

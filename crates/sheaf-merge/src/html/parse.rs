@@ -241,9 +241,9 @@ impl Reader {
         for (node, draft) in self.doc.nodes.iter_mut().zip(self.drafts) {
             node.content = match tags::kind(&node.tag) {
                 Kind::Void => Content::Void,
-                Kind::Text => Content::Text(inline(draft.runs, &node.tag)),
+                Kind::Text => Content::Text(Rc::new(inline(draft.runs, &node.tag))),
                 Kind::Flexible if node.kids.is_empty() => {
-                    Content::Text(inline(draft.runs, &node.tag))
+                    Content::Text(Rc::new(inline(draft.runs, &node.tag)))
                 }
                 _ => Content::Blocks,
             };

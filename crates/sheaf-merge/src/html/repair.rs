@@ -5,9 +5,10 @@
 //! what may not stand in a list, a table or a row is wrapped, and terms get their list, because a
 //! parser would put them elsewhere.
 
+use std::rc::Rc;
+
 use super::{
     attrs::Attrs,
-    inline::Inline,
     tags::{self, Kind},
     tree::{Content, Doc, Names, Node, ROOT},
 };
@@ -55,7 +56,10 @@ impl Repair<'_> {
             // White space alone counts in `pre`, so its text is kept as it is.
             Kind::Text | Kind::Flexible if !has_kids => {
                 let mut inline = text.unwrap_or_default();
-                inline.fit(node.tag == "pre");
+                let pre = node.tag == "pre";
+                if !inline.fits(pre) {
+                    Rc::make_mut(&mut inline).fit(pre);
+                }
                 node.content = Content::Text(inline);
                 return;
             }
@@ -67,7 +71,7 @@ impl Repair<'_> {
             _ => "div".clone_into(&mut node.tag),
         }
         if let Some(mut inline) = text.filter(|_| !empty) {
-            inline.fit(false);
+            Rc::make_mut(&mut inline).fit(false);
             let paragraph = self.wrapper("p", at, at, Content::Text(inline));
             if let Some(node) = self.doc.nodes.get_mut(at) {
                 node.kids.insert(0, paragraph);
@@ -175,7 +179,7 @@ impl Repair<'_> {
 
     fn pad(&mut self, row: usize, index: usize) {
         let id = format!("w:{}.{index}", self.id(row));
-        let cell = self.add("td", row, &id, Content::Text(Inline::default()));
+        let cell = self.add("td", row, &id, Content::Text(Rc::default()));
         if let Some(node) = self.doc.nodes.get_mut(row) {
             node.kids.push(cell);
         }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::{
     attrs::{self, Attrs},
-    inline::{Inline, Item, Leaf, Part, partners, white},
+    inline::{Inline, Item, Leaf, Part, Slice, partners, white},
     tags, tidy,
 };
 use crate::{
@@ -103,7 +103,7 @@ fn tokens<'a>(version: &Version<'a>, interner: &mut Interner<Key<'a>>) -> Vec<To
         Part::Open(mark) => interner.token(Key::Open(&mark.name), 1),
         Part::Close(mark) => interner.token(Key::Close(&mark.name), 1),
         Part::Leaf(_, leaf) => match &leaf.item {
-            Item::Text(text, class) => interner.token(Key::Text(text), class.weight()),
+            Item::Text(text, class) => interner.token(Key::Text(text.as_str()), class.weight()),
             Item::Void { key, .. } => interner.token(Key::Void(key), Class::Void.weight()),
         },
     };
@@ -207,7 +207,8 @@ impl<'a> Merge<'a> {
         if let Piece { base: Some(b), left: Some(l), right: Some(r) } = *piece
             && self.left_alignment.kept(b).is_none()
         {
-            return Some((Item::Text(self.both_edits(b, l, r)?, Class::Word), true));
+            let text = Slice::whole(&self.both_edits(b, l, r)?);
+            return Some((Item::Text(text, Class::Word), true));
         }
         let none = Attrs::new();
         let of = |leaf: Option<(usize, &'_ Leaf)>| match leaf {

@@ -88,10 +88,10 @@ fn signs(html: &str) -> BTreeMap<String, usize> {
     let mut signs = BTreeMap::new();
     for node in parse(html, DEPTH_MAX).doc.nodes {
         if let Content::Text(inline) = node.content {
-            for leaf in inline.leaves {
-                let names = match leaf.item {
-                    Item::Text(text, _) => text.chars().map(String::from).collect(),
-                    Item::Void { key, .. } => vec![key],
+            for leaf in &inline.leaves {
+                let names = match &leaf.item {
+                    Item::Text(text, _) => text.as_str().chars().map(String::from).collect(),
+                    Item::Void { key, .. } => vec![key.clone()],
                 };
                 for name in names {
                     *signs.entry(name).or_default() += 1;
@@ -260,7 +260,8 @@ fn marks_and_words(
         let mut there = BTreeSet::new();
         for leaf in &inline.leaves {
             let Item::Text(text, _) = &leaf.item else { panic!("{result}") };
-            there.insert(text.as_str());
+            let text = text.as_str();
+            there.insert(text);
             if let Some(at) = text.strip_prefix('w').and_then(|n| n.parse::<usize>().ok()) {
                 let has = |name| leaf.marks.iter().any(|mark| mark.name == name);
                 prop_assert_eq!(

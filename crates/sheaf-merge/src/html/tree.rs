@@ -4,7 +4,7 @@
 //! child exactly once, ids are distinct; the root's id is empty. Held in one vector, so that no
 //! depth of nesting needs a deep stack.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 use super::{attrs::Attrs, inline::Inline};
 
@@ -16,8 +16,8 @@ pub(super) const ROOT: usize = 0;
 pub(super) enum Content {
     /// Other blocks: its children.
     Blocks,
-    /// Text.
-    Text(Inline),
+    /// Text, which versions and results share.
+    Text(Rc<Inline>),
     /// Nothing, ever.
     Void,
 }

@@ -64,7 +64,7 @@ pub(super) fn text(out: &mut String, inline: &Inline) {
             Part::Close(mark) => end(out, &mark.name),
             Part::Leaf(_, leaf) => {
                 match &leaf.item {
-                    Item::Text(text, _) => escape(out, text),
+                    Item::Text(text, _) => escape(out, text.as_str()),
                     Item::Void { tag, attrs, .. } => start(out, tag, attrs),
                 }
                 glue = due.next();
@@ -107,14 +107,17 @@ fn escape(out: &mut String, text: &str) {
 
 /// Escapes what markup is made of, except for one sign that is none here.
 fn escape_but(out: &mut String, text: &str, plain: char) {
-    for char in text.chars() {
-        match char {
-            _ if char == plain => out.push(char),
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            _ => out.push(char),
-        }
+    let special = |char| matches!(char, '&' | '<' | '>' | '"') && char != plain;
+    let mut done = 0;
+    for (at, sign) in text.match_indices(special) {
+        out.push_str(text.get(done..at).unwrap_or_default());
+        out.push_str(match sign {
+            "&" => "&amp;",
+            "<" => "&lt;",
+            ">" => "&gt;",
+            _ => "&quot;",
+        });
+        done = at + sign.len();
     }
+    out.push_str(text.get(done..).unwrap_or_default());
 }

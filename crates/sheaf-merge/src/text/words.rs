@@ -70,7 +70,9 @@ fn class_of(cluster: &str) -> Class {
 
 /// Splits a text; there is one more glue than there are words.
 pub(crate) fn split(text: &str) -> Strand<'_> {
-    let mut strand = Strand { words: Vec::new(), glue: Vec::new() };
+    // Words of running text have some six bytes with the space behind them.
+    let (words, glue) = (Vec::with_capacity(text.len() / 6), Vec::with_capacity(text.len() / 6));
+    let mut strand = Strand { words, glue };
     let mut chars = text.char_indices().peekable();
     loop {
         let white = run(text, &mut chars, is_white);

@@ -1,4 +1,4 @@
-//! Three-way merge of cells and rows: pure, total, deterministic, without dependencies.
+//! Three-way merge of cells and rows: pure, total, deterministic.
 //!
 //! `base` is what the author saw, `left` is what the author wrote, `right` is what was ordered
 //! in between. Left is ordered later, so left wins where a rule has to choose.
@@ -8,9 +8,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod align;
 mod cell;
+pub mod html;
 mod row;
 mod rule;
+pub mod text;
 mod value;
 
 pub use cell::{Merged, Note, merge_cell};

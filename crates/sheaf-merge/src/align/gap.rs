@@ -1,0 +1,196 @@
+//! The gap merge: two sets of changes to one base become one list, without conflicts.
+//!
+//! Source: specification d.3. Invariant: a base token survives if and only if both sides keep it;
+//! an inserted run of either side survives whole and contiguous, once if both inserted it.
+//! Leaves out what tokens mean: a caller may decide single gaps itself ([`Gap`]).
+
+use std::{hash::Hash, ops::Range};
+
+use super::{Alignment, Hunk, Interner, Token, align};
+
+/// Where one token of the result stands in each version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Piece {
+    /// Its place in the base.
+    pub base: Option<usize>,
+    /// Its place in left.
+    pub left: Option<usize>,
+    /// Its place in right.
+    pub right: Option<usize>,
+}
+
+impl Piece {
+    /// The places of left tokens that right does not have.
+    pub fn of_left(range: Range<usize>) -> impl Iterator<Item = Self> {
+        range.map(|at| Self { left: Some(at), ..Self::default() })
+    }
+
+    /// The places of right tokens that left does not have.
+    pub fn of_right(range: Range<usize>) -> impl Iterator<Item = Self> {
+        range.map(|at| Self { right: Some(at), ..Self::default() })
+    }
+}
+
+/// A gap into which both sides inserted something different.
+#[derive(Clone, Copy, Debug)]
+pub struct Gap<'a> {
+    /// What left replaced and inserted here.
+    pub left: &'a Hunk,
+    /// What right replaced and inserted here.
+    pub right: &'a Hunk,
+}
+
+impl Gap<'_> {
+    /// Whether left's run comes first: a replacement stands before a mere insertion, the
+    /// replacement that starts earlier before the other, else left before right.
+    #[must_use]
+    pub fn left_first(self) -> bool {
+        let (left, right) = (&self.left.base, &self.right.base);
+        right.is_empty() || !(left.is_empty() || right.start < left.start)
+    }
+}
+
+/// A base and two versions of it, aligned.
+#[derive(Clone, Copy, Debug)]
+pub struct Sides<'a> {
+    /// How many tokens the base has.
+    pub base_len: usize,
+    /// Left's tokens.
+    pub left: &'a [Token],
+    /// Right's tokens.
+    pub right: &'a [Token],
+    /// Base against left.
+    pub left_alignment: &'a Alignment,
+    /// Base against right.
+    pub right_alignment: &'a Alignment,
+}
+
+/// Merges. `keep` says for each base token whether it is in the result; `special` may decide a
+/// gap into which both sides inserted different runs, neither of them part of the other.
+pub fn merge(
+    sides: Sides<'_>,
+    mut keep: impl FnMut(usize) -> bool,
+    mut special: impl FnMut(Gap<'_>) -> Option<Vec<Piece>>,
+) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut left = sides.left_alignment.hunks().iter().peekable();
+    let mut right = sides.right_alignment.hunks().iter().peekable();
+    for gap in 0..=sides.base_len {
+        let l = left.next_if(|hunk| hunk.base.end == gap);
+        let r = right.next_if(|hunk| hunk.base.end == gap);
+        combine(sides, l, r, &mut special, &mut pieces);
+        if gap < sides.base_len && keep(gap) {
+            pieces.push(Piece {
+                base: Some(gap),
+                left: sides.left_alignment.kept(gap),
+                right: sides.right_alignment.kept(gap),
+            });
+        }
+    }
+    pieces
+}
+
+fn combine(
+    sides: Sides<'_>,
+    left: Option<&Hunk>,
+    right: Option<&Hunk>,
+    special: &mut impl FnMut(Gap<'_>) -> Option<Vec<Piece>>,
+    out: &mut Vec<Piece>,
+) {
+    let left = left.filter(|hunk| !hunk.side.is_empty());
+    let right = right.filter(|hunk| !hunk.side.is_empty());
+    let (left, right) = match (left, right) {
+        (None, None) => return,
+        (Some(left), None) => return out.extend(Piece::of_left(left.side.clone())),
+        (None, Some(right)) => return out.extend(Piece::of_right(right.side.clone())),
+        (Some(left), Some(right)) => (left, right),
+    };
+    let l = sides.left.get(left.side.clone()).unwrap_or_default();
+    let r = sides.right.get(right.side.clone()).unwrap_or_default();
+    // Identical edits once. Their tokens stand in both versions, which glue and tags ask for.
+    if let Some(at) = find(l, r) {
+        let shared = left.side.start + at..left.side.start + at + r.len();
+        out.extend(Piece::of_left(left.side.clone()).map(|piece| {
+            Piece {
+                right: piece
+                    .left
+                    .filter(|at| shared.contains(at))
+                    .map(|at| at - shared.start + right.side.start),
+                ..piece
+            }
+        }));
+    } else if let Some(at) = find(r, l) {
+        let shared = right.side.start + at..right.side.start + at + l.len();
+        out.extend(Piece::of_right(right.side.clone()).map(|piece| {
+            Piece {
+                left: piece
+                    .right
+                    .filter(|at| shared.contains(at))
+                    .map(|at| at - shared.start + left.side.start),
+                ..piece
+            }
+        }));
+    } else {
+        let gap = Gap { left, right };
+        out.extend(special(gap).unwrap_or_else(|| {
+            let (l, r) = (Piece::of_left(left.side.clone()), Piece::of_right(right.side.clone()));
+            if gap.left_first() { l.chain(r).collect() } else { r.chain(l).collect() }
+        }));
+    }
+}
+
+/// Where `part` first stands in `whole` as one run (Knuth, Morris, Pratt: linear time).
+fn find(whole: &[Token], part: &[Token]) -> Option<usize> {
+    if part.len() > whole.len() {
+        return None;
+    }
+    let same = |a: Option<&Token>, b: &Token| a.is_some_and(|a| a.key == b.key);
+    // borders[i]: the longest proper prefix of `part` that ends its first i + 1 tokens.
+    let mut borders: Vec<usize> = Vec::with_capacity(part.len());
+    let mut matched = 0;
+    for (at, token) in part.iter().enumerate() {
+        while at > 0 && matched > 0 && !same(part.get(matched), token) {
+            matched = borders.get(matched - 1).copied().unwrap_or(0);
+        }
+        matched += usize::from(at > 0 && same(part.get(matched), token));
+        borders.push(matched);
+    }
+    matched = 0;
+    for (at, token) in whole.iter().enumerate() {
+        while matched > 0 && !same(part.get(matched), token) {
+            matched = borders.get(matched - 1).copied().unwrap_or(0);
+        }
+        matched += usize::from(same(part.get(matched), token));
+        if matched == part.len() {
+            return Some(at + 1 - part.len());
+        }
+    }
+    None
+}
+
+/// Merges three lists of plain values: what one side deleted is gone, what it inserted is there,
+/// left's insertions before right's in one gap.
+#[must_use]
+pub fn merge_lists<T: Hash + Eq + Clone>(base: &[T], left: &[T], right: &[T]) -> Vec<T> {
+    let mut interner = Interner::new();
+    let mut tokens = |list| -> Vec<Token> {
+        let list: &[T] = list;
+        list.iter().map(|value| interner.token(value.clone(), 1)).collect()
+    };
+    let (b, l, r) = (tokens(base), tokens(left), tokens(right));
+    let (left_alignment, right_alignment) = (align(&b, &l), align(&b, &r));
+    let sides = Sides {
+        base_len: b.len(),
+        left: &l,
+        right: &r,
+        left_alignment: &left_alignment,
+        right_alignment: &right_alignment,
+    };
+    let both = |at| left_alignment.kept(at).is_some() && right_alignment.kept(at).is_some();
+    let pieces = merge(sides, both, |_| None);
+    let value = |piece: Piece| match piece.left {
+        Some(at) => left.get(at).cloned(),
+        None => piece.right.and_then(|at| right.get(at).cloned()),
+    };
+    pieces.into_iter().filter_map(value).collect()
+}

@@ -1,0 +1,95 @@
+//! Merging one block: its element, its attributes and what it holds.
+//!
+//! Source: specification d.7 (node). Invariant: equal contents stay as they are; content that one
+//! side left alone is the other side's. Leaves out whether the element may hold it
+//! ([`super::repair`]).
+
+use std::rc::Rc;
+
+use super::{
+    attrs::{self, Attrs},
+    inline::Inline,
+    soup,
+    tree::{Content, Node},
+};
+use crate::text::scalar3;
+
+/// The block of the result, not yet in its place, of the versions that have it.
+pub(super) fn merge_node([base, left, right]: [Option<&Node>; 3]) -> Option<Node> {
+    let (left, right) = match (left, right) {
+        (Some(left), Some(right)) => (left, right),
+        (left, right) => return left.or(right).or(base).cloned(),
+    };
+    let tag = scalar3(base.map(|node| &node.tag), Some(&left.tag), Some(&right.tag))?.clone();
+    let none = Attrs::new();
+    let attrs = attrs::merge(base.map_or(&none, |node| &node.attrs), &left.attrs, &right.attrs);
+    let content = merge_content(base.map(|node| &node.content), &left.content, &right.content);
+    Some(Node { id: left.id.clone(), tag, attrs, parent: 0, kids: Vec::new(), content })
+}
+
+fn merge_content(base: Option<&Content>, left: &Content, right: &Content) -> Content {
+    if left == right || base == Some(right) {
+        return left.clone();
+    }
+    if base == Some(left) {
+        return right.clone();
+    }
+    match (left, right) {
+        (Content::Text(left), Content::Text(right)) => {
+            let none = Inline::default();
+            let base = base.map_or(&none, |base| text_or(base, &none));
+            Content::Text(Rc::new(soup::merge(base, left, right)))
+        }
+        // Who changed what kind of block it is supplies the content.
+        _ if base.is_some_and(|base| same_kind(base, left)) => right.clone(),
+        _ => left.clone(),
+    }
+}
+
+fn text_or<'a>(content: &'a Content, none: &'a Inline) -> &'a Inline {
+    match content {
+        Content::Text(inline) => inline,
+        Content::Blocks | Content::Void => none,
+    }
+}
+
+fn same_kind(a: &Content, b: &Content) -> bool {
+    std::mem::discriminant(a) == std::mem::discriminant(b)
+}
+
+/// What one side wrote into a block out of which the other made a block of blocks.
+pub(super) struct Stray<'a> {
+    /// The text before both.
+    base: Rc<Inline>,
+    /// What the writing side has.
+    text: &'a Inline,
+    /// Whether left is the side that made blocks.
+    pub(super) left_made_blocks: bool,
+}
+
+impl<'a> Stray<'a> {
+    /// The stray text of a block, if there is any.
+    pub(super) fn of([base, left, right]: [Option<&'a Node>; 3]) -> Option<Self> {
+        let (left, right) = (&left?.content, &right?.content);
+        let (text, left_made_blocks) = match (left, right) {
+            (Content::Blocks, Content::Text(text)) => (text, true),
+            (Content::Text(text), Content::Blocks) => (text, false),
+            _ => return None,
+        };
+        let base = match base.map(|node| &node.content) {
+            Some(Content::Text(base)) => Rc::clone(base),
+            None if left_made_blocks => Rc::default(),
+            _ => return None,
+        };
+        (*base != **text).then_some(Self { base, text, left_made_blocks })
+    }
+
+    /// Merged with what the block-making side has in place of the text.
+    pub(super) fn merge_into(&self, made: &Inline) -> Inline {
+        if self.left_made_blocks {
+            soup::merge(&self.base, made, self.text)
+        } else {
+            soup::merge(&self.base, self.text, made)
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Reading any text as a document: nothing is an error.
+//!
+//! Source: specification d.6, d.7 (normalise). The tree is
+//! ours, because a browser's tree extends unclosed formatting over what follows and keeps it
+//! doubled. Invariant: total, linear but for constants, no recursion; reading what was written
+//! gives the same document. Leaves out foreign content (SVG, MathML) and what browsers do to
+//! blocks inside tables.
+
+use std::rc::Rc;
+
+use super::{
+    attrs::Attrs,
+    inline::{Inline, MARKS_MAX, Mark, Marks, Run, effective, fnv},
+    tags::{self, Kind},
+    tokens::{Token, Tokens, normal},
+    tree::{Content, Doc, Names, Node, ROOT},
+    write,
+};
+
+/// What was read.
+pub(super) struct Parsed {
+    pub(super) doc: Doc,
+    /// Whether blocks were nested too deep, so that some were taken apart.
+    pub(super) cut: bool,
+}
+
+/// Reads a document; blocks more than `depth` deep are taken apart.
+pub(super) fn parse(html: &str, depth: usize) -> Parsed {
+    let mut reader = Reader::new(depth);
+    for token in Tokens::new(&normal(html)) {
+        match token {
+            Token::Start(name, attrs) => reader.start(&name, attrs),
+            Token::End(name) => reader.end(&name),
+            Token::Text(text) => reader.text(&text),
+        }
+    }
+    reader.finish()
+}
+
+/// What is not yet known of a node until it ends.
+#[derive(Default)]
+struct Draft {
+    runs: Vec<Run>,
+    /// A paragraph that no tag began.
+    implicit: bool,
+}
+
+struct Reader {
+    doc: Doc,
+    drafts: Vec<Draft>,
+    /// The open blocks from the root in.
+    stack: Vec<usize>,
+    /// The open paragraph that no tag began, in the innermost block.
+    implicit: Option<usize>,
+    /// The open marks and how many blocks were open when each began.
+    marks: Vec<(Rc<Mark>, usize)>,
+    /// What `marks` amounts to, unless it has changed since.
+    current: Option<Marks>,
+    /// Open blocks beyond the depth that is kept.
+    beyond: Vec<String>,
+    cut: bool,
+    depth_max: usize,
+}
+
+impl Reader {
+    fn new(depth_max: usize) -> Self {
+        Self {
+            depth_max,
+            doc: Doc::new(),
+            drafts: vec![Draft::default()],
+            stack: vec![ROOT],
+            implicit: None,
+            marks: Vec::new(),
+            current: None,
+            beyond: Vec::new(),
+            cut: false,
+        }
+    }
+
+    fn start(&mut self, name: &str, attrs: Attrs) {
+        let name = tags::canonical(name);
+        match tags::kind(name) {
+            Kind::Gone | Kind::Ignored => {}
+            Kind::Mark => {
+                if self.marks.len() < MARKS_MAX {
+                    let mark = Mark::new(name.to_owned(), attrs);
+                    self.marks.push((Rc::new(mark), self.stack.len()));
+                    self.current = None;
+                }
+            }
+            Kind::Leaf => {
+                let run = Run::Void(name.to_owned(), attrs, self.marks());
+                self.push(run);
+            }
+            Kind::Void => {
+                self.end_text();
+                self.add(name, attrs, false);
+            }
+            kind => self.start_block(name, attrs, kind),
+        }
+    }
+
+    fn start_block(&mut self, name: &str, attrs: Attrs, kind: Kind) {
+        self.end_text();
+        self.end_implied(name);
+        // One level more for text, so that what is wrapped into a paragraph is read again.
+        let room = if kind == Kind::Text { self.depth_max + 1 } else { self.depth_max };
+        if self.stack.len() > room {
+            self.cut = true;
+            self.beyond.push(name.to_owned());
+            self.text(" ");
+            return;
+        }
+        let at = self.add(name, attrs, false);
+        self.stack.push(at);
+    }
+
+    fn end(&mut self, name: &str) {
+        let name = tags::canonical(name);
+        match tags::kind(name) {
+            Kind::Mark => {
+                if let Some(at) = self.marks.iter().rposition(|(mark, _)| mark.name == name) {
+                    self.marks.remove(at);
+                    self.current = None;
+                }
+            }
+            Kind::Gone | Kind::Ignored | Kind::Leaf | Kind::Void => {}
+            Kind::Text | Kind::Flexible | Kind::Container => {
+                if self.beyond.last().is_some_and(|last| last == name) {
+                    self.beyond.pop();
+                    self.text(" ");
+                } else if let Some(at) = self.open(|tag| tag == name, |tag| fences(tag, name)) {
+                    self.end_to(at);
+                }
+            }
+        }
+    }
+
+    /// The place of the innermost open block that `is`, not looking beyond one that `fences`.
+    fn open(&self, is: impl Fn(&str) -> bool, fences: impl Fn(&str) -> bool) -> Option<usize> {
+        for (place, &at) in self.stack.iter().enumerate().skip(1).rev() {
+            let tag = &self.doc.nodes.get(at)?.tag;
+            if is(tag) {
+                return Some(place);
+            }
+            if fences(tag) {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn end_implied(&mut self, name: &str) {
+        let (ended, fences) = tags::ends(name);
+        if ended.is_empty() {
+            return;
+        }
+        if let Some(at) = self.open(|tag| ended.contains(&tag), |tag| fences.contains(&tag)) {
+            self.end_to(at);
+        }
+    }
+
+    /// Ends the text that cannot hold the block which comes.
+    fn end_text(&mut self) {
+        self.implicit = None;
+        let top = self.stack.last().and_then(|&at| self.doc.nodes.get(at));
+        if top.is_some_and(|node| tags::kind(&node.tag) == Kind::Text) {
+            self.end_to(self.stack.len() - 1);
+        }
+    }
+
+    /// Ends the open blocks from this place of the stack on, and the marks that began in them.
+    fn end_to(&mut self, place: usize) {
+        self.implicit = None;
+        self.beyond.clear();
+        self.stack.truncate(place.max(1));
+        let (marks, depth) = (self.marks.len(), self.stack.len());
+        self.marks.retain(|&(_, began)| began <= depth);
+        if self.marks.len() < marks {
+            self.current = None;
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        let marks = self.marks();
+        self.push(Run::Text(text.to_owned(), marks));
+    }
+
+    fn marks(&mut self) -> Marks {
+        let open = &self.marks;
+        Rc::clone(self.current.get_or_insert_with(|| effective(open.iter().map(|(mark, _)| mark))))
+    }
+
+    /// Adds to the text that is open, or begins a paragraph for it.
+    fn push(&mut self, run: Run) {
+        let top = self.stack.last().copied().unwrap_or(ROOT);
+        let is_text =
+            self.doc.nodes.get(top).is_some_and(|node| tags::kind(&node.tag) == Kind::Text);
+        let target = if is_text {
+            top
+        } else if let Some(at) = self.implicit {
+            at
+        } else {
+            if matches!(&run, Run::Text(text, _) if text.chars().all(crate::text::is_white)) {
+                return;
+            }
+            let at = self.add("p", Attrs::new(), true);
+            self.implicit = Some(at);
+            at
+        };
+        let Some(draft) = self.drafts.get_mut(target) else { return };
+        // One run for what looks the same, so that tags without effect do not cut a word in two.
+        match (draft.runs.last_mut(), run) {
+            (Some(Run::Text(last, before)), Run::Text(text, marks)) if *before == marks => {
+                last.push_str(&text);
+            }
+            (_, run) => draft.runs.push(run),
+        }
+    }
+
+    fn add(&mut self, tag: &str, mut attrs: Attrs, implicit: bool) -> usize {
+        let parent = self.stack.last().copied().unwrap_or(ROOT);
+        let id = attrs.remove("id").unwrap_or_default();
+        let at = self.doc.add(Node {
+            id,
+            tag: tag.to_owned(),
+            attrs,
+            parent,
+            kids: Vec::new(),
+            content: Content::Blocks,
+        });
+        self.drafts.push(Draft { runs: Vec::new(), implicit });
+        if let Some(node) = self.doc.nodes.get_mut(parent) {
+            node.kids.push(at);
+        }
+        at
+    }
+
+    fn finish(mut self) -> Parsed {
+        self.take_up_paragraphs();
+        for (node, draft) in self.doc.nodes.iter_mut().zip(self.drafts) {
+            node.content = match tags::kind(&node.tag) {
+                Kind::Void => Content::Void,
+                Kind::Text => Content::Text(Rc::new(inline(draft.runs, &node.tag))),
+                Kind::Flexible if node.kids.is_empty() => {
+                    Content::Text(Rc::new(inline(draft.runs, &node.tag)))
+                }
+                _ => Content::Blocks,
+            };
+        }
+        name(&mut self.doc);
+        Parsed { doc: self.doc, cut: self.cut }
+    }
+
+    /// A block that holds nothing but text holds it itself.
+    fn take_up_paragraphs(&mut self) {
+        for at in 0..self.doc.nodes.len() {
+            let Some(node) = self.doc.nodes.get(at) else { continue };
+            let (Kind::Flexible, &[kid]) = (tags::kind(&node.tag), node.kids.as_slice()) else {
+                continue;
+            };
+            let Some(draft) = self.drafts.get_mut(kid).filter(|draft| draft.implicit) else {
+                continue;
+            };
+            let runs = std::mem::take(&mut draft.runs);
+            if let (Some(draft), Some(node)) = (self.drafts.get_mut(at), self.doc.nodes.get_mut(at))
+            {
+                draft.runs = runs;
+                node.kids.clear();
+            }
+        }
+    }
+}
+
+/// A cell of a table keeps an end tag inside from reaching out of it.
+fn fences(tag: &str, name: &str) -> bool {
+    matches!(tag, "td" | "th" | "caption" | "table")
+        && !(name == "table" || tags::is_cell(name) || tags::is_table_part(name))
+}
+
+fn inline(mut runs: Vec<Run>, tag: &str) -> Inline {
+    if tag == "pre"
+        && let Some(Run::Text(text, _)) = runs.first_mut()
+        && text.starts_with('\n')
+    {
+        text.remove(0);
+    }
+    Inline::from_runs(runs, tag == "pre")
+}
+
+/// Makes ids distinct, the first use of each keeping it, and gives the nodes without one an id
+/// that says what they hold: equal blocks without ids are the same block in every version.
+fn name(doc: &mut Doc) {
+    let order = doc.preorder();
+    let mut names = Names::default();
+    for &(at, _) in &order {
+        if let Some(node) = doc.nodes.get_mut(at)
+            && !node.id.is_empty()
+        {
+            node.id = names.take(&node.id);
+        }
+    }
+    let has_name = |&(at, _): &(usize, usize)| doc.nodes.get(at).is_some_and(|n| !n.id.is_empty());
+    if order.iter().all(has_name) {
+        return;
+    }
+    let digests = digests(doc, &order);
+    for &(at, _) in &order {
+        if let Some(node) = doc.nodes.get_mut(at)
+            && node.id.is_empty()
+        {
+            let digest = digests.get(at).copied().unwrap_or_default();
+            node.id = names.take(&format!("n:{digest:016x}"));
+        }
+    }
+}
+
+/// What each node without an id holds, as one number; those with one are their ids.
+fn digests(doc: &Doc, order: &[(usize, usize)]) -> Vec<u64> {
+    let mut digests = vec![0; doc.nodes.len()];
+    for &(at, _) in order.iter().rev() {
+        let Some(node) = doc.nodes.get(at) else { continue };
+        let mut text = format!("{}\0{:?}\0{}\0", node.tag, node.attrs, node.id);
+        if node.id.is_empty() {
+            if let Content::Text(inline) = &node.content {
+                write::text(&mut text, inline);
+            }
+            for &kid in &node.kids {
+                text.push_str(&format!("\0{:x}", digests.get(kid).copied().unwrap_or(0)));
+            }
+        }
+        if let Some(digest) = digests.get_mut(at) {
+            *digest = fnv(text.as_bytes());
+        }
+    }
+    digests
+}

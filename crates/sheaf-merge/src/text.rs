@@ -1,0 +1,173 @@
+//! The rule `text`: a three-way merge of plain text by words.
+//!
+//! Source: specification 3.0 (short cuts, limits), d.1 to d.4. Invariant: total and
+//! deterministic; a word survives if and only if both sides keep it, every inserted word is there
+//! once, no two words fuse, and there is no conflict. Leaves out markup ([`crate::html`]) and any
+//! understanding of sentences: a paragraph that moves inside a text is a deletion and an insertion.
+
+use std::borrow::Cow;
+
+use crate::align::{
+    Alignment, Interner, Token, align,
+    gap::{self, Gap, Piece, Sides},
+};
+
+mod glue;
+mod intra;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub(crate) use glue::{Placed, Strand, glue};
+pub(crate) use words::{Class, Word, is_white, split};
+
+/// Bytes of one version up to which words are merged.
+pub const TEXT_BYTES_MAX: usize = 1 << 20;
+/// Words and signs of one version up to which they are merged.
+pub const TEXT_TOKENS_MAX: usize = 200_000;
+
+/// Merges three texts; beyond the limits of [`try_merge`] left stands.
+#[must_use]
+pub fn merge(base: &str, left: &str, right: &str) -> String {
+    try_merge(base, left, right).unwrap_or_else(|| left.to_owned())
+}
+
+/// Merges three texts, or returns `None` if a version has more than [`TEXT_BYTES_MAX`] bytes or
+/// [`TEXT_TOKENS_MAX`] words and signs: then the caller falls back to `lww` and says so.
+#[must_use]
+pub fn try_merge(base: &str, left: &str, right: &str) -> Option<String> {
+    if let Some(known) = short_cut(base, left, right) {
+        return Some(known.to_owned());
+    }
+    merge_words(base, left, right)
+}
+
+/// What needs no work, bytes unchanged (3.0).
+pub(crate) fn short_cut<'a>(base: &str, left: &'a str, right: &'a str) -> Option<&'a str> {
+    if left == right || right == base {
+        Some(left)
+    } else if left == base {
+        Some(right)
+    } else {
+        None
+    }
+}
+
+/// The three-way choice of a thing that cannot be merged: left wins, as it is ordered later (3.0).
+pub(crate) fn scalar3<T: PartialEq>(base: T, left: T, right: T) -> T {
+    if left == base { right } else { left }
+}
+
+fn merge_words(base: &str, left: &str, right: &str) -> Option<String> {
+    let texts = [base, left, right];
+    if texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
+        return None;
+    }
+    let [b_crlf, l_crlf, r_crlf] = texts.map(has_crlf_style);
+    let crlf = scalar3(b_crlf, l_crlf, r_crlf);
+    let texts = texts.map(with_line_feeds);
+    let strands = texts.each_ref().map(|text| split(text));
+    if strands.iter().any(|strand| strand.words.len() > TEXT_TOKENS_MAX) {
+        return None;
+    }
+    let merged = join(&strands);
+    Some(if crlf { with_crlf(&merged) } else { merged })
+}
+
+fn join(strands: &[Strand<'_>; 3]) -> String {
+    let [base, left, right] = strands;
+    let mut interner = Interner::new();
+    let [b, l, r] = strands.each_ref().map(|strand| -> Vec<Token> {
+        strand
+            .words
+            .iter()
+            .map(|word| interner.token(word.text.as_ref(), word.class.weight()))
+            .collect()
+    });
+    let (left_alignment, right_alignment) = (align(&b, &l), align(&b, &r));
+    let sides = Sides {
+        base_len: b.len(),
+        left: &l,
+        right: &r,
+        left_alignment: &left_alignment,
+        right_alignment: &right_alignment,
+    };
+    let kept = |at| left_alignment.kept(at).is_some() && right_alignment.kept(at).is_some();
+    let pieces = gap::merge(sides, kept, |gap| {
+        let [b, l, r] = one_word_each(gap)?;
+        let both = inside_word(base.words.get(b)?, left.words.get(l)?, right.words.get(r)?);
+        both.map(|_| vec![Piece { base: Some(b), left: Some(l), right: Some(r) }])
+    });
+    let placed: Vec<Placed<'_>> = pieces
+        .into_iter()
+        .filter_map(|piece| place(piece, strands, [&left_alignment, &right_alignment]))
+        .collect();
+    let glue = glue([base, left, right], &placed);
+    let mut out = String::with_capacity(strands[1].glue.len() * 6);
+    for (at, glue) in glue.iter().enumerate() {
+        out.push_str(glue);
+        out.push_str(placed.get(at).map_or("", |placed| placed.word.text.as_ref()));
+    }
+    out
+}
+
+/// The base word and its replacements, if both sides replaced one token by one token.
+pub(crate) fn one_word_each(gap: Gap<'_>) -> Option<[usize; 3]> {
+    let Gap { left, right } = gap;
+    let alone = |range: &std::ops::Range<usize>| range.len() == 1;
+    (left.base == right.base && alone(&left.base) && alone(&left.side) && alone(&right.side))
+        .then_some([left.base.start, left.side.start, right.side.start])
+}
+
+/// Both edits of one word, if they can be told apart (`intra` of d.3).
+pub(crate) fn inside_word(base: &Word<'_>, left: &Word<'_>, right: &Word<'_>) -> Option<String> {
+    let words = [base, left, right].iter().all(|word| word.class == Class::Word);
+    words.then(|| intra::merge(&base.text, &left.text, &right.text)).flatten()
+}
+
+/// The word of a piece, which is one of a version's or, if the piece stands for a base word that
+/// neither side kept, the one [`inside_word`] made.
+pub(crate) fn place<'a>(
+    piece: Piece,
+    [base, left, right]: &[Strand<'a>; 3],
+    [left_alignment, right_alignment]: [&Alignment; 2],
+) -> Option<Placed<'a>> {
+    if let Piece { base: Some(b), left: Some(l), right: Some(r) } = piece
+        && left_alignment.kept(b).is_none()
+        && right_alignment.kept(b).is_none()
+    {
+        let text = inside_word(base.words.get(b)?, left.words.get(l)?, right.words.get(r)?)?;
+        let word = Word { text: Cow::Owned(text), class: Class::Word };
+        return Some(Placed { piece, word, made: true });
+    }
+    let from = |strand: &Strand<'a>, at: Option<usize>| strand.words.get(at?).cloned();
+    let word = from(left, piece.left)
+        .or_else(|| from(right, piece.right))
+        .or_else(|| from(base, piece.base))?;
+    Some(Placed { piece, word, made: false })
+}
+
+/// Whether every line ends with CR LF, and there is one. A return of its own is content, and
+/// could not be told from the returns of line ends if these were taken off.
+fn has_crlf_style(text: &str) -> bool {
+    let pairs = text.matches("\r\n").count();
+    pairs > 0 && pairs == text.matches('\n').count() && pairs == text.matches('\r').count()
+}
+
+fn with_line_feeds(text: &str) -> Cow<'_, str> {
+    if has_crlf_style(text) { Cow::Owned(text.replace("\r\n", "\n")) } else { Cow::Borrowed(text) }
+}
+
+/// A version of mixed style has brought CR LF itself, so only bare line feeds get their return.
+fn with_crlf(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + text.len() / 32);
+    let mut last = '\0';
+    for char in text.chars() {
+        if char == '\n' && last != '\r' {
+            out.push('\r');
+        }
+        out.push(char);
+        last = char;
+    }
+    out
+}

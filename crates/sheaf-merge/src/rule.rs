@@ -1,14 +1,12 @@
-//! The names and numbers of the column rules, and how a column declares one.
+//! The names and numbers of the column rules.
 //!
 //! Invariant: a rule is identified by name and version. A stored name means version 1, and one
 //! with another version is not understood, never taken for this one; what a rule does to values
-//! changes only with its version. A declared type name that carries a rule keeps the affinity its
-//! author expects: the rule is the part before the last underscore, the part after it is a plain
-//! affinity word.
+//! changes only with its version. Leaves out how a column declares its rule: see `declare`.
 
 use std::{fmt, str::FromStr};
 
-use crate::CustomName;
+use crate::{CustomName, Declaration};
 
 /// How concurrent changes of one column are resolved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,15 +116,11 @@ impl Rule {
         }
     }
 
-    /// The rule a declared column type names, as `COUNTER_INT` does; `None` for ordinary types.
+    /// The rule a declared column type names, as `COUNTER_INT` does; `None` for ordinary types,
+    /// and for those that [`Declaration::of_type`] refuses.
     #[must_use]
     pub fn from_decltype(decltype: &str) -> Option<Self> {
-        const AFFINITY: [&str; 9] =
-            ["INT", "INTEGER", "TEXT", "BLOB", "REAL", "NUMERIC", "NUM", "DOUBLE", "ANY"];
-        // `FWW_TEXT(80)` and `FWW_TEXT NOT NULL`-like tails do not change the rule.
-        let word = decltype.trim().split(['(', ' ']).next()?;
-        let (name, affinity) = word.rsplit_once('_')?;
-        AFFINITY.iter().any(|a| a.eq_ignore_ascii_case(affinity)).then(|| Self::from_name(name))?
+        Declaration::of_type(decltype).ok().flatten()
     }
 }
 
@@ -171,22 +165,5 @@ mod tests {
         for name in ["", "crdt", "counter@2", "counter@", "@1", "custom", "custom:", "counter:x"] {
             assert!(name.parse::<Rule>().is_err(), "{name}");
         }
-    }
-
-    #[test]
-    fn declared_types() {
-        let check = |decltype, expected| assert_eq!(Rule::from_decltype(decltype), expected);
-        check("COUNTER_INT", Some(Rule::Counter));
-        check("counter_real", Some(Rule::Counter));
-        check("FWW_TEXT", Some(Rule::Fww));
-        check("FWW_TEXT(80)", Some(Rule::Fww));
-        check("KEEP_INTEGER", Some(Rule::Keep));
-        check("MAX_INT", Some(Rule::Max));
-        check("MIN_REAL", Some(Rule::Min));
-        check("LWW_BLOB", Some(Rule::Lww));
-        check("INTEGER", None);
-        check("COUNTER", None);
-        check("MAX_POINT", None);
-        check("", None);
     }
 }

@@ -6,7 +6,8 @@
 
 use std::cmp::Ordering;
 
-use crate::{Rule, Value};
+use crate::custom::{self, CustomRules, NoCustomRules, Sides};
+use crate::{Rule, Value, json, set};
 
 /// The result of merging one cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,16 +22,22 @@ pub struct Merged {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Note {
-    /// Both sides changed the cell; the later one stands.
+    /// Both sides changed the cell, or one member of it; the later one stands.
     LeftStands,
     /// Both sides changed the cell; the earlier one stands.
     RightStands,
+    /// Both sides changed the cell, and both values are to be kept; the later one is shown.
+    BothStand,
+    /// One side changed a member that the other side removed; it is gone.
+    Dropped,
     /// The sum left the range of 64-bit integers and was clamped.
     Clamped,
     /// The rule does not apply to these values; the later one stands.
     Fallback,
     /// The rule forbids concurrent changes: the whole mutation must be rejected.
     Refused,
+    /// Nobody registered the function of a custom rule, or it failed: refused as well.
+    NoFunction,
 }
 
 impl Merged {
@@ -38,20 +45,34 @@ impl Merged {
         Self { value: value.clone(), note: None }
     }
 
-    fn noted(value: &Value, note: Note) -> Self {
+    pub(crate) fn noted(value: &Value, note: Note) -> Self {
         Self { value: value.clone(), note: Some(note) }
     }
 
     /// Whether the mutation that holds this change must be rejected.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        self.note == Some(Note::Refused)
+        matches!(self.note, Some(Note::Refused | Note::NoFunction))
     }
 }
 
 /// Merges one cell; `base` is `None` where there was no cell, as in a row inserted twice.
+///
+/// A host with custom rules calls [`merge_cell_with`]: here they refuse.
 #[must_use]
 pub fn merge_cell(rule: Rule, base: Option<&Value>, left: &Value, right: &Value) -> Merged {
+    merge_cell_with(rule, &NoCustomRules, base, left, right)
+}
+
+/// Merges one cell, with the functions of custom rules.
+#[must_use]
+pub fn merge_cell_with(
+    rule: Rule,
+    custom: &dyn CustomRules,
+    base: Option<&Value>,
+    left: &Value,
+    right: &Value,
+) -> Merged {
     // Two devices that both count from 0 to 1 mean 2, so equal results are no short cut there.
     if rule != Rule::Counter && left.same(right) {
         return Merged::plain(left);
@@ -63,13 +84,18 @@ pub fn merge_cell(rule: Rule, base: Option<&Value>, left: &Value, right: &Value)
         return Merged::plain(right);
     }
     match rule {
-        Rule::Lww => Merged::noted(left, Note::LeftStands),
+        // What makes a list is where rows stand among each other; the position itself is a value.
+        Rule::Lww | Rule::List => Merged::noted(left, Note::LeftStands),
+        Rule::Mvr => Merged::noted(left, Note::BothStand),
         Rule::Fww => Merged::noted(right, Note::RightStands),
         Rule::Keep => Merged::noted(right, Note::Refused),
         Rule::Max if left.sqlite_order(right) == Ordering::Less => Merged::plain(right),
         Rule::Min if left.sqlite_order(right) == Ordering::Greater => Merged::plain(right),
         Rule::Max | Rule::Min => Merged::plain(left),
         Rule::Counter => merge_counter(base, left, right),
+        Rule::Set => set::merge(base, left, right),
+        Rule::Json => json::merge(base, left, right),
+        Rule::Custom(name) => custom::merge(custom, name, Sides { base, left, right }),
     }
 }
 

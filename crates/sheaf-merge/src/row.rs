@@ -4,6 +4,8 @@
 //! rule says (deleted by one side means gone, inserted by one side means present). What is
 //! dropped is always reported by its own outcome. Leaves out the cells: see `merge_cell`.
 
+use std::fmt;
+
 /// What wins when one side deletes a row and the other changes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RowPolicy {
@@ -15,16 +17,28 @@ pub enum RowPolicy {
 }
 
 impl RowPolicy {
-    /// The policy with this name, if there is one.
+    /// The policy's name, as it is stored.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DeleteWins => "delete-wins",
+            Self::UpdateWins => "update-wins",
+        }
+    }
+
+    /// The policy with this name in any case, if there is one; a space or `_` may stand for `-`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        if name.eq_ignore_ascii_case("delete-wins") {
-            Some(Self::DeleteWins)
-        } else if name.eq_ignore_ascii_case("update-wins") {
-            Some(Self::UpdateWins)
-        } else {
-            None
-        }
+        let name = name.trim().replace([' ', '_'], "-");
+        [Self::DeleteWins, Self::UpdateWins]
+            .into_iter()
+            .find(|policy| policy.name().eq_ignore_ascii_case(&name))
+    }
+}
+
+impl fmt::Display for RowPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -1,10 +1,12 @@
-//! The names of the column rules, and how a column declares one.
+//! The names and numbers of the column rules.
 //!
-//! Invariant: a declared type name that carries a rule keeps the affinity its author expects
-//! (`COUNTER_INT`, `FWW_TEXT`): the rule is the part before the last underscore, the part after
-//! it is a plain affinity word. Leaves out `text`, `html`, `set`, `map`, `list` and `mvr`.
+//! Invariant: a rule is identified by name and version. A stored name means version 1, and one
+//! with another version is not understood, never taken for this one; what a rule does to values
+//! changes only with its version. Leaves out how a column declares its rule: see `declare`.
 
 use std::{fmt, str::FromStr};
+
+use crate::{CustomName, Declaration};
 
 /// How concurrent changes of one column are resolved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,12 +25,37 @@ pub enum Rule {
     Max,
     /// The smaller value wins.
     Min,
+    /// All concurrent values are kept until somebody resolves them.
+    Mvr,
+    /// Members are added and removed one by one: a JSON array without order.
+    Set,
+    /// Members are merged one by one: a JSON object.
+    Json,
+    /// The column says where rows stand in an order that people change.
+    List,
+    /// A function of the host decides.
+    Custom(CustomName),
 }
 
 impl Rule {
-    const ALL: [Self; 6] = [Self::Lww, Self::Counter, Self::Fww, Self::Keep, Self::Max, Self::Min];
+    /// The version of every rule of this program.
+    pub const VERSION: u8 = 1;
 
-    /// The rule's name, as written in `sheaf_merge_rule`.
+    /// Every rule but the custom ones.
+    pub const ALL: [Self; 10] = [
+        Self::Lww,
+        Self::Counter,
+        Self::Fww,
+        Self::Keep,
+        Self::Max,
+        Self::Min,
+        Self::Mvr,
+        Self::Set,
+        Self::Json,
+        Self::List,
+    ];
+
+    /// The rule's name, without that of a custom rule's function.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -38,30 +65,71 @@ impl Rule {
             Self::Keep => "keep",
             Self::Max => "max",
             Self::Min => "min",
+            Self::Mvr => "mvr",
+            Self::Set => "set",
+            Self::Json => "json",
+            Self::List => "list",
+            Self::Custom(_) => "custom",
         }
     }
 
-    /// The rule with this name in any case, if there is one.
+    /// The rule's number in stored forms. 6 and 7 belong to text and HTML.
     #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|rule| rule.name().eq_ignore_ascii_case(name))
+    pub const fn id(self) -> u8 {
+        match self {
+            Self::Lww => 0,
+            Self::Fww => 1,
+            Self::Mvr => 2,
+            Self::Counter => 3,
+            Self::Max => 4,
+            Self::Set => 5,
+            Self::Json => 8,
+            Self::List => 9,
+            Self::Keep => 10,
+            Self::Min => 11,
+            Self::Custom(_) => 12,
+        }
     }
 
-    /// The rule a declared column type names, as `COUNTER_INT` does; `None` for ordinary types.
+    /// The rule with this number; `None` for a custom rule, which a number does not name.
+    #[must_use]
+    pub fn from_id(id: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.id() == id)
+    }
+
+    /// The rule with this name in any case, if there is one: `counter`, `json` (also `map`),
+    /// `custom:best`, each also with its version as in `counter@1`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let name = match name.trim().split_once('@') {
+            Some((name, version)) if version.parse() == Ok(Self::VERSION) => name,
+            Some(_) => return None,
+            None => name.trim(),
+        };
+        match name.split_once(':') {
+            Some((kind, function)) if kind.eq_ignore_ascii_case("custom") => {
+                CustomName::new(function).map(Self::Custom)
+            }
+            Some(_) => None,
+            None if name.eq_ignore_ascii_case("map") => Some(Self::Json),
+            None => Self::ALL.into_iter().find(|rule| rule.name().eq_ignore_ascii_case(name)),
+        }
+    }
+
+    /// The rule a declared column type names, as `COUNTER_INT` does; `None` for ordinary types,
+    /// and for those that [`Declaration::of_type`] refuses.
     #[must_use]
     pub fn from_decltype(decltype: &str) -> Option<Self> {
-        const AFFINITY: [&str; 9] =
-            ["INT", "INTEGER", "TEXT", "BLOB", "REAL", "NUMERIC", "NUM", "DOUBLE", "ANY"];
-        // `FWW_TEXT(80)` and `FWW_TEXT NOT NULL`-like tails do not change the rule.
-        let word = decltype.trim().split(['(', ' ']).next()?;
-        let (name, affinity) = word.rsplit_once('_')?;
-        AFFINITY.iter().any(|a| a.eq_ignore_ascii_case(affinity)).then(|| Self::from_name(name))?
+        Declaration::of_type(decltype).ok().flatten()
     }
 }
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        match self {
+            Self::Custom(name) => write!(f, "custom:{name}"),
+            _ => f.write_str(self.name()),
+        }
     }
 }
 
@@ -78,28 +146,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_round_trip() {
+    fn names_and_numbers_round_trip() {
         for rule in Rule::ALL {
             assert_eq!(rule.name().parse(), Ok(rule));
             assert_eq!(Rule::from_name(&rule.name().to_uppercase()), Some(rule));
+            assert_eq!(Rule::from_name(&format!("{rule}@1")), Some(rule));
+            assert_eq!(Rule::from_id(rule.id()), Some(rule));
         }
-        assert!("crdt".parse::<Rule>().is_err());
+        let custom: Rule = "Custom:Best".parse().unwrap();
+        assert_eq!(custom.to_string(), "custom:best");
+        assert_eq!(custom.to_string().parse(), Ok(custom));
+        assert_eq!(Rule::from_id(custom.id()), None);
+        assert_eq!(Rule::from_name("map"), Some(Rule::Json));
     }
 
     #[test]
-    fn declared_types() {
-        let check = |decltype, expected| assert_eq!(Rule::from_decltype(decltype), expected);
-        check("COUNTER_INT", Some(Rule::Counter));
-        check("counter_real", Some(Rule::Counter));
-        check("FWW_TEXT", Some(Rule::Fww));
-        check("FWW_TEXT(80)", Some(Rule::Fww));
-        check("KEEP_INTEGER", Some(Rule::Keep));
-        check("MAX_INT", Some(Rule::Max));
-        check("MIN_REAL", Some(Rule::Min));
-        check("LWW_BLOB", Some(Rule::Lww));
-        check("INTEGER", None);
-        check("COUNTER", None);
-        check("MAX_POINT", None);
-        check("", None);
+    fn other_names_are_not_taken_for_a_rule() {
+        for name in ["", "crdt", "counter@2", "counter@", "@1", "custom", "custom:", "counter:x"] {
+            assert!(name.parse::<Rule>().is_err(), "{name}");
+        }
     }
 }

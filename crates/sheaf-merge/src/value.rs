@@ -4,6 +4,8 @@
 //! affinity): NULL equals NULL, integer 1 differs from real 1.0, reals compare by bits. The
 //! order is SQLite's: NULL, numbers, text, blobs. Leaves out collations.
 
+mod typed;
+
 use std::cmp::Ordering;
 
 /// One SQLite value.

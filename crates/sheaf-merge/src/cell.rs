@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 
 use crate::custom::{self, CustomRules, NoCustomRules, Sides};
-use crate::{Rule, Value, json, set};
+use crate::{Rule, Value, json, set, text};
 
 /// The result of merging one cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +93,7 @@ pub fn merge_cell_with(
         Rule::Min if left.sqlite_order(right) == Ordering::Greater => Merged::plain(right),
         Rule::Max | Rule::Min => Merged::plain(left),
         Rule::Counter => merge_counter(base, left, right),
+        Rule::Text => merge_text(text::try_merge, base, left, right),
         Rule::Set => set::merge(base, left, right),
         Rule::Json => json::merge(base, left, right),
         Rule::Custom(name) => custom::merge(custom, name, Sides { base, left, right }),
@@ -122,6 +123,34 @@ fn merge_counter(base: Option<&Value>, left: &Value, right: &Value) -> Merged {
         // Infinities would turn into NULL in SQLite and lose both sides.
         _ if left.same(right) => Merged::plain(left),
         _ => Merged::noted(left, Note::Fallback),
+    }
+}
+
+/// Merges three texts; NULL is the empty one, and so is a missing base.
+fn merge_text(
+    merge: fn(&str, &str, &str) -> Option<String>,
+    base: Option<&Value>,
+    left: &Value,
+    right: &Value,
+) -> Merged {
+    let base = base.map_or(Some(""), as_text);
+    let (Some(b), Some(l), Some(r)) = (base, as_text(left), as_text(right)) else {
+        return Merged::noted(left, Note::Fallback);
+    };
+    match merge(b, l, r) {
+        // What one side wrote stays as it is, NULL too.
+        Some(merged) if merged == l => Merged::plain(left),
+        Some(merged) if merged == r => Merged::plain(right),
+        Some(merged) => Merged { value: Value::Text(merged), note: None },
+        None => Merged::noted(left, Note::Fallback),
+    }
+}
+
+fn as_text(value: &Value) -> Option<&str> {
+    match value {
+        Value::Null => Some(""),
+        Value::Text(text) => Some(text),
+        Value::Int(_) | Value::Real(_) | Value::Blob(_) => None,
     }
 }
 
@@ -174,6 +203,19 @@ mod tests {
         assert!(!merge_cell(Rule::Keep, Some(&a), &b, &b).is_refused());
         assert!(!merge_cell(Rule::Keep, Some(&a), &b, &a).is_refused());
         assert!(!merge_cell(Rule::Keep, Some(&a), &a, &c).is_refused());
+    }
+
+    #[test]
+    fn texts_merge_by_words_and_null_is_empty() {
+        let text = Rule::Text;
+        let (ab, abc): (Value, Value) = ("a b".into(), "a b c".into());
+        check(text, Some(ab.clone()), abc.clone(), "x a b".into(), ("x a b c".into(), None));
+        check(text, None, ab.clone(), "c".into(), ("a b c".into(), None));
+        check(text, Some(ab.clone()), Value::Null, abc.clone(), ("c".into(), None));
+        check(text, Some(ab.clone()), Value::Null, "a".into(), (Value::Null, None));
+        let fallback = (ab.clone(), Some(Note::Fallback));
+        check(text, Some(Value::Int(1)), ab.clone(), abc, fallback.clone());
+        check(text, None, ab, Value::Int(1), fallback);
     }
 
     #[test]

@@ -198,6 +198,7 @@ fn unfit(rule: Rule, decltype: &str) -> DeclareError {
     let write = match rule {
         // The name of a function is not part of a type.
         Rule::Custom(_) => affinity.to_owned(),
+        Rule::Text => format!("MERGE_{affinity}"),
         _ => format!("{}_{affinity}", rule.name().to_ascii_uppercase()),
     };
     DeclareError::Affinity { rule, decltype: decltype.to_owned(), write }
@@ -218,7 +219,11 @@ fn words(decltype: &str) -> impl Iterator<Item = &str> {
 fn rule_word(word: &str) -> Option<Rule> {
     // The function and its name take `sheaf_merge_rule`; a version has no place in a type.
     let is_plain = word.bytes().all(|byte| byte.is_ascii_alphabetic());
-    is_plain.then(|| Rule::from_name(word))?
+    // TEXT alone is a type, not a wish to merge words.
+    if ["MERGE", "MERGED"].iter().any(|merge| merge.eq_ignore_ascii_case(word)) {
+        return Some(Rule::Text);
+    }
+    is_plain.then(|| Rule::from_name(word))?.filter(|rule| *rule != Rule::Text)
 }
 
 /// The affinity that a word in a type name is meant to give.
@@ -242,7 +247,7 @@ fn affinity_word(word: &str) -> Option<Affinity> {
 fn fits(rule: Rule, affinity: Affinity) -> bool {
     match rule {
         Rule::Counter => affinity != Affinity::Text,
-        Rule::List => matches!(affinity, Affinity::Text | Affinity::Blob),
+        Rule::List | Rule::Text => matches!(affinity, Affinity::Text | Affinity::Blob),
         Rule::Set | Rule::Json => !matches!(affinity, Affinity::Integer | Affinity::Real),
         Rule::Lww | Rule::Fww | Rule::Mvr | Rule::Keep | Rule::Max | Rule::Min => true,
         Rule::Custom(_) => true,
@@ -278,6 +283,8 @@ mod tests {
         check("LWW_BLOB", Rule::Lww);
         check("MVR_BLOB", Rule::Mvr);
         check("SET", Rule::Set);
+        check("MERGE_TEXT", Rule::Text);
+        check("TEXT MERGED", Rule::Text);
         check("SET_TEXT", Rule::Set);
         check("TEXT SET", Rule::Set);
         check("MAP_TEXT", Rule::Json);
@@ -324,6 +331,8 @@ mod tests {
             other => panic!("{decltype}: {other:?}"),
         };
         check("MVR", "MVR_BLOB");
+        check("MERGED", "MERGE_TEXT");
+        check("MERGE_INT", "MERGE_TEXT");
         check("KEEP", "KEEP_TEXT");
         check("LIST", "LIST_TEXT");
         check("LIST_NUM", "LIST_TEXT");
@@ -369,6 +378,8 @@ mod tests {
         check("doc", "TEXT", "map", Ok("json"));
         check("doc", "INT", "json", Err(()));
         check("place", "NUMERIC", "list", Err(()));
+        check("title", "TEXT", "text", Ok("text"));
+        check("title", "INT", "text", Err(()));
         check("price", "DECIMAL(8,2)", "mvr", Ok("mvr"));
         check("best", "ANY", "custom:Best", Ok("custom:best"));
         check("best", "ANY", "custom", Err(()));

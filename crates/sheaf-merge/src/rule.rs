@@ -27,6 +27,8 @@ pub enum Rule {
     Min,
     /// All concurrent values are kept until somebody resolves them.
     Mvr,
+    /// Words are merged one by one.
+    Text,
     /// Members are added and removed one by one: a JSON array without order.
     Set,
     /// Members are merged one by one: a JSON object.
@@ -42,7 +44,7 @@ impl Rule {
     pub const VERSION: u8 = 1;
 
     /// Every rule but the custom ones.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Lww,
         Self::Counter,
         Self::Fww,
@@ -50,6 +52,7 @@ impl Rule {
         Self::Max,
         Self::Min,
         Self::Mvr,
+        Self::Text,
         Self::Set,
         Self::Json,
         Self::List,
@@ -66,6 +69,7 @@ impl Rule {
             Self::Max => "max",
             Self::Min => "min",
             Self::Mvr => "mvr",
+            Self::Text => "text",
             Self::Set => "set",
             Self::Json => "json",
             Self::List => "list",
@@ -73,7 +77,7 @@ impl Rule {
         }
     }
 
-    /// The rule's number in stored forms. 6 and 7 belong to text and HTML.
+    /// The rule's number in stored forms. 7 belongs to HTML.
     #[must_use]
     pub const fn id(self) -> u8 {
         match self {
@@ -83,6 +87,7 @@ impl Rule {
             Self::Counter => 3,
             Self::Max => 4,
             Self::Set => 5,
+            Self::Text => 6,
             Self::Json => 8,
             Self::List => 9,
             Self::Keep => 10,

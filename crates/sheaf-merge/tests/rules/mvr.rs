@@ -46,7 +46,7 @@ fn proposals_supersede_what_they_had_read() {
 
 #[test]
 fn siblings_are_folded_in_log_order() {
-    for vector in vectors("readmerge", 3) {
+    for vector in vectors("readmerge", 5) {
         let rule: Rule = vector["rule"].as_str().unwrap().parse().unwrap();
         let mut cell = Siblings::new(rule);
         for (author, sibling) in (1..).zip(vector["siblings"].as_array().unwrap()) {
@@ -60,7 +60,7 @@ fn siblings_are_folded_in_log_order() {
 
 #[test]
 fn stored_forms() {
-    for vector in vectors("fieldblob", 2) {
+    for vector in vectors("fieldblob", 3) {
         let hex = vector["hex"].as_str().unwrap();
         let byte = |i: usize| u8::from_str_radix(&hex[i..i + 2], 16).unwrap();
         let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();

@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 
 use crate::custom::{self, CustomRules, NoCustomRules, Sides};
-use crate::{Rule, Value, json, set, text};
+use crate::{Rule, Value, html, json, set, text};
 
 /// The result of merging one cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +94,7 @@ pub fn merge_cell_with(
         Rule::Max | Rule::Min => Merged::plain(left),
         Rule::Counter => merge_counter(base, left, right),
         Rule::Text => merge_text(text::try_merge, base, left, right),
+        Rule::Html => merge_text(merge_html, base, left, right),
         Rule::Set => set::merge(base, left, right),
         Rule::Json => json::merge(base, left, right),
         Rule::Custom(name) => custom::merge(custom, name, Sides { base, left, right }),
@@ -144,6 +145,10 @@ fn merge_text(
         Some(merged) => Merged { value: Value::Text(merged), note: None },
         None => Merged::noted(left, Note::Fallback),
     }
+}
+
+fn merge_html(base: &str, left: &str, right: &str) -> Option<String> {
+    html::try_merge(html::Policy::Hoist, base, left, right)
 }
 
 fn as_text(value: &Value) -> Option<&str> {
@@ -216,6 +221,17 @@ mod tests {
         let fallback = (ab.clone(), Some(Note::Fallback));
         check(text, Some(Value::Int(1)), ab.clone(), abc, fallback.clone());
         check(text, None, ab, Value::Int(1), fallback);
+    }
+
+    #[test]
+    fn documents_merge_by_blocks_and_words() {
+        let html = Rule::Html;
+        let base: Value = r#"<p id="a">one two</p>"#.into();
+        let left: Value = r#"<p id="a">one two three</p>"#.into();
+        let right: Value = r#"<p id="a">zero one two</p><p id="b">new</p>"#.into();
+        let merged: Value = r#"<p id="a">zero one two three</p><p id="b">new</p>"#.into();
+        check(html, Some(base.clone()), left.clone(), right, (merged, None));
+        check(html, Some(base), left.clone(), Value::Int(1), (left, Some(Note::Fallback)));
     }
 
     #[test]

@@ -247,7 +247,7 @@ fn affinity_word(word: &str) -> Option<Affinity> {
 fn fits(rule: Rule, affinity: Affinity) -> bool {
     match rule {
         Rule::Counter => affinity != Affinity::Text,
-        Rule::List | Rule::Text => matches!(affinity, Affinity::Text | Affinity::Blob),
+        Rule::List | Rule::Text | Rule::Html => matches!(affinity, Affinity::Text | Affinity::Blob),
         Rule::Set | Rule::Json => !matches!(affinity, Affinity::Integer | Affinity::Real),
         Rule::Lww | Rule::Fww | Rule::Mvr | Rule::Keep | Rule::Max | Rule::Min => true,
         Rule::Custom(_) => true,
@@ -285,6 +285,8 @@ mod tests {
         check("SET", Rule::Set);
         check("MERGE_TEXT", Rule::Text);
         check("TEXT MERGED", Rule::Text);
+        check("HTML TEXT", Rule::Html);
+        check("HTML_TEXT", Rule::Html);
         check("SET_TEXT", Rule::Set);
         check("TEXT SET", Rule::Set);
         check("MAP_TEXT", Rule::Json);

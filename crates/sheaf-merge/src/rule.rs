@@ -29,6 +29,8 @@ pub enum Rule {
     Mvr,
     /// Words are merged one by one.
     Text,
+    /// Blocks by their ids, words inside them: a document in HTML.
+    Html,
     /// Members are added and removed one by one: a JSON array without order.
     Set,
     /// Members are merged one by one: a JSON object.
@@ -44,7 +46,7 @@ impl Rule {
     pub const VERSION: u8 = 1;
 
     /// Every rule but the custom ones.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Lww,
         Self::Counter,
         Self::Fww,
@@ -53,6 +55,7 @@ impl Rule {
         Self::Min,
         Self::Mvr,
         Self::Text,
+        Self::Html,
         Self::Set,
         Self::Json,
         Self::List,
@@ -70,6 +73,7 @@ impl Rule {
             Self::Min => "min",
             Self::Mvr => "mvr",
             Self::Text => "text",
+            Self::Html => "html",
             Self::Set => "set",
             Self::Json => "json",
             Self::List => "list",
@@ -77,7 +81,7 @@ impl Rule {
         }
     }
 
-    /// The rule's number in stored forms. 7 belongs to HTML.
+    /// The rule's number in stored forms.
     #[must_use]
     pub const fn id(self) -> u8 {
         match self {
@@ -88,6 +92,7 @@ impl Rule {
             Self::Max => 4,
             Self::Set => 5,
             Self::Text => 6,
+            Self::Html => 7,
             Self::Json => 8,
             Self::List => 9,
             Self::Keep => 10,

@@ -14,10 +14,15 @@ use anyhow::{Context, Result, ensure};
 use sheaf::rusqlite::{Connection, params};
 use sheaf::{Client, ClientOptions, Site, View};
 
+use crate::s3;
+
+mod commits;
 mod network;
+mod pages;
 
 const ACCOUNTS: i64 = 100_000;
 const SITE: &str = "bench";
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// A transaction that a site takes whole: its rows must fit one push.
 const ROWS_PER_TRANSACTION: i64 = 50_000;
 
@@ -33,6 +38,9 @@ pub(crate) struct Args {
     /// Only measurements whose name contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Measures commits on an S3 server too, which is installed below `target/` when it is not
+    #[arg(long)]
+    s3: bool,
     /// Directory on the disk to measure; a new one inside it is used and removed
     #[arg(long, value_name = "DIR", default_value = "target")]
     dir: std::path::PathBuf,
@@ -46,15 +54,32 @@ struct Sample {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if cfg!(debug_assertions) {
-        return rerun_released();
+    if cfg!(debug_assertions) || (args.s3 && std::env::var_os(commits::STORE).is_none()) {
+        return rerun_released(args);
     }
     std::fs::create_dir_all(&args.dir)?;
     let dir = tempfile::tempdir_in(&args.dir)?;
     println!("load {}; {} rounds, median", load(), args.rounds);
     println!("| measurement | SQLite WAL | Sheaf | ratio |");
     println!("|---|---:|---:|---:|");
-    let pair = Pair::new(dir.path())?;
+    engines(args, dir.path())?;
+    let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    if wanted("network") {
+        network::run(dir.path())?;
+    }
+    if wanted("pages fetched") {
+        pages::run(&dir.path().join("pages"))?;
+    }
+    if wanted("commits in the log") {
+        commits::run(&dir.path().join("commits"))?;
+    }
+    println!("load {} at the end", load());
+    Ok(())
+}
+
+/// Sheaf and plain SQLite, the same statements in turns.
+fn engines(args: &Args, dir: &Path) -> Result<()> {
+    let pair = Pair::new(dir)?;
     report(args, "TPC-B transactions", &pair, &mut |conn| transactions(conn, 5_000))?;
     report(args, "point reads", &pair, &mut |conn| point_reads(conn, 200_000))?;
     report(args, "full scans of 100,000 rows", &pair, &mut |conn| scans(conn, 10))?;
@@ -65,24 +90,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let bulk = tempfile::tempdir_in(&args.dir)?;
     let pair = Pair::empty(bulk.path())?;
     let rows = args.rows;
-    let once = Args { rounds: 1, only: args.only.clone(), dir: args.dir.clone(), rows };
-    report(&once, "rows inserted, 50,000 a transaction", &pair, &mut |conn| {
+    report_rounds(1, args, "rows inserted, 50,000 a transaction", &pair, &mut |conn| {
         bulk_insert(conn, rows)
     })?;
     if args.only.is_none() {
         sizes("disk after the bulk insert, MB", &pair)?;
-        network::run(dir.path())?;
     }
     Ok(())
 }
 
-fn rerun_released() -> Result<()> {
+/// The same again as a release build, beside an S3 server if one is asked for.
+fn rerun_released(args: &Args) -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let status = std::process::Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--release", "--package", "xtask", "--"])
-        .args(words)
-        .status()
-        .context("run the release build")?;
+    let mut command = std::process::Command::new(env!("CARGO"));
+    command.args(["run", "--quiet", "--release", "--package", "xtask", "--"]).args(words);
+    let server = if args.s3 {
+        Some(s3::start()?.context("there is no S3 server here; see above for what is missing")?)
+    } else {
+        None
+    };
+    if let Some(server) = &server {
+        server.configure(&mut command).env(commits::STORE, server.store());
+    }
+    let status = command.status().context("run the release build")?;
     ensure!(status.success(), "the benchmark failed");
     Ok(())
 }
@@ -212,11 +242,21 @@ fn report(
     pair: &Pair,
     work: &mut dyn FnMut(&Connection) -> Result<u64>,
 ) -> Result<()> {
+    report_rounds(args.rounds.max(1), args, name, pair, work)
+}
+
+fn report_rounds(
+    rounds: usize,
+    args: &Args,
+    name: &str,
+    pair: &Pair,
+    work: &mut dyn FnMut(&Connection) -> Result<u64>,
+) -> Result<()> {
     if args.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
         return Ok(());
     }
     let (mut plain, mut sheaf) = (Vec::new(), Vec::new());
-    for _ in 0..args.rounds.max(1) {
+    for _ in 0..rounds {
         plain.push(measure(&pair.plain, work)?);
         sheaf.push(measure(&pair.sheaf, work)?);
     }
@@ -229,9 +269,14 @@ fn report(
 }
 
 fn measure(conn: &Connection, work: &mut dyn FnMut(&Connection) -> Result<u64>) -> Result<Sample> {
+    timed(|| work(conn))
+}
+
+/// Time of some work, by the count that it gives.
+fn timed(work: impl FnOnce() -> Result<u64>) -> Result<Sample> {
     let (cpu, start) = (cpu_time(), Instant::now());
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-    let count = work(conn)? as f64;
+    let count = work()? as f64;
     let (wall, cpu) = (start.elapsed().as_secs_f64(), (cpu_time() - cpu).as_secs_f64());
     Ok(Sample { per_second: count / wall, cpu_us: cpu * 1e6 / count })
 }

@@ -7,9 +7,8 @@ use anyhow::{Context, Result};
 use sheaf::View;
 use sheaf_node::{Node, NodeOptions};
 
-use super::{SITE, client, fill};
+use super::{SITE, TIMEOUT, client, fill};
 
-const TIMEOUT: Duration = Duration::from_secs(60);
 const HAND_OVERS: i64 = 300;
 
 pub(super) fn run(dir: &Path) -> Result<()> {

@@ -56,6 +56,10 @@ impl Replica {
         let mut device = [0; 16];
         device.iter_mut().zip(host.name.bytes()).for_each(|(to, from)| *to = from);
         Self::mend(host, &name, &disk, env.clone());
+        if host.flush_failed() {
+            // Only a restart of the machine shows what is on the disk.
+            return None;
+        }
         let options = SiteOptions {
             create,
             cache_pages: host.world.options.cache_pages,

@@ -45,7 +45,7 @@ impl Env for SystemEnv {
         getrandom::fill(bytes).expect("BUG: the operating system has no randomness");
     }
 
-    /// In builds with assertions, a process can be told to end here: see [`kill`].
+    /// In builds with assertions, a process can be told to end here: see `SHEAF_KILL_AT` in docs/testing.md.
     #[cfg(all(debug_assertions, unix))]
     fn fault(&self, point: &'static str) -> io::Result<()> {
         kill::at(point);

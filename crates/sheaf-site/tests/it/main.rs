@@ -11,6 +11,7 @@
 mod bucket;
 mod damage;
 mod differential;
+mod journal;
 mod jump;
 mod lazy;
 mod lockpage;

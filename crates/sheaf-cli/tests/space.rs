@@ -18,9 +18,9 @@ use std::process::{Child, Command, Stdio};
 const MIB: u64 = 1 << 20;
 /// Bytes of memory that any step may take beyond an idle process.
 const ABOVE_IDLE: u64 = 128 * MIB;
-/// Bytes that a transaction takes for each row that it changes in a page of its own: SQLite's
-/// journal keeps the page as it was, and capture and replay what the row lost.
-const CHANGED_ROW: u64 = 4_096 + 2_048;
+/// Bytes that a transaction takes for each row that it changes: capture and replay hold what the
+/// row lost.
+const CHANGED_ROW: u64 = 2_048;
 /// Rows of a page each.
 const ROWS: u64 = 8_192;
 const ROWS_LONG: u64 = 524_288;

@@ -63,5 +63,8 @@ pub fn clip(reason: &str) -> &str {
 }
 /// Bytes of rows in one transaction of an import: far below what a push may carry.
 pub const IMPORT_BYTES: usize = 256 * 1024;
+/// Pages that a rollback journal keeps as they were without looking whether that is what lies below
+/// the transaction: more than most transactions change.
+pub const JOURNAL_IMAGES: usize = 16;
 /// Levels of one b-tree: SQLite's own bound.
 pub const BTREE_DEPTH_MAX: usize = 20;

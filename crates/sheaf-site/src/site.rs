@@ -314,7 +314,8 @@ impl Site {
             conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
             // SQLite would begin an empty database with its own default.
             conn.pragma_update(None, "page_size", self.0.volume.page_size().get())?;
-            conn.pragma_update(None, "journal_mode", "memory")?;
+            // The journal that the VFS serves; SQLite's own in memory keeps every page.
+            conn.pragma_update(None, "journal_mode", "delete")?;
             // SQLite's own default would flush at every commit; ours groups flushes (DESIGN 4.1).
             conn.pragma_update(None, "synchronous", "normal")?;
             self.register_functions(&conn, &failure)?;

@@ -2,8 +2,9 @@
 //!
 //! Invariants: taking the shared lock pins one snapshot, so a transaction sees one state; the
 //! reserved lock is the volume's one writer; a commit happens at `SQLITE_FCNTL_SYNC`, where SQLite
-//! can still report an error, and is one local step. No journal file is ever written: rollback
-//! uses SQLite's in-memory journal, atomicity is the store's. No panic crosses into C.
+//! can still report an error, and is one local step. No journal is ever on disk: what a rollback
+//! needs lies below the transaction (`journal.rs`), atomicity is the store's. No panic crosses
+//! into C.
 //!
 //! Page 1 is kept with its change counter and version-valid-for fields zeroed, so that a page is
 //! not new because of them; readers are shown a counter made from the local state's number, which
@@ -23,6 +24,8 @@ use sheaf_volume::{Draft, Env, Error, ErrorKind, PendingMutation, Result, Snapsh
 
 mod ffi;
 mod handle;
+mod journal;
+mod journal_ffi;
 mod readahead;
 
 pub(crate) use ffi::{VFS_NAME, register};

@@ -11,7 +11,7 @@ use rusqlite::ffi;
 use sheaf_volume::{Durability, Error, ErrorKind, Result};
 
 use super::handle::Handle;
-use super::{NAME_PREFIX, now_ms, spec_of};
+use super::{NAME_PREFIX, journal_ffi, now_ms, spec_of};
 
 /// The name SQLite knows this VFS by.
 pub(crate) const VFS_NAME: &CStr = c"sheaf";
@@ -19,11 +19,12 @@ pub(crate) const VFS_NAME: &CStr = c"sheaf";
 /// Milliseconds between SQLite's epoch (4714-11-24 BC, noon) and 1970.
 const JULIAN_EPOCH_MS: i64 = 210_866_760_000_000;
 
-/// What SQLite allocates for each open file: its own header, then our pointer.
+/// What SQLite allocates for each open file: its own header, then our pointer. A database owns its
+/// handle; its journal, which SQLite closes before it, has the same one.
 #[repr(C)]
-struct VolumeFile {
-    base: ffi::sqlite3_file,
-    handle: *mut Handle,
+pub(super) struct VolumeFile {
+    pub(super) base: ffi::sqlite3_file,
+    pub(super) handle: *mut Handle,
 }
 
 struct Registered {
@@ -124,7 +125,10 @@ static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
 ///
 /// # Safety
 /// `file` must be a file that `x_open` opened as ours and that is not closed.
-unsafe fn on_handle(file: *mut ffi::sqlite3_file, f: impl FnOnce(&mut Handle) -> c_int) -> c_int {
+pub(super) unsafe fn on_handle(
+    file: *mut ffi::sqlite3_file,
+    f: impl FnOnce(&mut Handle) -> c_int,
+) -> c_int {
     // SAFETY: by the caller's promise the file is ours, so the pointer behind it is a live Handle;
     // SQLite serialises calls on one connection, so there is no other reference.
     let handle = unsafe { &mut *(*file.cast::<VolumeFile>()).handle };
@@ -161,8 +165,13 @@ unsafe extern "C" fn x_open(
             }
         };
     }
+    if flags & ffi::SQLITE_OPEN_MAIN_JOURNAL != 0 {
+        // SAFETY: for a journal SQLite passes the name that belongs to its open database, and a
+        // file object of our szOsFile bytes.
+        return unsafe { journal_ffi::open(ffi::sqlite3_database_file_object(name), file) };
+    }
     if flags & ffi::SQLITE_OPEN_MAIN_DB == 0 {
-        // A journal of a view: the store is the journal.
+        // There is no super-journal and no log of a view.
         return ffi::SQLITE_CANTOPEN;
     }
     // SAFETY: SQLite passes a NUL-terminated name and a file object of our szOsFile bytes.
@@ -180,7 +189,10 @@ unsafe extern "C" fn x_open(
         if !out_flags.is_null() {
             // An attached view of the past must not take part in BEGIN IMMEDIATE.
             let readonly = (flags & !ffi::SQLITE_OPEN_READWRITE) | ffi::SQLITE_OPEN_READONLY;
-            *out_flags = if writable { flags } else { readonly };
+            let flags = if writable { flags } else { readonly };
+            // Told that a file is in memory, SQLite commits it without a super-journal, which no
+            // crash could make use of: the other files of the transaction have journals on disk.
+            *out_flags = flags | ffi::SQLITE_OPEN_MEMORY;
         }
     }
     ffi::SQLITE_OK
@@ -330,8 +342,8 @@ unsafe fn pragma(file: *mut ffi::sqlite3_file, args: *mut *mut c_char) -> c_int 
     };
     match name.as_str() {
         // There is no other journal here. SQLite answers with the mode that stays, as for :memory:.
-        "journal_mode" if value != "memory" => {
-            answer(c"memory");
+        "journal_mode" if value != "delete" => {
+            answer(c"delete");
             ffi::SQLITE_OK
         }
         // Nobody can be locked out of a snapshot.
@@ -393,7 +405,7 @@ unsafe extern "C" fn x_delete(
     unsafe {
         match vfs.as_ref().and_then(|vfs| vfs.xDelete) {
             Some(delete) if !is_ours(name) => delete(vfs, name, flush_dir),
-            // Journals of views are never created, so there is nothing to delete.
+            // The journal of a view ends when it is closed.
             _ => ffi::SQLITE_OK,
         }
     }
@@ -412,7 +424,7 @@ unsafe extern "C" fn x_access(
         match vfs.as_ref().and_then(|vfs| vfs.xAccess) {
             Some(access) if !is_ours(name) => access(vfs, name, flags, out),
             _ => {
-                // Asked at every read transaction for a journal, which no view has.
+                // Asked at every read transaction for a journal that was left: there is never one.
                 *out = 0;
                 ffi::SQLITE_OK
             }

@@ -8,6 +8,7 @@ use sheaf_volume::{
     Draft, Durability, ErrorKind, Page, PageCount, PageIdx, Result, Saved, Snapshot,
 };
 
+use super::journal::{Below, Journal};
 use super::{Commitment, FileSpec, FileView};
 
 /// Offsets in page 1 of the fields that change with every SQLite transaction.
@@ -38,6 +39,8 @@ pub(super) struct Handle {
     failed: bool,
     /// The change counter that SQLite last wrote in this transaction.
     counter_written: Option<u32>,
+    /// The rollback journal, while SQLite has it open.
+    journal: Option<Journal>,
 }
 
 /// A SQLite result code.
@@ -60,7 +63,31 @@ impl Handle {
             durability,
             failed: false,
             counter_written: None,
+            journal: None,
         }
+    }
+
+    /// Begins the journal of the transaction that now begins; false when none does.
+    pub(super) fn open_journal(&mut self) -> bool {
+        let below = match &self.spec.view {
+            FileView::Local { .. } => self.snapshot.clone().map(Below::Snapshot),
+            FileView::Rebase(slot) => Some(Below::Draft(Arc::clone(slot))),
+            FileView::Global | FileView::At(_) | FileView::Draft(_) => None,
+        };
+        self.journal = below.map(|below| Journal::new(self.page_size(), below));
+        self.journal.is_some()
+    }
+
+    pub(super) fn close_journal(&mut self) {
+        self.journal = None;
+    }
+
+    /// The journal that SQLite has open.
+    ///
+    /// # Errors
+    /// `Internal` when it has none.
+    pub(super) fn journal(&mut self) -> Result<&mut Journal> {
+        self.journal.as_mut().ok_or_else(no_transaction)
     }
 
     pub(super) fn page_size(&self) -> usize {

@@ -13,6 +13,7 @@ mod cold;
 mod damage;
 mod differential;
 mod handover;
+mod journal;
 mod jump;
 mod lazy;
 mod lockpage;

@@ -84,7 +84,7 @@ fn readers_keep_their_snapshot_and_never_block_the_writer() {
 fn pragmas_that_mean_something_else_give_one_clear_answer() {
     let world = World::new();
     let device = world.device();
-    assert_eq!(device.local("PRAGMA journal_mode=WAL"), "memory");
+    assert_eq!(device.local("PRAGMA journal_mode=WAL"), "delete");
     assert_eq!(device.local("PRAGMA locking_mode=EXCLUSIVE"), "normal");
     let error = device.try_sql("PRAGMA page_size=8192").unwrap_err();
     assert!(error.contains("page size of a site is fixed"), "{error}");

@@ -474,6 +474,16 @@ impl Draft {
         }
     }
 
+    /// A page as it lies below this draft, if its content is on this device; zeros beyond the end.
+    /// Fetches nothing.
+    #[must_use]
+    pub fn below_here(&self, idx: PageIdx) -> Option<Page> {
+        match &self.rebase {
+            Some(rebase) => rebase.page_here(idx, &self.below),
+            None => self.below.page_here(idx),
+        }
+    }
+
     /// Writes a page, growing the draft when needed.
     pub fn write(&mut self, idx: PageIdx, page: Page) {
         if bites(Tooth::LoseWrites)

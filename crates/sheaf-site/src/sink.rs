@@ -14,7 +14,7 @@ use crate::error::from_sqlite;
 use crate::mutation::{Body, Mutation};
 use crate::site::{Inner, Site, lock};
 use crate::timeline::MutationRecord;
-use crate::vfs::{CommitSink, Commitment, DraftSlot, FileView, SCHEMA_COOKIE, read_u32};
+use crate::vfs::{CommitSink, Commitment, DraftSlot, Failure, FileView, SCHEMA_COOKIE, read_u32};
 
 /// The [`CommitSink`] of one writable connection.
 pub(crate) struct LocalSink {
@@ -30,6 +30,8 @@ pub(crate) struct LocalSink {
 struct Readers {
     /// Sees the draft.
     draft: Connection,
+    /// Why its file could not be read.
+    failure: Arc<Failure>,
     /// Sees the state before it.
     before: Connection,
     /// Schema cookie (and bias) that the capture has noted.
@@ -67,21 +69,28 @@ impl LocalSink {
             return Ok(None);
         }
         let readers = lock(&self.readers);
-        let draft = &readers.as_ref().ok_or_else(not_installed)?.draft;
+        let Readers { draft, failure, .. } = readers.as_ref().ok_or_else(not_installed)?;
         let run = |sql| draft.prepare_cached(sql)?.execute([]);
         // One read transaction for all tables: each would otherwise start with an empty cache.
         run("BEGIN").map_err(from_sqlite)?;
         let mutation = capture.finish(draft);
-        run("COMMIT").map_err(from_sqlite)?;
-        mutation
+        // A read that failed may have ended it already, and is what people are to be told of.
+        let ended = if draft.is_autocommit() { Ok(0) } else { run("COMMIT") };
+        // The file knows why, where SQLite's result code says that something failed.
+        let mutation = mutation.map_err(|e| match e.kind() {
+            ErrorKind::Io => failure.take().unwrap_or(e),
+            _ => e,
+        })?;
+        ended.map_err(from_sqlite)?;
+        Ok(mutation)
     }
 
     fn open_readers(&self, site: &Site) -> Result<Readers> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let (draft, _) = site.open_file(FileView::Draft(Arc::clone(&self.slot)), flags)?;
+        let (draft, failure) = site.open_file(FileView::Draft(Arc::clone(&self.slot)), flags)?;
         let head = FileView::Local { slot: Arc::default(), sink: None };
         let (before, _) = site.open_file(head, flags)?;
-        Ok(Readers { draft, before, noted: None })
+        Ok(Readers { draft, failure, before, noted: None })
     }
 }
 

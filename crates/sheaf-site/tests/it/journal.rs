@@ -106,6 +106,21 @@ fn pages_that_are_gone_from_the_device_are_rolled_back_without_a_network() {
 }
 
 #[test]
+fn a_commit_that_needs_a_page_of_the_server_says_so() {
+    let world = World::new();
+    let (device, conn, before) = filled(&world);
+    device.exchange();
+    assert_eq!(rows(&conn, "PRAGMA integrity_check"), "ok", "all pages are in SQLite's cache now");
+    let volume = device.site.volume();
+    assert!(volume.evict(&volume.writer(), 0).unwrap().pages > 60);
+    device.site.set_remote(None);
+    let error = conn.execute_batch("UPDATE t SET n = -n WHERE id = 30").unwrap_err();
+    let error = sheaf_site::explain(&conn, error);
+    assert_eq!(error.kind(), sheaf_site::ErrorKind::Unavailable, "{error}");
+    assert_eq!(rows(&conn, ALL), before);
+}
+
+#[test]
 fn a_commit_that_is_refused_leaves_no_trace() {
     let world = World::new();
     let (device, conn, before) = filled(&world);

@@ -100,7 +100,8 @@ impl Snapshot {
 
     /// A page of this view if its content is on this device; zeros beyond the end. Fetches
     /// nothing.
-    pub(super) fn page_here(&self, idx: PageIdx) -> Option<Page> {
+    #[must_use]
+    pub fn page_here(&self, idx: PageIdx) -> Option<Page> {
         if !self.page_count.contains(idx) {
             return Some(Page::zeros(self.volume.page_size()));
         }

@@ -79,7 +79,8 @@ impl Snapshot {
         }
         match self.at {
             At::Local(_) if bites(Tooth::ReadNewest) => {
-                self.volume.load(idx, self.volume.0.store.read().head, self.page_count)
+                let newest = self.volume.0.store.read().head;
+                self.volume.load(idx, newest, self.page_count)
             }
             At::Local(local) => self.volume.load(idx, local, self.page_count),
             At::Past(lsn) => self.volume.load_past(idx, lsn, self.page_count),

@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use sheaf::driver::Ask;
 use sheaf_site::{Error, ErrorKind, View};
 use sheaf_volume::{
-    At, BucketRemote, Env as _, Lsn, Objects, PageSize, Retention, SiteId, SiteRecord, VolumeId,
-    create_branch, find_site,
+    At, BucketRemote, Env as _, GcReport, Lsn, Objects, PageSize, Retention, SiteId, SiteRecord,
+    VolumeId, create_branch, find_site,
 };
 
 use crate::{
@@ -107,16 +107,7 @@ impl Keeper<'_> {
     fn reclaim(&mut self, site: usize) -> bool {
         let was_faulty = self.host.world.is_faulty();
         let Some(objects) = self.reaches.get(site).cloned() else { return true };
-        let branches = self.oracle(site, |oracle| {
-            oracle.branches.iter().map(|branch| branch.name.clone()).collect::<Vec<_>>()
-        });
-        let mut name = format!("s{site}");
-        if was_faulty
-            && self.rng.chance(200_000)
-            && let Some(branch) = self.rng.pick(&branches.unwrap_or_default())
-        {
-            name.clone_from(branch);
-        }
+        let name = self.whose_turn(site, was_faulty);
         let log = match self.log(&name, &objects) {
             Ok(Some(log)) => log,
             Ok(None) => return true,
@@ -140,24 +131,35 @@ impl Keeper<'_> {
         let mut rng = self.rng.fork("kept");
         self.oracle(site, |oracle| self.host.expect(oracle.keeps(&options, &mut rng)));
         match done {
-            Ok(report) => {
-                self.host.trace(format_args!(
-                    "reclaims {name}: @{} to @{} of @{}, {} objects",
-                    report.boundary_before,
-                    report.boundary,
-                    report.head,
-                    report.doomed.len()
-                ));
-                self.host.count("keeper: passes");
-                if !report.doomed.is_empty() {
-                    self.host.count("keeper: reclaimed");
-                }
-                true
-            }
+            Ok(report) => self.reclaimed(&name, &report),
             Err(error) => {
                 self.failed(&format!("reclaim {name}"), was_faulty, &error);
-                false
+                return false;
             }
+        }
+        true
+    }
+
+    /// A site, or while there are faults now and then one of its branches.
+    fn whose_turn(&mut self, site: usize, may_be_branch: bool) -> String {
+        let names = |oracle: &mut SiteOracle| {
+            oracle.branches.iter().map(|branch| branch.name.clone()).collect()
+        };
+        let branches: Vec<String> = self.oracle(site, names).unwrap_or_default();
+        let branch = may_be_branch && self.rng.chance(200_000);
+        let branch = branch.then(|| self.rng.pick(&branches).cloned()).flatten();
+        branch.unwrap_or_else(|| format!("s{site}"))
+    }
+
+    fn reclaimed(&self, name: &str, report: &GcReport) {
+        let GcReport { boundary_before, boundary, head, doomed, .. } = report;
+        let objects = doomed.len();
+        self.host.trace(format_args!(
+            "reclaims {name}: @{boundary_before} to @{boundary} of @{head}, {objects} objects"
+        ));
+        self.host.count("keeper: passes");
+        if objects > 0 {
+            self.host.count("keeper: reclaimed");
         }
     }
 

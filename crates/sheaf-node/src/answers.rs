@@ -75,10 +75,11 @@ pub(crate) fn chunk(
         return Err(Error::new(ErrorKind::NotFound, "the site has not all of these pages"));
     }
     let mut blocks = BytesMut::new();
+    let mut writer = pages::BlockWriter::new(open.ids.volume);
     let mut recent = open.site.volume().recent_pages();
     for page in &pages {
         let old = held.get(&page.idx).and_then(|(lsn, hash)| recent.find(page.idx, *lsn, *hash));
-        blocks.extend_from_slice(&pages::encode_block_over(open.ids.volume, page, old.as_ref()));
+        blocks.extend_from_slice(&writer.block(page, old.as_ref()));
     }
     metrics.pages_served.add(want.pages.len());
     metrics.bytes.add("out", blocks.len() as u64);

@@ -15,6 +15,7 @@ use sheaf_volume::{
     Error, ErrorKind, FetchedPage, HeldPage, Lsn, Page, PageIdx, PageSet, PageSize, Result,
     VolumeId, Want, apply_delta, encode_delta,
 };
+use zstd::bulk::{Compressor, Decompressor};
 
 use crate::{
     limits,
@@ -117,40 +118,66 @@ fn held_from_wire(held: &message::HeldPage) -> Result<(PageIdx, (Lsn, [u8; 16]))
     Ok((idx, (Lsn(held.lsn), hash)))
 }
 
-/// One block of the answer, its length in front.
-#[must_use]
-pub fn encode_block(volume: VolumeId, page: &FetchedPage) -> Bytes {
-    encode_block_over(volume, page, None)
+/// Writes the blocks of an answer. One compressor serves all of them: setting one up costs more
+/// than packing a page.
+pub struct BlockWriter {
+    volume: VolumeId,
+    compressor: Option<Compressor<'static>>,
 }
 
-/// One block of the answer, its length in front, for an asker who holds an `old` version.
-#[must_use]
-pub fn encode_block_over(volume: VolumeId, page: &FetchedPage, old: Option<&Page>) -> Bytes {
-    let raw: &[u8] = &page.page;
-    // A page that cannot be compressed is a page sent as it is: compression never fails a fetch.
-    let packed = zstd::bulk::compress(raw, LEVEL).ok().filter(|packed| packed.len() < raw.len());
-    let (encoding, bytes) = packed.map_or_else(|| (RAW, raw.to_vec()), |packed| (ZSTD, packed));
-    let delta = old.filter(|old| old.len() == raw.len()).map(|old| encode_delta(old, raw));
-    let delta = delta.filter(|delta| delta.len() < bytes.len());
-    let (encoding, bytes) = delta.map_or((encoding, bytes), |delta| (DELTA, delta));
-    let block = PageBlock {
-        idx: page.idx.get(),
-        lsn: page.lsn.0,
-        encoding,
-        bytes: bytes.into(),
-        hash: Bytes::copy_from_slice(&page_hash(volume, page.lsn, page.idx, raw)),
-    };
-    block.encode_length_delimited_to_vec().into()
+impl BlockWriter {
+    /// A writer for pages of this volume.
+    #[must_use]
+    pub fn new(volume: VolumeId) -> Self {
+        // Without a compressor pages are sent as they are: compression never fails a fetch.
+        Self { volume, compressor: Compressor::new(LEVEL).ok() }
+    }
+
+    /// One block of the answer, its length in front; `old` is a version that the asker holds.
+    #[must_use]
+    pub fn block(&mut self, page: &FetchedPage, old: Option<&Page>) -> Bytes {
+        let raw: &[u8] = &page.page;
+        let packed = self.compressor.as_mut().and_then(|packer| packer.compress(raw).ok());
+        let packed = packed.filter(|packed| packed.len() < raw.len());
+        let (encoding, bytes) = packed.map_or_else(|| (RAW, raw.to_vec()), |packed| (ZSTD, packed));
+        let delta = old.filter(|old| old.len() == raw.len()).map(|old| encode_delta(old, raw));
+        let delta = delta.filter(|delta| delta.len() < bytes.len());
+        let (encoding, bytes) = delta.map_or((encoding, bytes), |delta| (DELTA, delta));
+        let block = PageBlock {
+            idx: page.idx.get(),
+            lsn: page.lsn.0,
+            encoding,
+            bytes: bytes.into(),
+            hash: Bytes::copy_from_slice(&page_hash(self.volume, page.lsn, page.idx, raw)),
+        };
+        block.encode_length_delimited_to_vec().into()
+    }
+}
+
+impl std::fmt::Debug for BlockWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockWriter").field("volume", &self.volume).finish_non_exhaustive()
+    }
 }
 
 /// Reads the stream of blocks that answers one request, in pieces of any size.
-#[derive(Debug)]
 pub struct BlockReader {
     volume: VolumeId,
     page_size: PageSize,
     missing: Vec<Want>,
     held: BTreeMap<PageIdx, Page>,
     buf: BytesMut,
+    decompressor: Option<Decompressor<'static>>,
+}
+
+impl std::fmt::Debug for BlockReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockReader")
+            .field("volume", &self.volume)
+            .field("missing", &self.missing)
+            .field("buffered", &self.buf.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl BlockReader {
@@ -158,7 +185,8 @@ impl BlockReader {
     #[must_use]
     pub fn new(volume: VolumeId, page_size: PageSize, wants: &[Want]) -> Self {
         let (held, buf) = (BTreeMap::new(), BytesMut::new());
-        Self { volume, page_size, missing: wants.to_vec(), held, buf }
+        let decompressor = None;
+        Self { volume, page_size, missing: wants.to_vec(), held, buf, decompressor }
     }
 
     /// The request said that these are held.
@@ -211,6 +239,15 @@ impl BlockReader {
         Ok(Some(self.buf.split_to(len).freeze()))
     }
 
+    /// Set up with the first page that needs it, for all of the answer.
+    fn decompressor(&mut self) -> Result<&mut Decompressor<'static>> {
+        let failed = |e| Error::with_source(ErrorKind::Internal, "set up decompressor", e);
+        match &mut self.decompressor {
+            Some(decompressor) => Ok(decompressor),
+            none => Ok(none.insert(Decompressor::new().map_err(failed)?)),
+        }
+    }
+
     fn open(&mut self, block: &Bytes) -> Result<FetchedPage> {
         let block = PageBlock::decode(block.clone())
             .map_err(|e| Error::with_source(ErrorKind::Corrupt, "read page block", e))?;
@@ -220,9 +257,12 @@ impl BlockReader {
         if !wanted {
             return Err(Error::corrupt(format!("page not asked for idx=`{idx}` lsn=`{lsn}`")));
         }
+        let bytes_max = self.page_size.bytes();
         let raw = match block.encoding {
             RAW => block.bytes.to_vec(),
-            ZSTD => zstd::bulk::decompress(&block.bytes, self.page_size.bytes())
+            ZSTD => self
+                .decompressor()?
+                .decompress(&block.bytes, bytes_max)
                 .map_err(|e| Error::with_source(ErrorKind::Corrupt, "decompress page", e))?,
             DELTA => {
                 let old = self.held.get(&idx).ok_or_else(|| {

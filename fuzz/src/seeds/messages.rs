@@ -136,7 +136,7 @@ fn page_stream(seeds: &mut Vec<Seed>) {
     // Page size 512; page 1 of the first position; in pieces of 100 bytes.
     let page = Page::edited(&old, |bytes| bytes[100..104].copy_from_slice(b"milk"));
     let page = FetchedPage { idx: at(1), lsn: want.lsn, page };
-    let block = pages::encode_block_over(VolumeId::from_bytes([7; 16]), &page, Some(&old));
+    let block = pages::BlockWriter::new(VolumeId::from_bytes([7; 16])).block(&page, Some(&old));
     add(seeds, "pages", "stream-delta", [&[0, 1, 0, 100][..], &block].concat());
     // Page size 512; pages 1, 2 and 8 of the first position; in pieces of 100 bytes.
     let mut bytes = vec![0, 0b1000_0011, 0, 100];
@@ -148,7 +148,7 @@ fn page_stream(seeds: &mut Vec<Seed>) {
             fill => vec![fill; 512],
         };
         let page = FetchedPage { idx, lsn: want.lsn, page: Page::from(content) };
-        bytes.extend_from_slice(&pages::encode_block(volume, &page));
+        bytes.extend_from_slice(&pages::BlockWriter::new(volume).block(&page, None));
     }
     add(seeds, "pages", "stream", bytes);
 }

@@ -34,6 +34,10 @@ fn read(wants: &[Want], body: &[u8], piece: usize) -> Result<Vec<FetchedPage>> {
     Ok(pages)
 }
 
+fn encode_block(volume: VolumeId, page: &FetchedPage) -> Bytes {
+    BlockWriter::new(volume).block(page, None)
+}
+
 #[test]
 fn pages_arrive_in_pieces_of_any_size() {
     let wants = [Want { lsn: Lsn(5), pages: set([1, 9]) }, Want { lsn: Lsn(3), pages: set([1]) }];
@@ -112,8 +116,8 @@ fn a_held_version_is_answered_with_a_delta_that_makes_the_page() {
     let hash = page_hash(VOLUME, Lsn(2), held[0].idx, &old);
     assert_eq!(request.held, Held::from([(held[0].idx, (Lsn(2), hash))]));
 
-    let first = encode_block_over(VOLUME, &pages[0], None);
-    let second = encode_block_over(VOLUME, &pages[1], Some(&old));
+    let first = encode_block(VOLUME, &pages[0]);
+    let second = BlockWriter::new(VOLUME).block(&pages[1], Some(&old));
     assert!(second.len() < 80, "{}", second.len());
     let reader = || BlockReader::new(VOLUME, PageSize::DEFAULT, &wants);
     let answer = [first, second.clone()].concat();
@@ -123,7 +127,7 @@ fn a_held_version_is_answered_with_a_delta_that_makes_the_page() {
     let other = [HeldPage { page: Page::zeros(PageSize::DEFAULT), ..held[0].clone() }];
     assert_eq!(reader().holding(&other).feed(&second).unwrap_err().kind(), ErrorKind::Corrupt);
     // Nothing is gained over the page itself: it goes out as it would have.
-    let same = encode_block_over(VOLUME, &pages[0], Some(&old));
+    let same = BlockWriter::new(VOLUME).block(&pages[0], Some(&old));
     assert!(same.len() <= encode_block(VOLUME, &pages[0]).len());
 }
 

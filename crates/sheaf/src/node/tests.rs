@@ -35,7 +35,9 @@ impl Post for Script {
         let mut answer = Vec::new();
         for want in &wants {
             for idx in want.pages.iter() {
-                answer.extend_from_slice(&pages::encode_block(volume, &page(idx, want.lsn)));
+                answer.extend_from_slice(
+                    &pages::BlockWriter::new(volume).block(&page(idx, want.lsn), None),
+                );
             }
         }
         let cut = Error::new(ErrorKind::Unavailable, "cut");
@@ -101,7 +103,7 @@ impl Post for Deltas {
         self.asked.lock().unwrap().push(holds);
         let page = FetchedPage { idx: PageIdx::FIRST, lsn: Lsn(3), page: after(self.base) };
         let old = holds.then(|| noise(self.base));
-        take(pages::encode_block_over(request.volume, &page, old.as_ref()))?;
+        take(pages::BlockWriter::new(request.volume).block(&page, old.as_ref()))?;
         Ok(())
     }
 }

@@ -86,7 +86,7 @@ impl Post for BucketPages {
         };
         // A bucket gives what lies beside a page too; a node does not.
         for page in log.fetch(&wants)?.into_iter().filter(wanted) {
-            take(pages::encode_block(volume, &page))?;
+            take(pages::BlockWriter::new(volume).block(&page, None))?;
         }
         Ok(())
     }

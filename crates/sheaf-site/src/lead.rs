@@ -383,8 +383,10 @@ impl Pass<'_> {
                 rejects,
             });
         }
-        // Only duplicates: their effects are in the base already, and nothing may be appended.
-        let lsn = if fresh.is_empty() { Lsn(self.target.0 - 1) } else { self.target };
+        // Only duplicates: nothing is to be appended for them. Their effects are in the base
+        // already, unless they came twice in this group.
+        let is_of_group = gathered.applied.iter().any(|run| run.timeline == batch.timeline);
+        let lsn = if is_of_group { self.target } else { Lsn(self.target.0 - 1) };
         Ok(Answer::Verdicts { first_seq: batch.first_seq, verdicts, lsn })
     }
 

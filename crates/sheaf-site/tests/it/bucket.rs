@@ -350,3 +350,23 @@ fn what_only_a_newer_version_can_read_stops_nobody_else() {
     assert_eq!(why, "mutation 2: mutation format 9 is newer than this version of sheaf");
     assert_eq!(node.local("SELECT v FROM t"), "of b");
 }
+
+#[test]
+fn a_batch_that_is_twice_in_a_group_is_told_one_position() {
+    let world = World::new();
+    let [a, node] = [(); 2].map(|()| world.device());
+    a.sql("CREATE TABLE t(v)");
+    a.exchange();
+    node.exchange();
+    a.sql("INSERT INTO t VALUES (1)");
+    let batch = a.site.outbox(0, usize::MAX).unwrap().unwrap();
+    let again = batch.clone();
+    let led = node.site.lead(&[batch.clone(), batch], &*node.log, 4).unwrap();
+    let later = node.site.lead(&[again], &*node.log, 4).unwrap();
+    let positions = led.answers.iter().chain(&later.answers).map(|answer| match answer {
+        sheaf_site::Answer::Verdicts { lsn, .. } => lsn.0,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(positions.collect::<Vec<_>>(), [2, 2, 2]);
+    assert_eq!(node.local("SELECT v FROM t"), "1");
+}

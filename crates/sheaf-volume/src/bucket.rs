@@ -1,7 +1,7 @@
 //! A bucket as the far side of a volume: the log itself, page by page and commit by commit.
 //!
 //! Invariants: every commit read is checked against its own hash, its key and the chain, every
-//! page against the hash of its frame; nothing is ever overwritten. What is read at the end of a
+//! page against the hash of its frame; nothing but a hint is ever overwritten. What is read at the end of a
 //! chain, and what is appended, counts only once the boundary was looked at afterwards. A second
 //! idle look is one request. Commits up to where a branch left its parent are read from the
 //! parent's log; a commit that names any other volume is refused. Layout in `docs/format.md`.
@@ -31,6 +31,7 @@ pub(crate) mod fuzz;
 mod gc;
 mod keys;
 mod known;
+mod latest;
 mod pack;
 mod pull;
 #[cfg(test)]
@@ -198,7 +199,14 @@ impl BucketRemote {
 impl BucketRemote {
     fn look_for_head(&self) -> Result<RemoteHead> {
         let newest = match self.newest() {
-            None => self.newest_checkpoint()?.map(|opened| opened.head.state()),
+            None => match self.follow_hint() {
+                Some(hinted) if hinted.is_newest => {
+                    self.see(hinted.head);
+                    return Ok(hinted.head);
+                }
+                Some(hinted) => Some(hinted.head),
+                None => self.newest_checkpoint()?.map(|opened| opened.head.state()),
+            },
             newest => newest,
         };
         let after = newest.map(|head| log_key(self.volume(), head.lsn));

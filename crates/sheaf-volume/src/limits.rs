@@ -151,6 +151,9 @@ pub const ALIVE_PERCENT_MIN: u64 = 70;
 /// Bytes that a reader asks for at first of a checkpoint: the directory of a site of 1 GiB, and
 /// all of a small one. No checkpoint is shorter.
 pub const CHECKPOINT_FIRST_BYTES: usize = 8 * 1024;
+/// Bytes that a hint may tell a reader to ask for at once, of a checkpoint and of a boundary mark.
+/// More are read in two steps, as without a hint.
+pub const HINT_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of a checkpoint's directory: 2^32 pages, and a million segments.
 pub const CHECKPOINT_HEAD_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Bytes of one chunk: 1,024 frames that each have one live page here.

@@ -31,6 +31,8 @@ pub(in crate::bucket) struct Checkpoints {
 struct Known {
     /// Ascending.
     lsns: Vec<Lsn>,
+    /// Below this one they were not listed.
+    since: Lsn,
     /// The newest position there was when they were listed; `None` before the first listing.
     to: Option<Lsn>,
     /// Directories, least recently opened first.
@@ -57,6 +59,13 @@ impl Checkpoints {
     /// Forgets which there are, so that the next reader lists them.
     pub(in crate::bucket) fn forget(&self) {
         *lock(&self.known) = Known::default();
+    }
+
+    /// Knows the newest one, and nothing of those before it.
+    pub(in crate::bucket) fn know_newest(&self, lsn: Lsn) {
+        let mut known = lock(&self.known);
+        known.lsns = vec![lsn];
+        (known.since, known.to) = (lsn, Some(lsn));
     }
 
     /// Knows that there is one more, which has just been created.
@@ -107,6 +116,12 @@ impl Opened {
         assemble(&self.head, &parts)
     }
 
+    /// Bytes at the front of the object that a reader wants first.
+    pub(in crate::bucket) fn first_len(&self) -> usize {
+        // INVARIANT: a directory has a bound that any size can hold.
+        usize::try_from(self.head_len).unwrap_or(usize::MAX).max(CHECKPOINT_FIRST_BYTES)
+    }
+
     /// Where a chunk is in the object.
     fn range(&self, number: u32) -> Option<Range<u64>> {
         let before = (number as usize).checked_sub(1);
@@ -141,6 +156,7 @@ impl BucketRemote {
         let newest = self.newest().map(|head| head.lsn).max(lsns.last().copied());
         let mut known = lock(&self.checkpoints.known);
         known.lsns.clone_from(&lsns);
+        known.since = Lsn::ZERO;
         known.to = newest.or(Some(Lsn::ZERO));
         Ok(lsns)
     }
@@ -168,7 +184,7 @@ impl BucketRemote {
             let fresh = {
                 let known = lock(&self.checkpoints.known);
                 let near = |to: Lsn| at.0 <= to.0 + limits::LOG_BATCH_MAX as u64;
-                known.to.is_some_and(near).then(|| known.lsns.clone())
+                (at >= known.since && known.to.is_some_and(near)).then(|| known.lsns.clone())
             };
             let lsns = match fresh {
                 Some(lsns) => lsns,
@@ -203,9 +219,20 @@ impl BucketRemote {
                 return Ok(opened);
             }
         }
+        let key = checkpoint_key(self.lineage.owner(lsn), lsn);
+        let first = self.part_of_checkpoint(&key, 0..CHECKPOINT_FIRST_BYTES as u64)?;
+        self.admit_checkpoint(lsn, first)
+    }
+
+    /// Checks the checkpoint that begins with these bytes, and keeps its directory. What of that is
+    /// not among them is read.
+    pub(in crate::bucket) fn admit_checkpoint(
+        &self,
+        lsn: Lsn,
+        mut first: Bytes,
+    ) -> Result<Arc<Opened>> {
         let owner = self.lineage.owner(lsn);
         let key = checkpoint_key(owner, lsn);
-        let mut first = self.part_of_checkpoint(&key, 0..CHECKPOINT_FIRST_BYTES as u64)?;
         let bad = |cause| damaged(&key, cause);
         let len = head_len(&first).map_err(bad)?;
         if len > first.len() {

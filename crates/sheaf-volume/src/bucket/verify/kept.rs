@@ -1,4 +1,4 @@
-//! Whether boundary marks and checkpoints are whole.
+//! Whether boundary marks, checkpoints and the hint to the newest one are whole.
 //!
 //! Invariant: the boundary that is believed is the one of the newest whole mark. Leaves out what
 //! lies below it: it may be reclaimed at any time, but for what pins keep.
@@ -10,7 +10,8 @@ use super::{Checker, Inventory};
 use crate::bucket::boundary::Mark;
 use crate::bucket::branch::{Pin, pins};
 use crate::bucket::checkpoint::{Frame, Opened};
-use crate::bucket::keys::{checkpoint_key, mark_key, refused, segment_key};
+use crate::bucket::keys::{checkpoint_key, latest_key, mark_key, refused, segment_key};
+use crate::bucket::latest::Latest;
 use crate::finding::{Finding, Remedy};
 use crate::frame::decode_frame;
 use crate::{FrameRef, Lsn, ObjectsError, Result, limits};
@@ -41,6 +42,27 @@ impl Checker<'_> {
             }
         }
         Ok(boundary)
+    }
+
+    /// Checks the hint. One that is out of date is no damage, nor is one that went meanwhile.
+    pub(super) fn hint(&mut self, inventory: &Inventory) -> Result<()> {
+        if !inventory.has_hint {
+            return Ok(());
+        }
+        let key = latest_key(self.volume);
+        match self.objects.get(&key) {
+            Ok(bytes) => match Latest::decode(&bytes) {
+                Ok(hint) if hint.volume == self.volume => {}
+                Ok(_) => {
+                    let what = "this is a hint of another place";
+                    self.findings.push(Finding::new(key, what, Remedy::Reclaim));
+                }
+                Err(e) => self.findings.push(Finding::of(key, &e, Remedy::Reclaim)),
+            },
+            Err(ObjectsError::NotFound(_)) => {}
+            Err(e) => return Err(refused("read hint", e)),
+        }
+        Ok(())
     }
 
     /// Checks every checkpoint that is kept, and the frames it refers to. Of the others a reclaimer

@@ -41,6 +41,7 @@ mod walk;
 
 pub use branch::{At, Pin, create_branch, pins};
 pub use catalog::{SiteRecord, check_site_name, create_site, find_site, list_sites};
+pub use checkpoint::Leads;
 pub use gc::{Doomed, GcReport, GcStep, GcWatch, Retention, Why};
 pub use verify::{LogCheck, Rewritten, rewrite_segment, verify_log};
 
@@ -67,6 +68,8 @@ pub struct BucketRemote {
     /// Where the last pull that found nothing began, plus one.
     idle_at: AtomicU64,
     checkpoints: Checkpoints,
+    /// What tells which pages the checkpoints made here carry in front.
+    leads: Option<Leads>,
     /// Number and boundary of the newest boundary mark seen; `None` before the first look.
     mark: Mutex<Option<(u64, Lsn)>>,
 }
@@ -90,8 +93,15 @@ impl BucketRemote {
             packs_refused: AtomicBool::new(false),
             idle_at: AtomicU64::new(0),
             checkpoints: Checkpoints::new(),
+            leads: None,
             mark: Mutex::new(None),
         }
+    }
+
+    /// The same, for who makes checkpoints and knows which of the pages readers need first.
+    #[must_use]
+    pub fn with_leads(self, leads: Leads) -> Self {
+        Self { leads: Some(leads), ..self }
     }
 
     /// Whose log this is.

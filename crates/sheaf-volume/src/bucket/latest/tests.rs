@@ -158,10 +158,15 @@ fn an_old_hint_does_not_show_an_old_state() {
         log.write(9, &[number], false);
     }
     gc(&log, 1);
-    log.objects.put(&key, old).unwrap();
+    let new = Latest::decode(&log.objects.get(&key).unwrap()).unwrap();
+    // As it was left, and with the mark that went past it.
+    let mixed = Latest { checkpoint: Lsn(12), ..new }.encode();
     log.objects.put(&checkpoint, there).unwrap();
     assert!(log.objects.get(&log_key(volume(), Lsn(13))).is_err());
-    assert_eq!(log.reader().head().unwrap(), log.head);
+    for hint in [old, mixed] {
+        log.objects.put(&key, hint).unwrap();
+        assert_eq!(log.reader().head().unwrap(), log.head);
+    }
 }
 
 #[test]
@@ -176,8 +181,12 @@ fn positions_before_the_hinted_checkpoint_are_read_as_ever() {
     gc(&log, 5);
     log.remote.checkpoint(&ManualEnv::new(77), log.head.lsn).unwrap();
     gc(&log, 5);
-    let reader = log.reader();
+    let (reader, meter) = metered(&log);
     assert_eq!(reader.head().unwrap(), log.head);
+    meter.take();
+    // The list of checkpoints, the front of the one that is there, two segments.
+    log.check_fetch(&reader, &[want(5, &ALL)]);
+    assert_eq!(meter.take().rounds, 3);
     log.check_fetch(&reader, &[want(9, &ALL), want(8, &ALL), want(5, &ALL)]);
 }
 

@@ -217,7 +217,10 @@ fn plan(
     if let Some(opened) = walk.anchor.as_ref().filter(|_| !from_anchor.is_empty()) {
         for frame in remote.frames_at(opened, &from_anchor)? {
             let alive = frame.live.iter().map(|(idx, _)| *idx);
-            let current: Vec<PageIdx> = alive.filter(|&idx| walk.is_from_anchor(idx)).collect();
+            // Each page once: who asked may count them.
+            let is_here = |idx: PageIdx| here.iter().any(|(here, _)| *here == idx);
+            let current = alive.filter(|&idx| walk.is_from_anchor(idx) && !is_here(idx));
+            let current: Vec<PageIdx> = current.collect();
             for &idx in &current {
                 rest.remove(idx);
             }

@@ -155,6 +155,19 @@ fn who_follows_the_hint_has_the_first_pages_and_the_way_to_the_next() {
     log.check_fetch(&reader, &[want(2, &all)]);
 }
 
+/// Simulator, seed 31: a node counts what it gets, and took this for missing pages.
+#[test]
+fn no_page_comes_from_the_lead_and_from_a_frame() {
+    let log = led(leads);
+    let reader = log.reader();
+    reader.head().unwrap();
+    // The frame of page 5 holds the first four as well.
+    let answer = reader.fetch(&[want(2, &[1, 5])]).unwrap();
+    let numbers: BTreeSet<PageIdx> = answer.iter().map(|page| page.idx).collect();
+    assert_eq!(numbers.len(), answer.len());
+    log.check_fetch(&reader, &[want(2, &[1, 5])]);
+}
+
 #[test]
 fn what_changed_after_the_checkpoint_is_not_taken_from_its_lead() {
     let mut log = led(leads);

@@ -42,9 +42,9 @@ mod volume;
 mod wire;
 
 pub use bucket::{
-    At, BucketRemote, Doomed, GcReport, GcStep, GcWatch, LogCheck, Pin, Retention, Rewritten,
-    SiteRecord, Why, check_site_name, create_branch, create_site, find_site, list_sites, pins,
-    rewrite_segment, verify_log,
+    At, BucketRemote, Doomed, GcReport, GcStep, GcWatch, Leads, LogCheck, Pin, Retention,
+    Rewritten, SiteRecord, Why, check_site_name, create_branch, create_site, find_site, list_sites,
+    pins, rewrite_segment, verify_log,
 };
 pub use changes::Changes;
 pub use commit::{

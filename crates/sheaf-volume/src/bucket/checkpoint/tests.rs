@@ -40,6 +40,7 @@ fn sample() -> (Head, Vec<Vec<Frame>>) {
         page_count: PageCount(2_000),
         anchor: Lsn(3),
         segments: vec![segment(1, 2_000), foreign],
+        lead: None,
         chunks: Vec::new(),
     };
     (head, chunks)
@@ -52,7 +53,7 @@ fn encode(head: &Head, chunks: &[Vec<Frame>]) -> Bytes {
         hash: short_hash(chunk),
     };
     let head = Head { chunks: chunks.iter().map(reference).collect(), ..head.clone() };
-    assemble(&head, &chunks).unwrap()
+    assemble(&head, &[], &chunks).unwrap()
 }
 
 /// Everything a reader of a whole object looks at.
@@ -105,7 +106,7 @@ fn a_newer_version_is_told_from_damage() {
     let opened = open(encode(&head, &chunks)).unwrap();
     let len = usize::try_from(opened.head_len).unwrap();
     let mut bytes = opened.first.to_vec();
-    bytes[4] = 2;
+    bytes[4] = 3;
     let hash = blake3::hash(&bytes[..len - 32]);
     bytes[len - 32..len].copy_from_slice(hash.as_bytes());
     assert_eq!(open(bytes.into()).unwrap_err().kind(), ErrorKind::Unsupported);

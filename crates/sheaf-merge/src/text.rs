@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use crate::align::{
-    Alignment, Interner, Token, align,
+    Interner, Token,
     gap::{self, Gap, Piece, Sides},
 };
 
@@ -84,24 +84,15 @@ fn join(strands: &[Strand<'_>; 3]) -> String {
             .map(|word| interner.token(word.text.as_ref(), word.class.weight()))
             .collect()
     });
-    let (left_alignment, right_alignment) = (align(&b, &l), align(&b, &r));
-    let sides = Sides {
-        base_len: b.len(),
-        left: &l,
-        right: &r,
-        left_alignment: &left_alignment,
-        right_alignment: &right_alignment,
-    };
-    let kept = |at| left_alignment.kept(at).is_some() && right_alignment.kept(at).is_some();
-    let pieces = gap::merge(sides, kept, |gap| {
+    let sides = Sides::new(&b, l, r);
+    let both_keep = |at| sides.both_keep(at);
+    let pieces = gap::merge(&sides, both_keep, |gap| {
         let [b, l, r] = one_word_each(gap)?;
         let both = inside_word(base.words.get(b)?, left.words.get(l)?, right.words.get(r)?);
         both.map(|_| vec![Piece { base: Some(b), left: Some(l), right: Some(r) }])
     });
-    let placed: Vec<Placed<'_>> = pieces
-        .into_iter()
-        .filter_map(|piece| place(piece, strands, [&left_alignment, &right_alignment]))
-        .collect();
+    let placed: Vec<Placed<'_>> =
+        pieces.into_iter().filter_map(|piece| place(piece, strands, &sides)).collect();
     let glue = glue([base, left, right], &placed);
     let mut out = String::with_capacity(strands[1].glue.len() * 6);
     for (at, glue) in glue.iter().enumerate() {
@@ -130,11 +121,11 @@ pub(crate) fn inside_word(base: &Word<'_>, left: &Word<'_>, right: &Word<'_>) ->
 pub(crate) fn place<'a>(
     piece: Piece,
     [base, left, right]: &[Strand<'a>; 3],
-    [left_alignment, right_alignment]: [&Alignment; 2],
+    sides: &Sides,
 ) -> Option<Placed<'a>> {
     if let Piece { base: Some(b), left: Some(l), right: Some(r) } = piece
-        && left_alignment.kept(b).is_none()
-        && right_alignment.kept(b).is_none()
+        && sides.left.kept(b).is_none()
+        && sides.right.kept(b).is_none()
     {
         let text = inside_word(base.words.get(b)?, left.words.get(l)?, right.words.get(r)?)?;
         let word = Word { text: Cow::Owned(text), class: Class::Word };

@@ -1,21 +1,14 @@
 //! The rule `html` from outside: the written vectors, devices behind one order, hostile input.
 
+mod vectors;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use sheaf_merge::html::{self, Policy};
 
-/// One written vector.
 fn vectors() -> Vec<BTreeMap<String, String>> {
-    let vectors: serde_json::Value =
-        serde_json::from_str(include_str!("vectors/html.json")).expect("the vectors are JSON");
-    let field = |(name, value): (&String, &serde_json::Value)| {
-        (name.clone(), value.as_str().expect("a vector's fields are text").to_owned())
-    };
-    let vector = |vector: &serde_json::Value| {
-        vector.as_object().expect("a vector is an object").iter().map(field).collect()
-    };
-    vectors.as_array().expect("vectors are a list").iter().map(vector).collect()
+    vectors::read(include_str!("vectors/html.json"))
 }
 
 fn policy(vector: &BTreeMap<String, String>) -> Policy {

@@ -1,22 +1,15 @@
 //! The rule `text` from outside: the written vectors, devices behind one order, hostile input,
 //! and other programs as oracles where they are installed.
 
+mod vectors;
+
 use std::{collections::BTreeMap, fmt::Write as _, process::Command};
 
 use proptest::{prelude::*, strategy::ValueTree as _};
 use sheaf_merge::text;
 
-/// One written vector.
 fn vectors() -> Vec<BTreeMap<String, String>> {
-    let vectors: serde_json::Value =
-        serde_json::from_str(include_str!("vectors/text.json")).expect("the vectors are JSON");
-    let field = |(name, value): (&String, &serde_json::Value)| {
-        (name.clone(), value.as_str().expect("a vector's fields are text").to_owned())
-    };
-    let vector = |vector: &serde_json::Value| {
-        vector.as_object().expect("a vector is an object").iter().map(field).collect()
-    };
-    vectors.as_array().expect("vectors are a list").iter().map(vector).collect()
+    vectors::read(include_str!("vectors/text.json"))
 }
 
 #[test]

@@ -237,6 +237,23 @@ impl Reach {
         Ok(answer)
     }
 
+    /// Asks for all of it at once: the time passes once, and all is answered or nothing.
+    fn at_once<A, T>(
+        &self,
+        asked: &[A],
+        answer: impl Fn(&A) -> Result<T, ObjectsError>,
+    ) -> Vec<Result<T, ObjectsError>> {
+        let nothing = |error: ObjectsError| asked.iter().map(|_| Err(error.clone())).collect();
+        if let Err(error) = self.go() {
+            return nothing(error);
+        }
+        let answers = asked.iter().map(answer).collect();
+        match self.back(()) {
+            Ok(()) => answers,
+            Err(error) => nothing(error),
+        }
+    }
+
     /// What becomes of a read, with this rate of flipped bits.
     fn spoil(&self, flip: u32) -> Spoilt {
         if self.strikes("bucket: short read", self.faults.short) {
@@ -342,26 +359,11 @@ impl Objects for Reach {
     }
 
     fn get_ranges(&self, wants: &[(String, Range<u64>)]) -> Vec<Result<Bytes, ObjectsError>> {
-        // Asked all at once: the time passes once.
-        if let Err(error) = self.go() {
-            return wants.iter().map(|_| Err(error.clone())).collect();
-        }
-        let answers = wants.iter().map(|(key, range)| self.read_range(key, range)).collect();
-        match self.back(()) {
-            Ok(()) => answers,
-            Err(error) => wants.iter().map(|_| Err(error.clone())).collect(),
-        }
+        self.at_once(wants, |(key, range)| self.read_range(key, range))
     }
 
     fn get_many(&self, keys: &[String]) -> Vec<Result<Bytes, ObjectsError>> {
-        if let Err(error) = self.go() {
-            return keys.iter().map(|_| Err(error.clone())).collect();
-        }
-        let answers = keys.iter().map(|key| self.read(key)).collect();
-        match self.back(()) {
-            Ok(()) => answers,
-            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
-        }
+        self.at_once(keys, |key| self.read(key))
     }
 
     fn put(&self, key: &str, bytes: Bytes) -> Result<(), ObjectsError> {
@@ -407,14 +409,7 @@ impl Objects for Reach {
     }
 
     fn delete_many(&self, keys: &[String]) -> Vec<Result<(), ObjectsError>> {
-        if let Err(error) = self.go() {
-            return keys.iter().map(|_| Err(error.clone())).collect();
-        }
-        let answers = keys.iter().map(|key| self.remove(key)).collect();
-        match self.back(()) {
-            Ok(()) => answers,
-            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
-        }
+        self.at_once(keys, |key| self.remove(key))
     }
 }
 

@@ -19,11 +19,12 @@ use crate::{
     env::HostEnv,
     oracle::{
         SiteOracle,
-        kept::{Branch, newcomer, says},
+        kept::{Branch, newcomer},
+        model::says,
     },
     rng::Rng,
     workload::{Runs, Step, Transaction},
-    world::{Host, locked},
+    world::Host,
 };
 
 /// Branches of one site, at most.
@@ -81,12 +82,6 @@ impl Keeper<'_> {
         }
     }
 
-    fn oracle<T>(&self, site: usize, f: impl FnOnce(&mut SiteOracle) -> T) -> Option<T> {
-        let mut oracle = locked(self.host.world.oracles.get(site)?);
-        self.host.expect(oracle.observe());
-        Some(f(&mut oracle))
-    }
-
     /// Says what failed; damage that no fault explains is a finding.
     fn failed(&self, what: &str, was_faulty: bool, error: &Error) {
         self.host.trace(format_args!("does not {what}: {error}"));
@@ -129,7 +124,7 @@ impl Keeper<'_> {
         }
         let options = self.host.world.options.clone();
         let mut rng = self.rng.fork("kept");
-        self.oracle(site, |oracle| self.host.expect(oracle.keeps(&options, &mut rng)));
+        self.host.oracle(site, |oracle| self.host.expect(oracle.keeps(&options, &mut rng)));
         match done {
             Ok(report) => self.reclaimed(&name, &report),
             Err(error) => {
@@ -145,7 +140,7 @@ impl Keeper<'_> {
         let names = |oracle: &mut SiteOracle| {
             oracle.branches.iter().map(|branch| branch.name.clone()).collect()
         };
-        let branches: Vec<String> = self.oracle(site, names).unwrap_or_default();
+        let branches: Vec<String> = self.host.oracle(site, names).unwrap_or_default();
         let branch = may_be_branch && self.rng.chance(200_000);
         let branch = branch.then(|| self.rng.pick(&branches).cloned()).flatten();
         branch.unwrap_or_else(|| format!("s{site}"))
@@ -182,7 +177,7 @@ impl Keeper<'_> {
     }
 
     fn branch_or_visit(&mut self, site: usize) {
-        let there = self.oracle(site, |oracle| oracle.branches.clone()).unwrap_or_default();
+        let there = self.host.oracle(site, |oracle| oracle.branches.clone()).unwrap_or_default();
         let mine: Vec<_> = there.iter().filter(|branch| branch.keeper == self.host.id).collect();
         match self.rng.pick(&mine).copied() {
             None if there.len() >= BRANCHES_MAX => {}
@@ -196,7 +191,8 @@ impl Keeper<'_> {
     /// Makes a branch of a site, at a position that may be gone by then.
     fn branch(&mut self, site: usize) {
         let Some(objects) = self.reaches.get(site).cloned() else { return };
-        let Some(head) = self.oracle(site, |oracle| oracle.head()).filter(|head| *head > 0) else {
+        let Some(head) = self.host.oracle(site, |oracle| oracle.head()).filter(|head| *head > 0)
+        else {
             return;
         };
         let lsn = head.saturating_sub(self.rng.below(6)).max(1);
@@ -214,7 +210,7 @@ impl Keeper<'_> {
             Ok(_) => {
                 self.host.count("keeper: branches");
                 self.host.trace(format_args!("branches s{site} at @{lsn} as {name}"));
-                self.oracle(site, |oracle| {
+                self.host.oracle(site, |oracle| {
                     let image = oracle.position(lsn).map(|position| position.image.clone());
                     oracle
                         .branches
@@ -276,7 +272,7 @@ impl Keeper<'_> {
         name: &str,
         f: impl FnOnce(&mut Branch) -> T,
     ) -> Option<T> {
-        self.oracle(site, |oracle| {
+        self.host.oracle(site, |oracle| {
             oracle.branches.iter_mut().find(|branch| branch.name == name).map(f)
         })?
     }

@@ -215,10 +215,7 @@ impl SiteOracle {
         let commits = found.log.pull(found.observer.base().0).map_err(|e| failed("pull", e))?;
         let newest: Vec<Commit> = commits.into_iter().filter(|c| c.lsn.0 <= lsn).collect();
         found.observer.integrate(newest).map_err(|e| failed("take", e))?;
-        let read = |conn: &rusqlite::Connection| {
-            model::dump(conn).map_err(|error| sheaf_site::explain(conn, error))
-        };
-        let seen = found.observer.read(View::Global, read).map_err(|e| failed("read", e))?;
+        let seen = model::says(&found.observer, View::Global).map_err(|e| failed("read", e))?;
         check::merge::equals_model(&format!("@{lsn}"), says, &seen)?;
         let content = found.observer.volume().global().content_hash();
         content.map_err(|e| failed("hash", e))

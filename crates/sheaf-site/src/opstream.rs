@@ -71,7 +71,7 @@ impl Writer {
     pub(crate) fn typed(&mut self, op: u8, value: &Value) {
         let mut typed = std::mem::take(&mut self.value);
         typed.clear();
-        put_value(&mut typed, value);
+        value.put_typed(&mut typed);
         self.record(op, &typed);
         self.value = typed;
     }
@@ -159,43 +159,15 @@ pub(crate) fn limit(what: &str, max: usize) -> Error {
     Error::new(ErrorKind::Limit, format!("a mutation may hold at most {max} {what}"))
 }
 
-/// The typed form of a value.
-pub(crate) fn put_value(out: &mut Vec<u8>, value: &Value) {
-    let written = match value {
-        Value::Int(int) => write!(out, "i{int}"),
-        // SQLite stores NaN as NULL.
-        Value::Real(real) if !real.is_nan() => write!(out, "r{real:e}"),
-        Value::Null | Value::Real(_) => out.write_all(b"n"),
-        Value::Text(text) => out.write_all(b"t").and_then(|()| out.write_all(text.as_bytes())),
-        Value::Blob(blob) => out.write_all(b"x").and_then(|()| out.write_all(blob)),
-    };
-    written.expect("BUG: writing to memory cannot fail");
-}
-
 /// Reads the typed form of a value.
 pub(crate) fn decode_value(bytes: &[u8]) -> Result<Value> {
-    let (tag, rest) = bytes.split_first().ok_or_else(|| malformed("a value without a type"))?;
-    match tag {
-        b'n' if rest.is_empty() => Ok(Value::Null),
-        b'i' => Ok(Value::Int(decimal(rest)?)),
-        b'r' => real(text(rest)?),
-        b't' => Ok(Value::Text(text(rest)?.to_owned())),
-        b'x' => Ok(Value::Blob(rest.to_vec())),
-        b'd' | b'p' => Err(Error::new(
+    if let Some(b'd' | b'p') = bytes.first() {
+        return Err(Error::new(
             ErrorKind::Unsupported,
             "this version of sheaf does not know values by reference",
-        )),
-        _ => Err(malformed("a value of unknown type")),
+        ));
     }
-}
-
-fn real(text: &str) -> Result<Value> {
-    // One spelling for each number, so that equal mutations are equal bytes. Rust would also
-    // read `nan`, `infinity` and a plus sign.
-    match text.parse::<f64>() {
-        Ok(real) if !real.is_nan() && format!("{real:e}") == text => Ok(Value::Real(real)),
-        _ => Err(malformed("a real")),
-    }
+    Value::from_typed(bytes).map_err(malformed)
 }
 
 /// Reads a canonical decimal number.
@@ -217,7 +189,7 @@ pub(crate) fn encode_key(key: &[Value]) -> Vec<u8> {
     let (mut out, mut typed) = (Vec::new(), Vec::new());
     for value in key {
         typed.clear();
-        put_value(&mut typed, value);
+        value.put_typed(&mut typed);
         write!(out, "{}:", typed.len()).expect("BUG: writing to memory cannot fail");
         out.extend_from_slice(&typed);
     }

@@ -27,16 +27,22 @@ impl Client {
     /// `Invalid` without a server; `NotFound` without that site or position there; `Conflict` when
     /// there is a site `name`, here or there; `Unavailable` when the server cannot be reached.
     pub fn branch(&self, source: &str, at: At, name: &str, timeout: Duration) -> Result<Site> {
-        if self.site_exists(name) {
-            let text = format!("there is a site `{name}` on this device; choose another name");
-            return Err(Error::new(ErrorKind::Conflict, text));
-        }
+        self.require_free(name)?;
         let server = self.remembered_server(source)?.ok_or_else(|| {
             Error::invalid(format!("site `{source}` has no server to branch it at: name one"))
         })?;
         let ids = (SiteId::mint(&SystemEnv), VolumeId::mint(&SystemEnv));
         self.shared().branch_at(&server, source, at, name, ids)?;
         self.clone_from(name, Some(&server), timeout)
+    }
+
+    /// Refuses the name of a site that is here already.
+    pub(crate) fn require_free(&self, name: &str) -> Result<()> {
+        if !self.site_exists(name) {
+            return Ok(());
+        }
+        let text = format!("there is a site `{name}` on this device; choose another name");
+        Err(Error::new(ErrorKind::Conflict, text))
     }
 
     /// The server that a replica here remembers, or the client's own.

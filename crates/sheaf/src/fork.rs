@@ -127,10 +127,7 @@ impl Client {
         if let Some(known) = known.filter(|known| known.at == at && known.name == name) {
             return Ok(known);
         }
-        if self.site_exists(name) {
-            let text = format!("there is a site `{name}` on this device; choose another name");
-            return Err(Error::new(ErrorKind::Conflict, text));
-        }
+        self.require_free(name)?;
         let (site, id) = (SiteId::mint(&SystemEnv), VolumeId::mint(&SystemEnv));
         let note = Note { site, volume: id, at, name: name.to_owned() };
         volume.set_attrs(vec![(ATTR_FORK.to_owned(), Some(note.encode()))])?;

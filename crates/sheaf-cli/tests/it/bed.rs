@@ -60,6 +60,12 @@ impl Bed {
         }
     }
 
+    /// The address of a bucket in a new directory, for who looks at its files.
+    pub(crate) fn bucket_dir(&self) -> String {
+        std::fs::create_dir(self.path("bucket")).unwrap();
+        format!("file://{}", self.path("bucket").display())
+    }
+
     /// Starts a node that asks for a token.
     pub(crate) fn node(&self) -> Node {
         Node::start(&self.path("node"), &[])
@@ -113,14 +119,14 @@ pub(crate) fn sheaf() -> Command {
     Command::new(env!("CARGO_BIN_EXE_sheaf"))
 }
 
+/// Starts a command whose input and outputs are ours.
+pub(crate) fn spawn_piped(command: &mut Command) -> Child {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
 /// Runs a command to its end.
 fn finish(mut command: Command, input: &str) -> Done {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = spawn_piped(&mut command);
     // A command that reads no input may have ended already.
     drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
     let output = child.wait_with_output().unwrap();

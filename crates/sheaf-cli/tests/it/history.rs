@@ -14,8 +14,7 @@ fn everywhere(test: impl Fn(&Bed, &Device, &Device)) {
     let at = |name: &str| Device { token: node.token.clone(), ..bed.device(name, &node.url) };
     test(&bed, &at("a"), &at("b"));
     let bed = Bed::new();
-    std::fs::create_dir(bed.path("bucket")).unwrap();
-    let url = format!("file://{}", bed.path("bucket").display());
+    let url = bed.bucket_dir();
     test(&bed, &bed.device("a", &url), &bed.device("b", &url));
 }
 
@@ -214,8 +213,7 @@ fn a_fork_that_cannot_be_leaves_every_change_where_it_is() {
 #[test]
 fn a_log_that_was_replaced_is_told_with_the_commands_that_help() {
     let bed = Bed::new();
-    std::fs::create_dir(bed.path("bucket")).unwrap();
-    let url = format!("file://{}", bed.path("bucket").display());
+    let url = bed.bucket_dir();
     let (a, b) = (bed.device("a", &url), bed.device("b", &url));
     a.run(&["sql", "s", SETUP]).ok();
     b.run(&["clone", "s"]).ok();

@@ -12,7 +12,7 @@ use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, Stdio},
     sync::{
         Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::bed::{Bed, Device, assert_equal, dump, sheaf};
+use crate::bed::{Bed, Device, assert_equal, dump, sheaf, spawn_piped};
 
 /// After this long something hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -332,13 +332,7 @@ struct Process {
 
 impl Process {
     fn spawn(device: &Device, args: &[&str]) -> Self {
-        let mut command: Command = device.command(args);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = spawn_piped(&mut device.command(args));
         let (input, out) = (child.stdin.take(), child.stdout.take().unwrap());
         let (send, lines) = channel();
         let read = move || {
@@ -460,7 +454,6 @@ fn killed_devices_and_nodes_lose_nothing_and_repeat_nothing() {
 fn killed_devices_that_share_a_bucket_lose_nothing_and_repeat_nothing() {
     let bed = Bed::new();
     let plan = Plan::new((3, 0), (40, 0));
-    std::fs::create_dir(bed.path("bucket")).unwrap();
-    let url = format!("file://{}", bed.path("bucket").display());
+    let url = bed.bucket_dir();
     endure(&bed, &url, None, &plan);
 }

@@ -45,8 +45,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let bed = Bed::new();
-        std::fs::create_dir(bed.path("bucket")).unwrap();
-        let url = format!("file://{}", bed.path("bucket").display());
+        let url = bed.bucket_dir();
         let (a, b) = (bed.device("a", &url), bed.device("b", &url));
         a.run(&["sql", "s", SETUP]).ok();
         b.run(&["clone", "s"]).ok();

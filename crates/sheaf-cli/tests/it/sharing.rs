@@ -275,8 +275,7 @@ fn a_database_goes_in_and_comes_out() {
 #[test]
 fn a_bucket_is_reclaimed_and_a_dry_run_only_says_so() {
     let bed = Bed::new();
-    std::fs::create_dir(bed.path("bucket")).unwrap();
-    let url = format!("file://{}", bed.path("bucket").display());
+    let url = bed.bucket_dir();
     let (a, b) = (bed.device("a", &url), bed.device("b", &url));
     a.run(&["sql", "team/s", SETUP]).ok();
     for n in 0..5 {

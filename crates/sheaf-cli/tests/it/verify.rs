@@ -12,8 +12,7 @@ const SUM: &str = "SELECT count(*), sum(n), sum(length(b)) FROM t";
 
 /// A device with a bucket, a folded base file, and changes in the log that nobody else has.
 fn site(bed: &Bed) -> (Device, String) {
-    std::fs::create_dir(bed.path("bucket")).unwrap();
-    let url = format!("file://{}", bed.path("bucket").display());
+    let url = bed.bucket_dir();
     let a = bed.device("a", &url);
     a.run(&["sql", "s", SETUP]).ok();
     a.run(&["sql", "s", "UPDATE t SET n = 1 WHERE id % 7 = 0"]).ok();

@@ -50,31 +50,48 @@ impl Gap<'_> {
     }
 }
 
-/// A base and two versions of it, aligned.
-#[derive(Clone, Copy, Debug)]
-pub struct Sides<'a> {
-    /// How many tokens the base has.
-    pub base_len: usize,
-    /// Left's tokens.
-    pub left: &'a [Token],
-    /// Right's tokens.
-    pub right: &'a [Token],
+/// Two versions of a base, aligned with it.
+#[derive(Clone, Debug)]
+pub struct Sides {
+    base_len: usize,
+    left_tokens: Vec<Token>,
+    right_tokens: Vec<Token>,
     /// Base against left.
-    pub left_alignment: &'a Alignment,
+    pub left: Alignment,
     /// Base against right.
-    pub right_alignment: &'a Alignment,
+    pub right: Alignment,
+}
+
+impl Sides {
+    /// Aligns both versions with the base.
+    #[must_use]
+    pub fn new(base: &[Token], left: Vec<Token>, right: Vec<Token>) -> Self {
+        Self {
+            base_len: base.len(),
+            left: align(base, &left),
+            right: align(base, &right),
+            left_tokens: left,
+            right_tokens: right,
+        }
+    }
+
+    /// Whether both keep a token of the base.
+    #[must_use]
+    pub fn both_keep(&self, at: usize) -> bool {
+        self.left.kept(at).is_some() && self.right.kept(at).is_some()
+    }
 }
 
 /// Merges. `keep` says for each base token whether it is in the result; `special` may decide a
 /// gap into which both sides inserted different runs, neither of them part of the other.
 pub fn merge(
-    sides: Sides<'_>,
+    sides: &Sides,
     mut keep: impl FnMut(usize) -> bool,
     mut special: impl FnMut(Gap<'_>) -> Option<Vec<Piece>>,
 ) -> Vec<Piece> {
     let mut pieces = Vec::new();
-    let mut left = sides.left_alignment.hunks().iter().peekable();
-    let mut right = sides.right_alignment.hunks().iter().peekable();
+    let mut left = sides.left.hunks().iter().peekable();
+    let mut right = sides.right.hunks().iter().peekable();
     for gap in 0..=sides.base_len {
         let l = left.next_if(|hunk| hunk.base.end == gap);
         let r = right.next_if(|hunk| hunk.base.end == gap);
@@ -82,8 +99,8 @@ pub fn merge(
         if gap < sides.base_len && keep(gap) {
             pieces.push(Piece {
                 base: Some(gap),
-                left: sides.left_alignment.kept(gap),
-                right: sides.right_alignment.kept(gap),
+                left: sides.left.kept(gap),
+                right: sides.right.kept(gap),
             });
         }
     }
@@ -91,7 +108,7 @@ pub fn merge(
 }
 
 fn combine(
-    sides: Sides<'_>,
+    sides: &Sides,
     left: Option<&Hunk>,
     right: Option<&Hunk>,
     special: &mut impl FnMut(Gap<'_>) -> Option<Vec<Piece>>,
@@ -105,37 +122,32 @@ fn combine(
         (None, Some(right)) => return out.extend(Piece::of_right(right.side.clone())),
         (Some(left), Some(right)) => (left, right),
     };
-    let l = sides.left.get(left.side.clone()).unwrap_or_default();
-    let r = sides.right.get(right.side.clone()).unwrap_or_default();
+    let l = sides.left_tokens.get(left.side.clone()).unwrap_or_default();
+    let r = sides.right_tokens.get(right.side.clone()).unwrap_or_default();
     // Identical edits once. Their tokens stand in both versions, which glue and tags ask for.
     if let Some(at) = find(l, r) {
-        let shared = left.side.start + at..left.side.start + at + r.len();
-        out.extend(Piece::of_left(left.side.clone()).map(|piece| {
-            Piece {
-                right: piece
-                    .left
-                    .filter(|at| shared.contains(at))
-                    .map(|at| at - shared.start + right.side.start),
-                ..piece
-            }
-        }));
+        let also = within(left.side.start + at, &right.side);
+        let pieces = Piece::of_left(left.side.clone());
+        out.extend(pieces.map(|piece| Piece { right: piece.left.and_then(&also), ..piece }));
     } else if let Some(at) = find(r, l) {
-        let shared = right.side.start + at..right.side.start + at + l.len();
-        out.extend(Piece::of_right(right.side.clone()).map(|piece| {
-            Piece {
-                left: piece
-                    .right
-                    .filter(|at| shared.contains(at))
-                    .map(|at| at - shared.start + left.side.start),
-                ..piece
-            }
-        }));
+        let also = within(right.side.start + at, &left.side);
+        let pieces = Piece::of_right(right.side.clone());
+        out.extend(pieces.map(|piece| Piece { left: piece.right.and_then(&also), ..piece }));
     } else {
         let gap = Gap { left, right };
         out.extend(special(gap).unwrap_or_else(|| {
             let (l, r) = (Piece::of_left(left.side.clone()), Piece::of_right(right.side.clone()));
             if gap.left_first() { l.chain(r).collect() } else { r.chain(l).collect() }
         }));
+    }
+}
+
+/// For a place in the longer run its place in the shorter one, which stands in it from `start` on.
+fn within(start: usize, part: &Range<usize>) -> impl Fn(usize) -> Option<usize> + use<> {
+    let part = part.clone();
+    move |at| {
+        let place = part.start + at.checked_sub(start)?;
+        part.contains(&place).then_some(place)
     }
 }
 
@@ -178,16 +190,8 @@ pub fn merge_lists<T: Hash + Eq + Clone>(base: &[T], left: &[T], right: &[T]) ->
         list.iter().map(|value| interner.token(value.clone(), 1)).collect()
     };
     let (b, l, r) = (tokens(base), tokens(left), tokens(right));
-    let (left_alignment, right_alignment) = (align(&b, &l), align(&b, &r));
-    let sides = Sides {
-        base_len: b.len(),
-        left: &l,
-        right: &r,
-        left_alignment: &left_alignment,
-        right_alignment: &right_alignment,
-    };
-    let both = |at| left_alignment.kept(at).is_some() && right_alignment.kept(at).is_some();
-    let pieces = merge(sides, both, |_| None);
+    let sides = Sides::new(&b, l, r);
+    let pieces = merge(&sides, |at| sides.both_keep(at), |_| None);
     let value = |piece: Piece| match piece.left {
         Some(at) => left.get(at).cloned(),
         None => piece.right.and_then(|at| right.get(at).cloned()),

@@ -17,7 +17,7 @@ use super::{
     tree::{Content, Doc, Node, ROOT},
 };
 use crate::align::{
-    Token, align,
+    Token,
     gap::{self, Piece, Sides},
 };
 
@@ -239,27 +239,20 @@ impl<'a> Union<'a> {
         }
         let [base, left, right] = [BASE, LEFT, RIGHT].map(|version| self.list(version, parent));
         let [b, l, r] = [&base, &left, &right].map(|list| tokens(list));
-        let (left_alignment, right_alignment) = (align(&b, &l), align(&b, &r));
+        let sides = Sides::new(&b, l, r);
         let moved = |list: &[usize], origins: Vec<Option<usize>>| -> HashSet<usize> {
             let pairs = list.iter().zip(origins);
             pairs.filter(|(_, origin)| origin.is_none()).map(|(member, _)| *member).collect()
         };
-        let moved_left = moved(&left, left_alignment.origins(left.len()));
-        let moved_right = moved(&right, right_alignment.origins(right.len()));
-        let sides = Sides {
-            base_len: b.len(),
-            left: &l,
-            right: &r,
-            left_alignment: &left_alignment,
-            right_alignment: &right_alignment,
-        };
+        let moved_left = moved(&left, sides.left.origins(left.len()));
+        let moved_right = moved(&right, sides.right.origins(right.len()));
         // A block that nobody put elsewhere stays at its place, though one side may not have it.
         let stays = |at| {
             let moved =
                 |member: &usize| moved_left.contains(member) || moved_right.contains(member);
             base.get(at).is_some_and(|member| !moved(member))
         };
-        let pieces = gap::merge(sides, stays, |_| None);
+        let pieces = gap::merge(&sides, stays, |_| None);
         let mut order = Vec::with_capacity(kids.len());
         let mut placed = HashSet::new();
         for piece in pieces {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     align::{
-        Alignment, Hunk, Interner, Token, align,
+        Alignment, Hunk, Interner, Token,
         gap::{self, Gap, Piece, Sides},
     },
     text::{Class, Placed, glue, inside_word, one_word_each},
@@ -63,8 +63,7 @@ pub(super) struct Merge<'a> {
     pub(super) base: Version<'a>,
     pub(super) left: Version<'a>,
     pub(super) right: Version<'a>,
-    pub(super) left_alignment: Alignment,
-    pub(super) right_alignment: Alignment,
+    pub(super) sides: Sides,
 }
 
 /// Merges three contents.
@@ -72,26 +71,19 @@ pub(super) fn merge(base: &Inline, left: &Inline, right: &Inline) -> Inline {
     let versions = [base, left, right].map(Version::new);
     let mut interner = Interner::new();
     let [b, l, r] = versions.each_ref().map(|version| tokens(version, &mut interner));
-    let (left_alignment, right_alignment) = (align(&b, &l), align(&b, &r));
+    let sides = Sides::new(&b, l, r);
     let [base, left, right] = versions;
-    let emptied_left = emptied(&base, &left, &left_alignment);
-    let emptied_right = emptied(&base, &right, &right_alignment);
-    let merge = Merge { base, left, right, left_alignment, right_alignment };
-    let sides = Sides {
-        base_len: b.len(),
-        left: &l,
-        right: &r,
-        left_alignment: &merge.left_alignment,
-        right_alignment: &merge.right_alignment,
-    };
+    let emptied_left = emptied(&base, &left, &sides.left);
+    let emptied_right = emptied(&base, &right, &sides.right);
+    let merge = Merge { base, left, right, sides };
     let kept = |alignment: &Alignment, emptied: &[bool], at| {
         alignment.kept(at).is_some() || emptied.get(at).copied().unwrap_or(false)
     };
     let pieces = gap::merge(
-        sides,
+        &merge.sides,
         |at| {
-            kept(&merge.left_alignment, &emptied_left, at)
-                && kept(&merge.right_alignment, &emptied_right, at)
+            kept(&merge.sides.left, &emptied_left, at)
+                && kept(&merge.sides.right, &emptied_right, at)
         },
         |gap| merge.special(gap),
     );
@@ -205,7 +197,7 @@ impl<'a> Merge<'a> {
     fn item(&self, piece: &Piece) -> Option<(Item, bool)> {
         let [b, l, r] = self.leaves(piece);
         if let Piece { base: Some(b), left: Some(l), right: Some(r) } = *piece
-            && self.left_alignment.kept(b).is_none()
+            && self.sides.left.kept(b).is_none()
         {
             let text = Slice::whole(&self.both_edits(b, l, r)?);
             return Some((Item::Text(text, Class::Word), true));

@@ -40,8 +40,8 @@ struct Side<'a, 'b> {
 /// The marks of every piece; those of tags are empty.
 pub(super) fn marks(merge: &Merge<'_>, pieces: &[Piece]) -> Vec<Marks> {
     let sides = [
-        Side::new(&merge.left, &merge.left_alignment, pieces, |piece| piece.left),
-        Side::new(&merge.right, &merge.right_alignment, pieces, |piece| piece.right),
+        Side::new(&merge.left, &merge.sides.left, pieces, |piece| piece.left),
+        Side::new(&merge.right, &merge.sides.right, pieces, |piece| piece.right),
     ];
     let base_places = places(merge.base.soup.len(), pieces, |piece| piece.base);
     let pairing = Pairing { merge, sides, base_places };

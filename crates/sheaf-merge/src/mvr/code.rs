@@ -140,6 +140,6 @@ impl Reader<'_> {
         let (typed, rest) =
             self.0.split_at_checked(len).ok_or(BadSiblings("siblings are cut short"))?;
         self.0 = rest;
-        Value::from_typed(typed).ok_or(BadSiblings("a bad value"))
+        Value::from_typed(typed).map_err(|_| BadSiblings("a bad value"))
     }
 }

@@ -1,7 +1,7 @@
 //! Values as bytes: the typed form of docs/format.md, section 9.3.
 //!
 //! Invariant: every value but NaN reads back as it was, and has one form only. Bytes from outside
-//! end in `None`, never in a panic. Leaves out values by reference.
+//! end in a reason, never in a panic. Leaves out values by reference.
 
 use std::io::Write as _;
 
@@ -20,25 +20,29 @@ impl Value {
         written.expect("BUG: writing to memory cannot fail");
     }
 
-    /// Reads the typed form; `None` for anything else, a second spelling of a number included.
-    #[must_use]
-    pub fn from_typed(bytes: &[u8]) -> Option<Self> {
-        let (tag, rest) = bytes.split_first()?;
-        let text = || std::str::from_utf8(rest).ok();
+    /// Reads the typed form.
+    ///
+    /// # Errors
+    /// What is wrong with anything else, a second spelling of a number included.
+    pub fn from_typed(bytes: &[u8]) -> Result<Self, &'static str> {
+        let (tag, rest) = bytes.split_first().ok_or("a value without a type")?;
+        let text = || std::str::from_utf8(rest).map_err(|_| "text is not UTF-8");
         match tag {
-            b'n' if rest.is_empty() => Some(Self::Null),
-            b'i' => {
-                let int = text()?.parse::<i64>().ok()?;
-                (int.to_string() == text()?).then_some(Self::Int(int))
-            }
-            b'r' => {
-                let real = text()?.parse::<f64>().ok()?;
-                let is_canonical = !real.is_nan() && format!("{real:e}") == text()?;
-                is_canonical.then_some(Self::Real(real))
-            }
-            b't' => Some(Self::Text(text()?.to_owned())),
-            b'x' => Some(Self::Blob(rest.to_vec())),
-            _ => None,
+            b'n' if rest.is_empty() => Ok(Self::Null),
+            b'i' => match text()?.parse::<i64>() {
+                Ok(int) if int.to_string() == text()? => Ok(Self::Int(int)),
+                _ => Err("a decimal number"),
+            },
+            // Rust would also read `nan`, `infinity` and a plus sign.
+            b'r' => match text()?.parse::<f64>() {
+                Ok(real) if !real.is_nan() && format!("{real:e}") == text()? => {
+                    Ok(Self::Real(real))
+                }
+                _ => Err("a real"),
+            },
+            b't' => Ok(Self::Text(text()?.to_owned())),
+            b'x' => Ok(Self::Blob(rest.to_vec())),
+            _ => Err("a value of unknown type"),
         }
     }
 }
@@ -51,7 +55,7 @@ mod tests {
         let mut out = Vec::new();
         value.put_typed(&mut out);
         assert_eq!(out, bytes);
-        assert_eq!(Value::from_typed(bytes).as_ref(), Some(value));
+        assert_eq!(Value::from_typed(bytes).as_ref(), Ok(value));
     }
 
     #[test]
@@ -85,7 +89,7 @@ mod tests {
             b"t\xff",
             b"q",
         ] {
-            assert_eq!(Value::from_typed(bytes), None, "{bytes:?}");
+            assert!(Value::from_typed(bytes).is_err(), "{bytes:?}");
         }
     }
 }

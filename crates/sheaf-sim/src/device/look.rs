@@ -12,7 +12,7 @@ use sheaf_volume::Lsn;
 use super::replica::Replica;
 use crate::{
     check::{convergence, exactly_once, integrity, isolation, lazy, snapshots},
-    oracle::model::dump,
+    oracle::model::{dump, says},
     rng::Rng,
     world::Host,
 };
@@ -44,8 +44,7 @@ impl Replica {
     }
 
     fn read(&self, host: &Host, view: View) -> Option<String> {
-        let read = |conn: &Connection| dump(conn).map_err(|error| sheaf_site::explain(conn, error));
-        match self.site.read(view, read) {
+        match says(&self.site, view) {
             Ok(_) if host.is_dead() => None,
             Ok(seen) => {
                 host.count("looked");
@@ -80,19 +79,21 @@ impl Replica {
     fn look_at_agreed(&self, host: &Host, who: &str) {
         let base = self.site.base().0.0;
         let Some(seen) = self.read(host, View::Global) else { return };
-        self.oracle(host, |oracle| host.expect(convergence::agreed(who, oracle, base, &seen)));
+        host.oracle(self.number, |oracle| {
+            host.expect(convergence::agreed(who, oracle, base, &seen))
+        });
         host.expect(isolation::only_own(who, &format!("s{}", self.number), &seen));
     }
 
     fn look_at_local(&self, host: &Host, who: &str) {
         let (base, timeline) = (self.site.base().0.0, self.site.timeline());
         let pending: Vec<u64> = self.site.status().pending.iter().map(|info| info.seq).collect();
-        self.oracle(host, |oracle| {
+        host.oracle(self.number, |oracle| {
             let ledger = &oracle.ledger;
             host.expect(exactly_once::not_both(who, ledger, timeline, base, &pending));
         });
         let Some(seen) = self.read(host, View::Local) else { return };
-        self.oracle(host, |oracle| match oracle.predicts(base, timeline, &pending) {
+        host.oracle(self.number, |oracle| match oracle.predicts(base, timeline, &pending) {
             Ok(model) => host.expect(snapshots::local(who, &model, &seen)),
             Err(violation) => host.violated(violation),
         });
@@ -103,7 +104,7 @@ impl Replica {
             return;
         }
         let Some(seen) = self.read(host, View::At(Lsn(lsn))) else { return };
-        self.oracle(host, |oracle| host.expect(lazy::past(who, oracle, lsn, &seen)));
+        host.oracle(self.number, |oracle| host.expect(lazy::past(who, oracle, lsn, &seen)));
     }
 
     fn begin_to_read(&mut self, host: &Host) {
@@ -176,7 +177,7 @@ impl Replica {
             }
         };
         if base > 0 {
-            self.oracle(host, |oracle| {
+            host.oracle(self.number, |oracle| {
                 host.expect(convergence::same_bytes(&who, oracle, base, content));
             });
         }

@@ -20,10 +20,9 @@ use crate::{
     env::HostEnv,
     link::{Exchanged, Link},
     net::Packet,
-    oracle::SiteOracle,
     rng::Rng,
     workload::{Author, MUTATORS, Runs, Step, Transaction},
-    world::{Host, locked},
+    world::Host,
 };
 
 /// A replica that is open.
@@ -109,14 +108,6 @@ impl Replica {
         }
     }
 
-    /// The oracle of this site, up to date.
-    pub(super) fn oracle<T>(&self, host: &Host, f: impl FnOnce(&mut SiteOracle) -> T) -> Option<T> {
-        let oracle = host.world.oracles.get(self.number)?;
-        let mut oracle = locked(oracle);
-        host.expect(oracle.observe());
-        Some(f(&mut oracle))
-    }
-
     /// Compares a replica that was just opened with what it had when its process ended.
     fn reconcile(&self, host: &Host) {
         let status = self.site.status();
@@ -133,7 +124,7 @@ impl Replica {
         let in_flight = host.memory(|memory| memory.in_flight.remove(&self.number));
         let name = format!("s{}", self.number);
         let cut = host.world.with_machine(host.id, |machine| machine.power_cut.remove(&name));
-        self.oracle(host, |oracle| {
+        host.oracle(self.number, |oracle| {
             let ledger = &mut oracle.ledger;
             if let Some((of, seq, transaction)) = in_flight
                 && of == timeline
@@ -183,10 +174,10 @@ impl Replica {
             Ok(Some(seq)) => {
                 host.trace(format_args!("s{} commits {seq}: {:?}", self.number, transaction.steps));
                 host.count("committed");
-                self.oracle(host, |oracle| oracle.ledger.commit(timeline, seq, transaction));
+                host.oracle(self.number, |oracle| oracle.ledger.commit(timeline, seq, transaction));
                 self.link.note_commit();
                 if full {
-                    self.oracle(host, |oracle| oracle.ledger.flushed(timeline, seq));
+                    host.oracle(self.number, |oracle| oracle.ledger.flushed(timeline, seq));
                 } else if rng.chance(host.world.options.flushed) {
                     self.flush(host);
                 }
@@ -302,7 +293,7 @@ impl Replica {
         let (timeline, last) = (self.site.timeline(), self.site.last_seq());
         match self.site.volume().flush() {
             Ok(()) if !host.is_dead() => {
-                self.oracle(host, |oracle| oracle.ledger.flushed(timeline, last));
+                host.oracle(self.number, |oracle| oracle.ledger.flushed(timeline, last));
             }
             Ok(()) => {}
             Err(error) => host.trace(format_args!("s{} does not flush: {error}", self.number)),
@@ -343,7 +334,7 @@ impl Replica {
 
     /// The device was told that all of this is in the log.
     fn told(&self, host: &Host, timeline: TimelineId, last: u64, base: u64) {
-        self.oracle(host, |oracle| {
+        host.oracle(self.number, |oracle| {
             if base > 0 && base + 1 < oracle.boundary {
                 host.count("exchanged over a reclaimed part of the log");
             }
@@ -389,9 +380,9 @@ impl Replica {
         }
         let pending = self.site.status().pending.len();
         let base = self.site.base().0.0;
-        let head = self.oracle(host, |oracle| oracle.head()).unwrap_or(0);
+        let head = host.oracle(self.number, |oracle| oracle.head()).unwrap_or(0);
         let timeline = self.site.timeline();
-        let made = self.oracle(host, |oracle| oracle.ledger.made(timeline)).unwrap_or(0);
+        let made = host.oracle(self.number, |oracle| oracle.ledger.made(timeline)).unwrap_or(0);
         let who = format!("{} s{}", host.name, self.number);
         host.expect(bounds::timeline(&who, pending, made));
         if pending > 0 || base < head {

@@ -18,7 +18,7 @@ use sheaf_volume::{
 
 use super::{
     SiteOracle,
-    model::{Image, Model, dump},
+    model::{Image, Model, says},
 };
 use crate::{
     check::{Checked, gc},
@@ -62,11 +62,6 @@ pub(crate) fn newcomer(
     let mut driver = BucketDriver::new("bucket", site.clone(), objects, env, Events::default());
     driver.exchange(Ask { pull: true, push: false, create: false })?;
     Ok((site, driver))
-}
-
-/// What a view of a replica says.
-pub(crate) fn says(site: &Site, view: View) -> Result<String> {
-    site.read(view, |conn| dump(conn).map_err(|error| sheaf_site::explain(conn, error)))
 }
 
 impl SiteOracle {

@@ -5,6 +5,7 @@
 //! engine may renumber, so rows are compared by what they say and what they refer to.
 
 use rusqlite::{Connection, MAIN_DB};
+use sheaf_site::{Error, Site, View};
 
 use crate::workload::{Runs, Transaction};
 
@@ -79,6 +80,14 @@ const SAYS: &[&str] = &[
     "SELECT * FROM note ORDER BY id",
     "SELECT type, name FROM sqlite_schema WHERE name LIKE 'by%' OR name LIKE 'extra%' ORDER BY name",
 ];
+
+/// What a view of a replica says.
+///
+/// # Errors
+/// The site's, for a view that cannot be read.
+pub(crate) fn says(site: &Site, view: View) -> Result<String, Error> {
+    site.read(view, |conn| dump(conn).map_err(|error| sheaf_site::explain(conn, error)))
+}
 
 /// What a connection's state says.
 ///

@@ -23,6 +23,7 @@ use crate::{
     disk::{DiskFault, DiskHook, DiskOp, SimDisk},
     fiber::Baton,
     net::{Body, Packet},
+    oracle::SiteOracle,
     rng::Rng,
 };
 
@@ -300,6 +301,13 @@ impl Host {
                 machine.disks.insert(name, left)
             });
         }
+    }
+
+    /// Asks the oracle of a site, which has looked at its bucket just now.
+    pub(crate) fn oracle<T>(&self, site: usize, f: impl FnOnce(&mut SiteOracle) -> T) -> Option<T> {
+        let mut oracle = locked(self.world.oracles.get(site)?);
+        self.expect(oracle.observe());
+        Some(f(&mut oracle))
     }
 
     /// Says whether this program has nothing left to do.

@@ -263,8 +263,9 @@ unsafe extern "C" fn x_truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3
     }
 }
 
-/// The commit happened at `SQLITE_FCNTL_SYNC`, which also comes when `PRAGMA synchronous` is off.
-unsafe extern "C" fn x_sync(_file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int {
+/// The commit happened at `SQLITE_FCNTL_SYNC`, which also comes when `PRAGMA synchronous` is off;
+/// a journal is on no disk.
+pub(super) unsafe extern "C" fn x_sync(_file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int {
     ffi::SQLITE_OK
 }
 
@@ -298,7 +299,7 @@ unsafe extern "C" fn x_unlock(file: *mut ffi::sqlite3_file, level: c_int) -> c_i
 }
 
 /// Asked only to find a hot journal, and there is never one.
-unsafe extern "C" fn x_check_reserved_lock(
+pub(super) unsafe extern "C" fn x_check_reserved_lock(
     _file: *mut ffi::sqlite3_file,
     out: *mut c_int,
 ) -> c_int {

@@ -7,7 +7,7 @@ use std::ffi::{c_int, c_void};
 
 use rusqlite::ffi;
 
-use super::ffi::{VolumeFile, on_handle};
+use super::ffi::{VolumeFile, on_handle, x_check_reserved_lock, x_sync};
 use super::handle::{Code, Handle};
 use super::journal::Journal;
 
@@ -137,10 +137,6 @@ unsafe extern "C" fn x_truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3
     }
 }
 
-unsafe extern "C" fn x_sync(_file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int {
-    ffi::SQLITE_OK
-}
-
 unsafe extern "C" fn x_file_size(
     file: *mut ffi::sqlite3_file,
     size: *mut ffi::sqlite3_int64,
@@ -155,15 +151,6 @@ unsafe extern "C" fn x_file_size(
 }
 
 unsafe extern "C" fn x_lock(_file: *mut ffi::sqlite3_file, _level: c_int) -> c_int {
-    ffi::SQLITE_OK
-}
-
-unsafe extern "C" fn x_check_reserved_lock(
-    _file: *mut ffi::sqlite3_file,
-    out: *mut c_int,
-) -> c_int {
-    // SAFETY: `out` points to SQLite's variable.
-    unsafe { *out = 0 };
     ffi::SQLITE_OK
 }
 

@@ -90,15 +90,21 @@ fn filled(world: &World) -> (Device, Connection, String) {
     (device, conn, before)
 }
 
-#[test]
-fn pages_that_are_gone_from_the_device_are_rolled_back_without_a_network() {
-    let world = World::new();
-    let (device, conn, before) = filled(&world);
+/// All pages are in SQLite's cache, and none can be had otherwise.
+fn evicted(world: &World) -> (Device, Connection, String) {
+    let (device, conn, before) = filled(world);
     device.exchange();
     assert_eq!(rows(&conn, "PRAGMA integrity_check"), "ok", "all pages are in SQLite's cache now");
     let volume = device.site.volume();
     assert!(volume.evict(&volume.writer(), 0).unwrap().pages > 60);
     device.site.set_remote(None);
+    (device, conn, before)
+}
+
+#[test]
+fn pages_that_are_gone_from_the_device_are_rolled_back_without_a_network() {
+    let world = World::new();
+    let (_device, conn, before) = evicted(&world);
     conn.execute_batch("BEGIN; UPDATE t SET n = -n; ROLLBACK").unwrap();
     assert_eq!(rows(&conn, ALL), before);
     conn.execute_batch("BEGIN; SAVEPOINT s; UPDATE t SET n = -n; ROLLBACK TO s; ROLLBACK").unwrap();
@@ -108,12 +114,7 @@ fn pages_that_are_gone_from_the_device_are_rolled_back_without_a_network() {
 #[test]
 fn a_commit_that_needs_a_page_of_the_server_says_so() {
     let world = World::new();
-    let (device, conn, before) = filled(&world);
-    device.exchange();
-    assert_eq!(rows(&conn, "PRAGMA integrity_check"), "ok", "all pages are in SQLite's cache now");
-    let volume = device.site.volume();
-    assert!(volume.evict(&volume.writer(), 0).unwrap().pages > 60);
-    device.site.set_remote(None);
+    let (_device, conn, before) = evicted(&world);
     let error = conn.execute_batch("UPDATE t SET n = -n WHERE id = 30").unwrap_err();
     let error = sheaf_site::explain(&conn, error);
     assert_eq!(error.kind(), sheaf_site::ErrorKind::Unavailable, "{error}");

@@ -159,19 +159,20 @@ impl BucketRemote {
                     format!("there is no commit with lsn=`{lsn}` yet; the log ends at @{head}");
                 Err(Error::new(ErrorKind::NotFound, text))
             }
-            At::Time(time_ms) => self.at_time(time_ms, head),
+            At::Time(time_ms) => self.at_time(time_ms, Lsn::ZERO, head),
         }
     }
 
-    /// The newest position at or before a time. Times never decrease along a log, so this halves.
-    fn at_time(&self, time_ms: u64, head: Lsn) -> Result<Lsn> {
-        let (mut before, mut after) = (0, head.0 + 1);
-        while after - before > 1 {
-            let middle = before + (after - before) / 2;
-            let is_before = self.commit(Lsn(middle))?.commit.time_ms <= time_ms;
-            *(if is_before { &mut before } else { &mut after }) = middle;
+    /// The newest position at or before a time, not below `from`. Times never decrease along a log,
+    /// so this halves.
+    pub(super) fn at_time(&self, time_ms: u64, from: Lsn, head: Lsn) -> Result<Lsn> {
+        let (mut at, mut above) = (from, head.next());
+        while at.next() < above {
+            let middle = Lsn(at.0 + (above.0 - at.0) / 2);
+            let is_before = self.commit(middle)?.commit.time_ms <= time_ms;
+            *(if is_before { &mut at } else { &mut above }) = middle;
         }
-        Ok(Lsn(before))
+        Ok(at)
     }
 
     /// Refuses a position that is not there any more, whatever is remembered of it.

@@ -77,7 +77,8 @@ impl BucketRemote {
         }
         let checkpoints = self.own_checkpoints()?;
         let from = boundary.max(fork.next());
-        let aged = self.aged(env.now_ms().saturating_sub(retention.keep_for_ms), from, head)?;
+        let old = env.now_ms().saturating_sub(retention.keep_for_ms);
+        let aged = self.at_time(old, from.max(Lsn(1)), head)?;
         let standing = Standing { head, boundary, checkpoints, aged };
         let mut goal = plan_goal(&standing, retention);
         // What a branch has from a parent is the parent's to reclaim.
@@ -109,18 +110,6 @@ impl BucketRemote {
         let mut lsns = self.list_checkpoints()?;
         lsns.retain(|lsn| *lsn > self.lineage.fork());
         Ok(lsns)
-    }
-
-    /// The newest commit made at or before a time, not below `from`. Times never decrease along a
-    /// log, so this halves.
-    fn aged(&self, time_ms: u64, from: Lsn, head: Lsn) -> Result<Lsn> {
-        let (mut at, mut above) = (from.max(Lsn(1)), head.next());
-        while at.next() < above {
-            let middle = Lsn(at.0 + (above.0 - at.0) / 2);
-            let is_old = self.commit(middle)?.commit.time_ms <= time_ms;
-            *(if is_old { &mut at } else { &mut above }) = middle;
-        }
-        Ok(at)
     }
 
     fn list_segments(&self) -> Result<BTreeSet<SegmentId>> {

@@ -6,9 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sheaf_site::{Error, ErrorKind, Result, Site, SiteIds};
-use sheaf_volume::{
-    BucketRemote, Env, Lsn, Objects, Remote as _, SiteRecord, create_site, find_site,
-};
+use sheaf_volume::{BucketRemote, Env, Objects, Remote as _, SiteRecord, create_site, find_site};
 
 use crate::{
     event::{Event, Events},
@@ -108,12 +106,12 @@ impl BucketDriver {
     }
 
     fn exchange_with(&mut self, ask: Ask) -> Result<()> {
-        let (log, opened) = match &self.log {
-            Some(log) => (Arc::clone(log), None),
+        let log = match &self.log {
+            Some(log) => Arc::clone(log),
             None => {
-                let (log, head) = self.open(ask.create)?;
+                let log = self.open(ask.create)?;
                 self.log = Some(Arc::clone(&log));
-                (log, Some(head))
+                log
             }
         };
         if ask.push {
@@ -127,17 +125,13 @@ impl BucketDriver {
             }
             return Ok(());
         }
-        // What was found at the opening is as new as what is asked for.
-        if opened == Some(self.site.base().0) {
-            return Ok(());
-        }
         let followed = self.site.follow(log.as_ref(), &mut |_| Ok(()))?;
         self.tally.integrated(followed.commits, &followed.outcome);
         Ok(())
     }
 
-    /// Finds the site in the bucket, or creates it there, and adopts it. Where its log ends.
-    fn open(&self, create: bool) -> Result<(Arc<BucketRemote>, Lsn)> {
+    /// Finds the site in the bucket, or creates it there, and adopts it.
+    fn open(&self, create: bool) -> Result<Arc<BucketRemote>> {
         let name = self.site.name();
         let objects = self.objects.as_ref();
         let record = match find_site(objects, &name)? {
@@ -166,18 +160,15 @@ impl BucketDriver {
                 self.site.check_log(&head)?;
             }
             let ids = SiteIds { site, volume, page_size };
-            self.site.adopt_branch(ids, lineage.parents().to_vec(), head)?;
-            Ok(head.lsn)
+            self.site.adopt_branch(ids, lineage.parents().to_vec(), head)
         });
-        match adopted {
-            Ok(head) => Ok((log, head)),
-            Err(error) => {
-                let objects = Arc::clone(&self.objects);
-                let back = BucketRemote::new(objects, before.1, before.0.page_size);
-                self.site.set_remote(Some(Arc::new(back)));
-                Err(error)
-            }
+        if let Err(error) = adopted {
+            let objects = Arc::clone(&self.objects);
+            let back = BucketRemote::new(objects, before.1, before.0.page_size);
+            self.site.set_remote(Some(Arc::new(back)));
+            return Err(error);
         }
+        Ok(log)
     }
 
     fn tell(&self, tally: &Tally) {

@@ -208,21 +208,20 @@ impl BucketRemote {
 
 impl BucketRemote {
     fn look_for_head(&self) -> Result<RemoteHead> {
-        let newest = match self.newest() {
-            None => match self.follow_hint() {
-                Some(hinted) if hinted.is_newest => {
-                    self.see(hinted.head);
-                    return Ok(hinted.head);
-                }
-                Some(hinted) => Some(hinted.head),
-                None => self.newest_checkpoint()?.map(|opened| opened.head.state()),
-            },
-            newest => newest,
-        };
-        let after = newest.map(|head| log_key(self.volume(), head.lsn));
         let prefix = log_prefix(self.volume());
-        let keys = self.objects.list(&prefix, after.as_deref());
-        let keys = keys.map_err(|e| refused("list log", e))?;
+        let hinted = if self.newest().is_none() { self.follow_hint() } else { None };
+        let (newest, keys) = match hinted {
+            Some(hinted) => (Some(hinted.head), hinted.later),
+            None => {
+                let newest = match self.newest() {
+                    None => self.newest_checkpoint()?.map(|opened| opened.head.state()),
+                    newest => newest,
+                };
+                let after = newest.map(|head| log_key(self.volume(), head.lsn));
+                let keys = self.objects.list(&prefix, after.as_deref());
+                (newest, keys.map_err(|e| refused("list log", e))?)
+            }
+        };
         let last = keys.iter().rev().find_map(|key| lsn_in(&prefix, key));
         let last = match (last, newest) {
             (Some(last), _) => last,

@@ -63,7 +63,7 @@ pub use finding::{Finding, Remedy};
 pub use id::{DeviceId, SegmentId, SiteId, TimelineId, VolumeId};
 pub use lineage::{Lineage, Parent};
 pub use objects::{
-    Cost, MemObjects, Meter, Objects, ObjectsError, Pieces, objects_conformance, probe,
+    Cost, MemObjects, Meter, Objects, ObjectsError, Parts, Pieces, objects_conformance, probe,
 };
 #[cfg(feature = "native")]
 pub use objects::{

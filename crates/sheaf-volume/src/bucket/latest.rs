@@ -4,14 +4,14 @@
 //! Invariant: nobody believes it. What it names is read and checked as if it had been listed, and
 //! a hint that is missing, damaged, of another version or out of date costs the listings and
 //! nothing else. It is the only object of a volume that is ever overwritten: of two reclaimers the
-//! later one wins, whatever it knew. Leaves out the commits after the checkpoint: the log is asked
-//! whether there are any.
+//! later one wins, whatever it knew. Leaves out the commits after the checkpoint: the log is listed
+//! from there on.
 
 use bytes::Bytes;
 
 use super::boundary::Mark;
 use super::checkpoint::Opened;
-use super::keys::{checkpoint_key, latest_key, log_key, mark_key};
+use super::keys::{checkpoint_key, latest_key, log_key, log_prefix, mark_key};
 use super::{BucketRemote, lock};
 use crate::limits::{CHECKPOINT_FIRST_BYTES, HINT_BYTES_MAX, LSN_MAX};
 use crate::wire::{Reader, Writer};
@@ -90,14 +90,14 @@ impl Latest {
 pub(super) struct Hinted {
     /// The state of the checkpoint.
     pub(super) head: RemoteHead,
-    /// Whether nothing came after it.
-    pub(super) is_newest: bool,
+    /// What the log holds behind it, as listed.
+    pub(super) later: Vec<String>,
 }
 
 impl BucketRemote {
-    /// Follows the hint: the newest checkpoint and whether the log goes on behind it, in two
-    /// rounds. `None` when there is no hint that holds, whatever the reason: then the listings
-    /// tell, errors included.
+    /// Follows the hint: the newest checkpoint and the list of the log behind it, in two rounds.
+    /// `None` when there is no hint that holds, whatever the reason: then the listings tell, errors
+    /// included.
     pub(super) fn follow_hint(&self) -> Option<Hinted> {
         // Who knows a boundary has been here for longer than the hint may be good for.
         if lock(&self.mark).is_some() {
@@ -110,16 +110,19 @@ impl BucketRemote {
         }
         let wants = [
             (checkpoint_key(volume, hint.checkpoint), 0..u64::from(hint.first)),
-            // Of these two only whether they are there.
-            (log_key(volume, hint.checkpoint.next()), 0..1),
-            // ORDER: after the one above. A store that answers in order cannot say that the log
-            // ends here because its next commit has just been reclaimed.
+            // Only whether it is there.
             (mark_key(volume, hint.mark + 1), 0..1),
             (mark_key(volume, hint.mark), 0..u64::from(hint.mark_len)),
         ];
-        let asked = if hint.mark == 0 { 3 } else { 4 };
-        let mut answers = self.objects.get_ranges(wants.get(..asked)?).into_iter();
-        let (first, next, later_mark) = (answers.next()?, answers.next()?, answers.next()?);
+        let asked = if hint.mark == 0 { 2 } else { 3 };
+        // The list is right by itself, whenever it is made: the newest commit of a log is never
+        // reclaimed. That the next commit is not there would say nothing; it may have been.
+        let (prefix, after) = (log_prefix(volume), log_key(volume, hint.checkpoint));
+        let wants = wants.get(..asked)?;
+        let both = self.objects.get_ranges_and_list(wants, &prefix, Some(&after));
+        let (answers, later) = both.ok()?;
+        let mut answers = answers.into_iter();
+        let (first, later_mark) = (answers.next()?, answers.next()?);
         if !matches!(later_mark, Err(ObjectsError::NotFound(_))) {
             return None;
         }
@@ -131,8 +134,7 @@ impl BucketRemote {
         self.checkpoints.know_newest(hint.checkpoint);
         let mut known = lock(&self.mark);
         *known = (*known).max(Some(mark));
-        let is_newest = matches!(next, Err(ObjectsError::NotFound(_)));
-        Some(Hinted { head: opened.head.state(), is_newest })
+        Some(Hinted { head: opened.head.state(), later })
     }
 
     /// Number and boundary of the mark that a hint names, if it is that and fits the checkpoint.

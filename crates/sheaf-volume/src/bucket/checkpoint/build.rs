@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 
-use super::codec::{assemble, encode_chunk};
+use super::codec::{assemble, encode_chunk, open};
 use super::lead::{Choice, choose};
 use super::survey::{SegmentKey, Survey, segment_of};
 use super::{ChunkRef, Frame, Head, Lead, SegmentRef, chunk_count, short_hash};
@@ -249,7 +249,12 @@ impl Build<'_> {
         let created = match self.remote.objects.create(&key, bytes.clone()) {
             Err(e @ ObjectsError::Ambiguous { .. }) => match self.remote.objects.get(&key) {
                 Ok(there) if there == bytes => Ok(()),
-                Ok(_) => Err(ObjectsError::AlreadyExists(key.clone())),
+                // Only what is whole and another's lets the segments of this one go.
+                Ok(there) => match (open(there), open(bytes.clone())?) {
+                    (Ok(there), ours) if there.head == ours.head => Ok(()),
+                    (Ok(_), _) => Err(ObjectsError::AlreadyExists(key.clone())),
+                    (Err(_), _) => Err(e),
+                },
                 Err(_) => Err(e),
             },
             outcome => outcome,

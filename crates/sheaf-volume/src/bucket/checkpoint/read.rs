@@ -14,7 +14,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::codec::{assemble, decode_chunk, encode_chunk, head_len, open};
-use super::{Frame, Lead, Opened, chunk_of};
+use super::{Frame, Lead, Opened, chunk_of, short_hash};
 use crate::bucket::keys::{checkpoint_key, checkpoint_prefix, damaged, lsn_in, refused};
 use crate::bucket::{BucketRemote, lock};
 use crate::limits::{self, CHECKPOINT_FIRST_BYTES};
@@ -143,7 +143,14 @@ impl Opened {
         Some(start..*self.ends.get(number as usize)?)
     }
 
-    /// A chunk that came along with the directory.
+    /// A chunk that came along with the directory, and came whole: it was not looked at then, and
+    /// stays in memory.
+    fn chunk_at_hand(&self, number: u32, range: &Range<u64>) -> Option<Bytes> {
+        let hash = self.head.chunks.get(number as usize)?.hash;
+        self.at_hand(range).filter(|bytes| short_hash(bytes) == hash)
+    }
+
+    /// What came along with the directory.
     fn at_hand(&self, range: &Range<u64>) -> Option<Bytes> {
         let (start, end) = (usize::try_from(range.start).ok()?, usize::try_from(range.end).ok()?);
         (end <= self.first.len()).then(|| self.first.slice(start..end))
@@ -312,7 +319,7 @@ impl BucketRemote {
         }
         let (near, far): (Vec<_>, Vec<_>) = missing
             .into_iter()
-            .map(|(number, range)| (number, opened.at_hand(&range), range))
+            .map(|(number, range)| (number, opened.chunk_at_hand(number, &range), range))
             .partition(|(_, bytes, _)| bytes.is_some());
         let wants: Vec<_> = far.iter().map(|(_, _, range)| (key.clone(), range.clone())).collect();
         let answers = if wants.is_empty() { Vec::new() } else { self.objects.get_ranges(&wants) };

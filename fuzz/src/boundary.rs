@@ -1,10 +1,11 @@
-//! Boundary marks: one, and several in the bucket of a small log, as they are and sealed.
+//! Boundary marks: one, and several in the bucket of a small log, as they are and sealed; and the
+//! same bytes as a hint.
 //!
-//! Asserts: what decodes encodes to the same bytes and names a boundary that the log had reached; a
+//! Asserts: whatever a hint says, a reader finds the newest state and reads it; what decodes encodes to the same bytes and names a boundary that the log had reached; a
 //! reader believes the newest mark or refuses it, and gives right pages or an error beside it.
 
 use bytes::Bytes;
-use sheaf_volume::{ManualEnv, Objects as _, Retention, fuzz, verify_log};
+use sheaf_volume::{ManualEnv, Objects as _, Remote as _, Retention, fuzz, verify_log};
 
 use crate::commit::seal;
 use crate::input::{Input, assert_refusal};
@@ -18,6 +19,7 @@ const TRAILER: usize = 32;
 pub fn target(data: &[u8]) {
     for bytes in [data.to_vec(), sealed(data)] {
         one(&bytes);
+        hint(&bytes);
         several(&[&bytes]);
     }
     let mut input = Input(data);
@@ -40,6 +42,27 @@ fn one(bytes: &[u8]) {
         }
         Err(error) => assert_refusal(&error),
     }
+}
+
+/// Any bytes at all may stand there.
+fn hint(bytes: &[u8]) {
+    match fuzz::hint(bytes) {
+        Ok(again) => assert_eq!(again, bytes, "a hint has one byte form"),
+        Err(error) => assert_refusal(&error),
+    }
+    let stored = Bytes::copy_from_slice(bytes);
+    let (objects, reader) = world::with(world::small(), &hint_key(), stored);
+    let head = reader.head().expect("a hint is believed");
+    assert_eq!(head.lsn, HEAD);
+    assert!(world::read(&reader, HEAD, true), "a hint is believed");
+    let lineage = world::volume().into();
+    let found = verify_log(&objects, &lineage, world::SIZE, None, &mut |_, _| ());
+    let found = found.expect("BUG: objects in memory").findings;
+    assert!(found.iter().all(|finding| finding.place == hint_key()));
+}
+
+pub(crate) fn hint_key() -> String {
+    format!("volumes/{}/latest", world::volume())
 }
 
 fn several(marks: &[&[u8]]) {

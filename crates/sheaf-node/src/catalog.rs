@@ -63,7 +63,8 @@ impl Sites {
     /// The log of a site.
     pub(crate) fn log(&self, known: &Known) -> BucketRemote {
         let lineage = known.lineage.clone();
-        BucketRemote::new(Arc::clone(&self.objects), lineage, known.ids.page_size)
+        let log = BucketRemote::new(Arc::clone(&self.objects), lineage, known.ids.page_size);
+        log.with_leads(sheaf_site::leads)
     }
 
     /// Creates a branch, and opens it.

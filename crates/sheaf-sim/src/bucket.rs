@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use sheaf_volume::{Objects, ObjectsError};
+use sheaf_volume::{Objects, ObjectsError, Parts};
 
 use crate::{options::BucketFaults, rng::Rng, world::Host};
 
@@ -291,6 +291,15 @@ impl Reach {
         }
     }
 
+    fn listed(&self, prefix: &str, after: Option<&str>) -> Vec<String> {
+        let stale = if self.strikes("bucket: stale list", self.faults.stale_list) {
+            self.rng().index(LISTS_KEPT) + 1
+        } else {
+            0
+        };
+        self.bucket.list(prefix, after, stale)
+    }
+
     fn flipped(&self, bytes: &Bytes) -> Bytes {
         let mut bytes = bytes.to_vec();
         let bit = self.rng().index(bytes.len() * 8);
@@ -362,6 +371,21 @@ impl Objects for Reach {
         self.at_once(wants, |(key, range)| self.read_range(key, range))
     }
 
+    fn get_ranges_and_list(
+        &self,
+        wants: &[(String, Range<u64>)],
+        prefix: &str,
+        after: Option<&str>,
+    ) -> Result<(Parts, Vec<String>), ObjectsError> {
+        self.go()?;
+        let parts = wants.iter().map(|(key, range)| self.read_range(key, range)).collect();
+        // What is asked at once is not answered at once: others are at work in between.
+        let wait = self.latency();
+        self.host.sleep(wait);
+        let keys = self.listed(prefix, after);
+        self.back((parts, keys))
+    }
+
     fn get_many(&self, keys: &[String]) -> Vec<Result<Bytes, ObjectsError>> {
         self.at_once(keys, |key| self.read(key))
     }
@@ -392,13 +416,7 @@ impl Objects for Reach {
 
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, ObjectsError> {
         self.go()?;
-        let stale = if self.strikes("bucket: stale list", self.faults.stale_list) {
-            self.rng().index(LISTS_KEPT) + 1
-        } else {
-            0
-        };
-        let keys = self.bucket.list(prefix, after, stale);
-        self.back(keys)
+        self.back(self.listed(prefix, after))
     }
 
     fn delete(&self, key: &str) -> Result<(), ObjectsError> {

@@ -170,8 +170,10 @@ impl Keeper<'_> {
             return Ok(Some(log));
         }
         let record = find_site(&**objects, name)?;
-        Ok(record
-            .map(|found| BucketRemote::new(Arc::clone(objects), found.lineage, found.page_size)))
+        Ok(record.map(|found| {
+            let log = BucketRemote::new(Arc::clone(objects), found.lineage, found.page_size);
+            log.with_leads(sheaf_site::leads)
+        }))
     }
 
     fn branch_or_visit(&mut self, site: usize) {

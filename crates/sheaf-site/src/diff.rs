@@ -16,7 +16,7 @@ use crate::schema::{FtsContent, Schema, SchemaObject, TableInfo, TableKind, fold
 use crate::site::{Site, View};
 use crate::vfs::FileView;
 
-mod btree;
+pub(crate) mod btree;
 #[doc(hidden)]
 pub mod fuzz;
 mod patch;

@@ -47,3 +47,4 @@ pub use standing::Standing;
 pub use status::{PendingInfo, RejectedInfo, Status};
 pub use timeline::{Answer, Batch, MutationRecord, RunningHash};
 pub use transfer::Imported;
+pub use vfs::leads;

@@ -31,6 +31,7 @@ mod readahead;
 pub(crate) use ffi::{VFS_NAME, register};
 pub(crate) use handle::{SCHEMA_COOKIE, read_u32};
 pub(crate) use readahead::children;
+pub use readahead::leads;
 
 /// Turns a transaction into a mutation, inside its commit.
 pub(crate) trait CommitSink: Send + Sync {

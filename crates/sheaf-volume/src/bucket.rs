@@ -1,7 +1,7 @@
 //! A bucket as the far side of a volume: the log itself, page by page and commit by commit.
 //!
 //! Invariants: every commit read is checked against its own hash, its key and the chain, every
-//! page against the hash of its frame; nothing is ever overwritten. What is read at the end of a
+//! page against the hash of its frame; nothing but a hint is ever overwritten. What is read at the end of a
 //! chain, and what is appended, counts only once the boundary was looked at afterwards. A second
 //! idle look is one request. Commits up to where a branch left its parent are read from the
 //! parent's log; a commit that names any other volume is refused. Layout in `docs/format.md`.
@@ -31,6 +31,7 @@ pub(crate) mod fuzz;
 mod gc;
 mod keys;
 mod known;
+mod latest;
 mod pack;
 mod pull;
 #[cfg(test)]
@@ -40,6 +41,7 @@ mod walk;
 
 pub use branch::{At, Pin, create_branch, pins};
 pub use catalog::{SiteRecord, check_site_name, create_site, find_site, list_sites};
+pub use checkpoint::Leads;
 pub use gc::{Doomed, GcReport, GcStep, GcWatch, Retention, Why};
 pub use verify::{LogCheck, Rewritten, rewrite_segment, verify_log};
 
@@ -66,6 +68,8 @@ pub struct BucketRemote {
     /// Where the last pull that found nothing began, plus one.
     idle_at: AtomicU64,
     checkpoints: Checkpoints,
+    /// What tells which pages the checkpoints made here carry in front.
+    leads: Option<Leads>,
     /// Number and boundary of the newest boundary mark seen; `None` before the first look.
     mark: Mutex<Option<(u64, Lsn)>>,
 }
@@ -89,8 +93,15 @@ impl BucketRemote {
             packs_refused: AtomicBool::new(false),
             idle_at: AtomicU64::new(0),
             checkpoints: Checkpoints::new(),
+            leads: None,
             mark: Mutex::new(None),
         }
+    }
+
+    /// The same, for who makes checkpoints and knows which of the pages readers need first.
+    #[must_use]
+    pub fn with_leads(self, leads: Leads) -> Self {
+        Self { leads: Some(leads), ..self }
     }
 
     /// Whose log this is.
@@ -197,14 +208,20 @@ impl BucketRemote {
 
 impl BucketRemote {
     fn look_for_head(&self) -> Result<RemoteHead> {
-        let newest = match self.newest() {
-            None => self.newest_checkpoint()?.map(|opened| opened.head.state()),
-            newest => newest,
-        };
-        let after = newest.map(|head| log_key(self.volume(), head.lsn));
         let prefix = log_prefix(self.volume());
-        let keys = self.objects.list(&prefix, after.as_deref());
-        let keys = keys.map_err(|e| refused("list log", e))?;
+        let hinted = if self.newest().is_none() { self.follow_hint() } else { None };
+        let (newest, keys) = match hinted {
+            Some(hinted) => (Some(hinted.head), hinted.later),
+            None => {
+                let newest = match self.newest() {
+                    None => self.newest_checkpoint()?.map(|opened| opened.head.state()),
+                    newest => newest,
+                };
+                let after = newest.map(|head| log_key(self.volume(), head.lsn));
+                let keys = self.objects.list(&prefix, after.as_deref());
+                (newest, keys.map_err(|e| refused("list log", e))?)
+            }
+        };
         let last = keys.iter().rev().find_map(|key| lsn_in(&prefix, key));
         let last = match (last, newest) {
             (Some(last), _) => last,

@@ -15,6 +15,8 @@ pub enum Remedy {
     Repair,
     /// A segment whose pages some replica holds: a repair there writes it again.
     Rewrite,
+    /// A pass of the reclaimer, which writes it anew; until then reading takes a little longer.
+    Reclaim,
     /// A copy of the store: nothing else has these bytes.
     RestoreStore,
     /// A new clone, or a backup of the replica: its own files do not say any more what it held.

@@ -42,9 +42,9 @@ mod volume;
 mod wire;
 
 pub use bucket::{
-    At, BucketRemote, Doomed, GcReport, GcStep, GcWatch, LogCheck, Pin, Retention, Rewritten,
-    SiteRecord, Why, check_site_name, create_branch, create_site, find_site, list_sites, pins,
-    rewrite_segment, verify_log,
+    At, BucketRemote, Doomed, GcReport, GcStep, GcWatch, Leads, LogCheck, Pin, Retention,
+    Rewritten, SiteRecord, Why, check_site_name, create_branch, create_site, find_site, list_sites,
+    pins, rewrite_segment, verify_log,
 };
 pub use changes::Changes;
 pub use commit::{
@@ -63,7 +63,7 @@ pub use finding::{Finding, Remedy};
 pub use id::{DeviceId, SegmentId, SiteId, TimelineId, VolumeId};
 pub use lineage::{Lineage, Parent};
 pub use objects::{
-    Cost, MemObjects, Meter, Objects, ObjectsError, Pieces, objects_conformance, probe,
+    Cost, MemObjects, Meter, Objects, ObjectsError, Parts, Pieces, objects_conformance, probe,
 };
 #[cfg(feature = "native")]
 pub use objects::{

@@ -151,8 +151,24 @@ pub const ALIVE_PERCENT_MIN: u64 = 70;
 /// Bytes that a reader asks for at first of a checkpoint: the directory of a site of 1 GiB, and
 /// all of a small one. No checkpoint is shorter.
 pub const CHECKPOINT_FIRST_BYTES: usize = 8 * 1024;
+/// Bytes that a hint may tell a reader to ask for at once, of a checkpoint and of a boundary mark.
+/// More are read in two steps, as without a hint.
+pub const HINT_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of a checkpoint's directory: 2^32 pages, and a million segments.
 pub const CHECKPOINT_HEAD_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Bytes of the pages in a checkpoint's lead, compressed: what every reader pays at its opening, in
+/// place of two round trips for each level of a tree.
+pub const LEAD_PAGE_BYTES: usize = 24 * 1024;
+/// Pages in a lead.
+pub const LEAD_PAGES_MAX: usize = 32;
+/// Pages that are read to choose those; each is a request or two for whoever makes a checkpoint.
+pub const LEAD_READS_MAX: usize = 64;
+/// Frames that a lead names: the pages above the leaves of a site of 1 GB. Each costs some 26 bytes.
+pub const LEAD_FRAMES_MAX: usize = 768;
+/// Bytes of a lead; one that would be longer is left out.
+pub const LEAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a lead that is unpacked: 32 pages of 64 KiB, and the frames.
+pub const LEAD_PLAIN_BYTES_MAX: usize = 2 * 1024 * 1024 + 128 * 1024;
 /// Bytes of one chunk: 1,024 frames that each have one live page here.
 pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 /// Decoded chunks of checkpoints that a bucket reader keeps in memory.

@@ -61,6 +61,9 @@ pub enum ObjectsError {
 /// The bytes of an object in the making, piece by piece; whoever takes them stops at an error.
 pub type Pieces<'a> = dyn Iterator<Item = Result<Bytes, ObjectsError>> + 'a;
 
+/// Parts of objects, in the order in which they were asked for, or why one is not there.
+pub type Parts = Vec<Result<Bytes, ObjectsError>>;
+
 /// A flat space of immutable objects. Synchronous: implementations that talk to a network block
 /// the calling thread and run the members of a batch at the same time.
 pub trait Objects: fmt::Debug + Send + Sync {
@@ -72,7 +75,21 @@ pub trait Objects: fmt::Debug + Send + Sync {
 
     /// Parts of objects, all requested at once; answers in the order of the requests. A range that
     /// reaches past the end is an error.
-    fn get_ranges(&self, wants: &[(String, Range<u64>)]) -> Vec<Result<Bytes, ObjectsError>>;
+    fn get_ranges(&self, wants: &[(String, Range<u64>)]) -> Parts;
+
+    /// [`Objects::get_ranges`] and [`Objects::list`], requested at once. As it stands here it asks
+    /// one after the other, which is right for a store that is near.
+    ///
+    /// # Errors
+    /// As [`Objects::list`].
+    fn get_ranges_and_list(
+        &self,
+        wants: &[(String, Range<u64>)],
+        prefix: &str,
+        after: Option<&str>,
+    ) -> Result<(Parts, Vec<String>), ObjectsError> {
+        Ok((self.get_ranges(wants), self.list(prefix, after)?))
+    }
 
     /// Whole objects, all requested at once; answers in the order of the keys.
     fn get_many(&self, keys: &[String]) -> Vec<Result<Bytes, ObjectsError>> {

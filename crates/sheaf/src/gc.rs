@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use sheaf_site::{Error, ErrorKind, Result};
+use sheaf_site::{Error, ErrorKind, Result, leads};
 use sheaf_volume::{
     BucketRemote, GcReport, GcWatch, Objects, Retention, SystemEnv, find_site, list_sites,
 };
@@ -38,7 +38,7 @@ impl Client {
         let record = find_site(objects.as_ref(), name)?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("the bucket has no site `{name}`"))
         })?;
-        let log = BucketRemote::new(objects, record.lineage, record.page_size);
+        let log = BucketRemote::new(objects, record.lineage, record.page_size).with_leads(leads);
         let mut done = log.gc(&SystemEnv, retention, dry_run, watch)?;
         while done.more && !dry_run {
             let next = log.gc(&SystemEnv, retention, dry_run, watch)?;

@@ -5,13 +5,14 @@ use rusqlite::Connection;
 use sheaf_sync::branch::{self, BranchRequest};
 use sheaf_sync::wire::OpenedSite;
 use sheaf_volume::{
-    At, CommitHash, Lsn, ManualEnv, Objects as _, PageCount, Parent, RemoteHead, Retention,
+    At, CommitHash, Lsn, ManualEnv, MemObjects, Objects as _, PageCount, Parent, RemoteHead,
+    Retention,
 };
 
 use super::{SIZE, Seed, add};
 use crate::input::put_section;
 use crate::wire::{NAME, SITE, VOLUME};
-use crate::{checkpoint, pack, world};
+use crate::{boundary, checkpoint, pack, world};
 
 pub(super) fn add_all(seeds: &mut Vec<Seed>) {
     macro_rules! fixture {
@@ -21,6 +22,9 @@ pub(super) fn add_all(seeds: &mut Vec<Seed>) {
     }
     add(seeds, "checkpoint", "world", checkpoint::genuine());
     add(seeds, "checkpoint", "fixture", fixture!("checkpoint-v1.bin"));
+    add(seeds, "checkpoint", "lead", checkpoint::led());
+    add(seeds, "checkpoint", "fixture-lead", fixture!("checkpoint-v2.bin"));
+    add(seeds, "boundary", "fixture-hint", fixture!("latest-v1.bin"));
     add(seeds, "boundary", "fixture", fixture!("boundary-v1.bin"));
     add(seeds, "pack", "fixture", fixture!("pack-v1.bin"));
     add(seeds, "branch", "pin", fixture!("branch-v1.json"));
@@ -39,11 +43,22 @@ fn marks(seeds: &mut Vec<Seed>) {
     let pass = reader.gc(&ManualEnv::new(3), &retention, false, &mut |_| Ok(()));
     pass.expect("BUG: objects in memory");
     let mark = objects.get(&world::key("boundary", 1)).expect("BUG: the boundary has moved");
+    add(seeds, "boundary", "hint-old", hint(&objects));
+    // A hint to the checkpoint that the log has.
+    let (objects, reader) = world::with(world::small(), &key, checkpoint::genuine());
+    let retention = Retention { keep_for_ms: u64::MAX, keep_commits: 9, exact: false };
+    let pass = reader.gc(&ManualEnv::new(3), &retention, false, &mut |_| Ok(()));
+    pass.expect("BUG: objects in memory");
+    add(seeds, "boundary", "hint", hint(&objects));
     let mut several = Vec::new();
     put_section(&mut several, &mark);
     put_section(&mut several, &mark);
     add(seeds, "boundary", "mark", mark);
     add(seeds, "boundary", "several", several);
+}
+
+fn hint(objects: &MemObjects) -> Bytes {
+    objects.get(&boundary::hint_key()).expect("BUG: the pass has written a hint")
 }
 
 /// Changes to the real pack: one byte of its head, of a commit, and one commit in place of another.

@@ -136,6 +136,7 @@ impl Device {
                 "run `sheaf repair {name}` on a device that has these pages, or restore the \
                  object from a copy of the store"
             ),
+            sheaf::Remedy::Reclaim => format!("run `sheaf gc {name}`"),
             sheaf::Remedy::RestoreStore => "restore the object from a copy of the store".to_owned(),
             sheaf::Remedy::CloneAfresh => {
                 let dir = self.client.site_path(name).unwrap_or_default();

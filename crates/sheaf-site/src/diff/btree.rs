@@ -8,16 +8,16 @@ use sheaf_volume::{Error, PageIdx, Result};
 
 /// The parts of the database header that reading a page needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     /// Bytes of a page that hold content.
-    pub(super) usable: usize,
+    pub(crate) usable: usize,
     /// The first trunk page of the free list.
-    pub(super) free_trunk: Option<PageIdx>,
+    pub(crate) free_trunk: Option<PageIdx>,
 }
 
 impl Layout {
     /// Reads the header in page 1; `None` where text is not UTF-8, whose keys are not read here.
-    pub(super) fn read(first: &[u8]) -> Result<Option<Self>> {
+    pub(crate) fn read(first: &[u8]) -> Result<Option<Self>> {
         let reserved = usize::from(*first.get(20).ok_or_else(|| bad("short page"))?);
         let usable = first.len().checked_sub(reserved).filter(|usable| *usable >= 480);
         let usable = usable.ok_or_else(|| bad("too many reserved bytes"))?;
@@ -28,33 +28,33 @@ impl Layout {
 
 /// A cell that holds a row, or the key of an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cell {
+pub(crate) struct Cell {
     /// The row id, in the tree of a table that has row ids.
-    pub(super) rowid: Option<i64>,
+    pub(crate) rowid: Option<i64>,
     /// Bytes of the whole record.
-    pub(super) len: usize,
+    pub(crate) len: usize,
     /// As many of them as are on this page.
-    pub(super) local: Vec<u8>,
+    pub(crate) local: Vec<u8>,
     /// Where the rest begins.
-    pub(super) overflow: Option<PageIdx>,
+    pub(crate) overflow: Option<PageIdx>,
 }
 
 /// A page of a b-tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// Pages below it, in key order; none for a leaf.
-    pub(super) children: Vec<PageIdx>,
+    pub(crate) children: Vec<PageIdx>,
     /// Rows on the page itself: of a leaf, and of any page of a tree without row ids.
-    pub(super) cells: Vec<Cell>,
+    pub(crate) cells: Vec<Cell>,
 }
 
 impl Node {
-    pub(super) fn is_leaf(&self) -> bool {
+    pub(crate) fn is_leaf(&self) -> bool {
         self.children.is_empty()
     }
 
     /// Reads a page; the first one of a file has the header in front.
-    pub(super) fn read(page: &[u8], idx: PageIdx, layout: Layout) -> Result<Self> {
+    pub(crate) fn read(page: &[u8], idx: PageIdx, layout: Layout) -> Result<Self> {
         let start = if idx == PageIdx::FIRST { 100 } else { 0 };
         let kind = byte(page, start)?;
         let (is_leaf, is_table) = match kind {
@@ -94,17 +94,17 @@ impl Node {
 
 /// Whether a page can be one of a b-tree, by its first byte: an overflow page and a trunk of the
 /// free list begin with the number of the next one, which is small there.
-pub(super) fn looks_like_tree(page: &[u8]) -> bool {
+pub(crate) fn looks_like_tree(page: &[u8]) -> bool {
     matches!(page.first(), Some(2 | 5 | 10 | 13))
 }
 
 /// The next page of a chain of overflow pages, or of the free list's trunk.
-pub(super) fn next_of_chain(page: &[u8]) -> Result<Option<PageIdx>> {
+pub(crate) fn next_of_chain(page: &[u8]) -> Result<Option<PageIdx>> {
     be32(page, 0).map(PageIdx::new)
 }
 
 /// The first values of a record.
-pub(super) fn first_values(record: &[u8], count: usize) -> Result<Vec<Value>> {
+pub(crate) fn first_values(record: &[u8], count: usize) -> Result<Vec<Value>> {
     let mut header = Reader(record);
     let len = usize::try_from(header.varint()?).map_err(|_| bad("record header"))?;
     let used = record.len() - header.0.len();
@@ -205,7 +205,7 @@ fn be32(bytes: &[u8], at: usize) -> Result<u32> {
     Ok(u32::from(be16(bytes, at)?) << 16 | u32::from(be16(bytes, at + 2)?))
 }
 
-pub(super) fn bad(what: &str) -> Error {
+pub(crate) fn bad(what: &str) -> Error {
     Error::corrupt(format!("database page: {what}"))
 }
 

@@ -1,4 +1,5 @@
-//! Where a page of a SQLite file leads: what the volume's prefetcher is told.
+//! Where a page of a SQLite file leads: what the volume's prefetcher is told, and who makes a
+//! checkpoint.
 //!
 //! Invariant: any bytes give an answer, at worst a wrong guess that costs a page fetched for
 //! nothing. Leaves out overflow chains and free pages: they lead where page order leads too.
@@ -7,7 +8,10 @@
 
 use sheaf_volume::PageIdx;
 
+use sheaf_merge::Value;
+
 use super::handle::read_u32;
+use crate::diff::btree::{Cell, Layout, Node, first_values};
 
 /// The header of the file lies before the tree page in page 1.
 const FILE_HEADER: usize = 100;
@@ -31,6 +35,37 @@ pub(crate) fn children(idx: PageIdx, page: &[u8]) -> Vec<PageIdx> {
         .filter_map(PageIdx::new)
         .filter(|child| *child != idx)
         .collect()
+}
+
+/// A page of the schema's tree, as page 1 is.
+const SCHEMA: u8 = 0;
+/// A page of another tree.
+const TREE: u8 = 1;
+/// Of a row of the schema, the values up to the root page.
+const UP_TO_ROOT: usize = 4;
+
+/// Which pages of a site a reader needs first, for [`sheaf_volume::BucketRemote::with_leads`]: the
+/// schema, and the trees from their roots down.
+#[must_use]
+pub fn leads(idx: PageIdx, kind: u8, page: &[u8]) -> Vec<(Vec<PageIdx>, u8)> {
+    let below = children(idx, page);
+    match kind {
+        _ if !below.is_empty() => vec![(below, kind)],
+        SCHEMA => roots(idx, page).into_iter().map(|root| (vec![root], TREE)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The root pages that a leaf of the schema names.
+fn roots(idx: PageIdx, page: &[u8]) -> Vec<PageIdx> {
+    // Bytes that SQLite leaves free at the end of a page are in no row.
+    let layout = Layout { usable: page.len(), free_trunk: None };
+    let Ok(node) = Node::read(page, idx, layout) else { return Vec::new() };
+    let root = |cell: Cell| match first_values(&cell.local, UP_TO_ROOT).ok()?.pop()? {
+        Value::Int(root) => u32::try_from(root).ok().and_then(PageIdx::new),
+        _ => None,
+    };
+    node.cells.into_iter().filter_map(root).collect()
 }
 
 fn read_u16(bytes: &[u8]) -> u16 {
@@ -73,6 +108,25 @@ mod tests {
             reached.sort_unstable();
             let all: Vec<u32> = (1..).take(pages.len()).collect();
             assert_eq!(reached, all, "page size {size}");
+        }
+    }
+
+    #[test]
+    fn the_schema_leads_to_every_root() {
+        for size in [512, 4_096] {
+            let pages = pages(size);
+            let first = PageIdx::FIRST;
+            let groups = leads(first, SCHEMA, &pages[0]);
+            let root = |number| (vec![PageIdx::new(number).unwrap()], TREE);
+            assert_eq!(groups, [root(2), root(3)], "page size {size}");
+            let table = PageIdx::new(2).unwrap();
+            let below = children(table, &pages[1]);
+            assert!(below.len() > 1);
+            assert_eq!(leads(table, TREE, &pages[1]), [(below.clone(), TREE)]);
+            let leaf = pages[below[0].get() as usize - 1].as_slice();
+            if children(below[0], leaf).is_empty() {
+                assert_eq!(leads(below[0], TREE, leaf), []);
+            }
         }
     }
 

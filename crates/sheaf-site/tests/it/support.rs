@@ -34,7 +34,8 @@ impl World {
 
     pub(crate) fn log(&self) -> Arc<BucketRemote> {
         let objects: Arc<dyn Objects> = self.objects.clone();
-        Arc::new(BucketRemote::new(objects, self.ids.volume, self.ids.page_size))
+        let log = BucketRemote::new(objects, self.ids.volume, self.ids.page_size);
+        Arc::new(log.with_leads(sheaf_site::leads))
     }
 
     pub(crate) fn device(&self) -> Device {

@@ -9,6 +9,7 @@
 //! segment while other checkpoints are in the making. `anchor` names the checkpoint it was built
 //! upon; a segment of the anchor that it does not refer to was rewritten.
 //!
+//! A lead, where there is one, copies what readers need first (see [`lead`]).
 //! A directory stands in front and chunks of [`CHUNK_PAGES`] page numbers behind it, each with its
 //! hash, so that a reader asks for what it needs by ranges.
 
@@ -18,11 +19,15 @@ use crate::{CommitHash, Lsn, PageCount, PageIdx, PageSize, RemoteHead, SegmentId
 
 mod build;
 mod codec;
+mod lead;
 mod read;
 mod survey;
 #[cfg(test)]
 mod tests;
 
+pub(super) use lead::Lead;
+
+pub use lead::Leads;
 pub(super) use read::Checkpoints;
 
 /// Page numbers that one chunk covers.
@@ -43,6 +48,8 @@ pub(super) struct Head {
     pub(super) anchor: Lsn,
     /// Every segment that holds a live page, none twice.
     pub(super) segments: Vec<SegmentRef>,
+    /// The lead, if there is one; it stands between directory and chunks.
+    pub(super) lead: Option<ChunkRef>,
     pub(super) chunks: Vec<ChunkRef>,
 }
 
@@ -58,7 +65,7 @@ pub(super) struct SegmentRef {
     pub(super) bytes: u64,
 }
 
-/// One chunk of the directory.
+/// A chunk, or the lead, as the directory names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChunkRef {
     pub(super) len: u32,
@@ -116,9 +123,12 @@ fn short_hash(bytes: &[u8]) -> [u8; 16] {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) head: Head,
-    /// Where each chunk ends in the object; the first begins where the directory ends.
+    /// Where each chunk ends in the object; the first begins where the lead ends.
     ends: Vec<u64>,
+    /// Where the directory ends.
     head_len: u64,
+    /// The lead, where it came along.
+    lead: Option<Lead>,
     /// The first bytes of the object, as they were read: small checkpoints are all in there.
     first: Bytes,
 }

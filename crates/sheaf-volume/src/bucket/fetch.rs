@@ -168,6 +168,7 @@ pub(super) fn gather(
             let newest = content.filter(|(idx, _)| current.contains(idx));
             answer.extend(newest.map(|(idx, page)| fetched(*idx, page.clone())));
         }
+        answer.extend(plan.here.into_iter().map(|(idx, page)| fetched(idx, page)));
         let zeros = plan.nobody.iter().map(|idx| fetched(idx, Page::zeros(remote.page_size)));
         answer.extend(zeros);
     }
@@ -178,6 +179,8 @@ pub(super) fn gather(
 struct Plan {
     /// Frames, and the pages in them that hold at the wanted position.
     frames: Vec<(FrameId, Vec<PageIdx>)>,
+    /// Pages that came with the directory of the checkpoint.
+    here: Vec<(PageIdx, Page)>,
     /// Pages that nobody wrote.
     nobody: PageSet,
 }
@@ -202,11 +205,22 @@ fn plan(
             note(sources, id, source)?;
         }
     }
-    let from_anchor = rest.iter().filter(|&idx| walk.is_from_anchor(idx)).collect::<PageSet>();
+    let mut from_anchor = rest.iter().filter(|&idx| walk.is_from_anchor(idx)).collect::<PageSet>();
+    let here = match &walk.anchor {
+        Some(opened) => of_lead(opened, walk, &from_anchor),
+        None => Vec::new(),
+    };
+    for (idx, _) in &here {
+        rest.remove(*idx);
+        from_anchor.remove(*idx);
+    }
     if let Some(opened) = walk.anchor.as_ref().filter(|_| !from_anchor.is_empty()) {
         for frame in remote.frames_at(opened, &from_anchor)? {
             let alive = frame.live.iter().map(|(idx, _)| *idx);
-            let current: Vec<PageIdx> = alive.filter(|&idx| walk.is_from_anchor(idx)).collect();
+            // Each page once: who asked may count them.
+            let is_here = |idx: PageIdx| here.iter().any(|(here, _)| *here == idx);
+            let current = alive.filter(|&idx| walk.is_from_anchor(idx) && !is_here(idx));
+            let current: Vec<PageIdx> = current.collect();
             for &idx in &current {
                 rest.remove(idx);
             }
@@ -216,7 +230,16 @@ fn plan(
             note(sources, id, source)?;
         }
     }
-    Ok(Plan { frames, nobody: rest })
+    Ok(Plan { frames, here, nobody: rest })
+}
+
+/// The pages of a checkpoint's lead that hold at a position, if one of them is wanted: the others
+/// will be, and are here.
+fn of_lead(opened: &Opened, walk: &Walk, pages: &PageSet) -> Vec<(PageIdx, Page)> {
+    let lead = opened.lead().filter(|lead| pages.iter().any(|idx| lead.pages.contains_key(&idx)));
+    let held = lead.into_iter().flat_map(|lead| &lead.pages);
+    let current = held.filter(|(idx, _)| walk.is_from_anchor(**idx));
+    current.map(|(idx, page)| (*idx, page.clone())).collect()
 }
 
 /// The frames of a commit that hold these pages, each once.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::boundary::Mark;
 use super::checkpoint::Opened;
+use super::latest::Latest;
 use super::pack::Pack;
 use crate::{Lineage, Lsn, PageCount, PageIdx, PageSize, Result, VolumeId};
 
@@ -22,6 +23,8 @@ pub struct CheckpointParts {
     pub page_count: PageCount,
     /// Length of each segment that it refers to, in bytes.
     pub segments: Vec<u64>,
+    /// Pages that came with the directory.
+    pub lead_pages: Vec<PageIdx>,
     /// Every frame.
     pub frames: Vec<CheckpointFrame>,
     /// The same content, encoded anew.
@@ -63,6 +66,7 @@ pub fn checkpoint(bytes: &Bytes) -> Result<CheckpointParts> {
         page_size: head.page_size,
         page_count: head.page_count,
         segments: head.segments.iter().map(|segment| segment.bytes).collect(),
+        lead_pages: opened.lead().into_iter().flat_map(|lead| lead.pages.keys().copied()).collect(),
         frames: frames.collect(),
         again,
     })
@@ -92,6 +96,14 @@ pub fn mark(bytes: &[u8]) -> Result<MarkParts> {
     let again = mark.encode();
     let Mark { volume, number, boundary, head, .. } = mark;
     Ok(MarkParts { volume, number, boundary, head, again })
+}
+
+/// Decodes a hint; and the same, encoded anew.
+///
+/// # Errors
+/// `Corrupt` or `Unsupported`.
+pub fn hint(bytes: &[u8]) -> Result<Bytes> {
+    Ok(Latest::decode(bytes)?.encode())
 }
 
 /// A pack that decoded.

@@ -47,6 +47,11 @@ pub(super) fn checkpoint_key(volume: VolumeId, lsn: Lsn) -> String {
     format!("{}{:020}", checkpoint_prefix(volume), lsn.0)
 }
 
+/// The hint to the newest checkpoint.
+pub(super) fn latest_key(volume: VolumeId) -> String {
+    format!("volumes/{volume}/latest")
+}
+
 pub(super) fn mark_prefix(volume: VolumeId) -> String {
     format!("volumes/{volume}/boundary/")
 }

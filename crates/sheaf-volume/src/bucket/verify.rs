@@ -100,6 +100,7 @@ pub fn verify_log(
         progress(at - oldest.0, all);
     }
     checker.checkpoints(&inventory, boundary)?;
+    checker.hint(&inventory)?;
     checker.look_behind_the_end(head);
     let named = &checker.named;
     checker.check.unreferenced =

@@ -152,6 +152,11 @@ fn listing(objects: &dyn Objects) {
     assert_eq!(list(objects, "l/log/", Some("l/log/zz")), Vec::<String>::new());
     assert_eq!(list(objects, "l/log/", Some("a")), log, "after may lie before the prefix");
     assert_eq!(list(objects, "l/none/", None), Vec::<String>::new());
+    let wants = [("l/log/02".to_owned(), 0..0), ("l/none".to_owned(), 0..1)];
+    let both = objects.get_ranges_and_list(&wants, "l/log/", Some("l/log/02"));
+    let (parts, keys) = both.expect("parts and list");
+    assert!(matches!(&*parts, [Ok(_), Err(ObjectsError::NotFound(_))]), "{parts:?}");
+    assert_eq!(keys, ["l/log/10", "l/log/sub/x"]);
 }
 
 fn unusual_keys(objects: &dyn Objects) {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::{Objects, ObjectsError};
+use super::{Objects, ObjectsError, Parts};
 use crate::sync::AtomicU64;
 
 /// What was asked of a [`Meter`].
@@ -79,12 +79,14 @@ impl Meter {
         self.down.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn all_came(
-        &self,
-        answers: Vec<Result<Bytes, ObjectsError>>,
-    ) -> Vec<Result<Bytes, ObjectsError>> {
+    fn all_came(&self, answers: Parts) -> Parts {
         self.came(answers.iter().flatten().map(Bytes::len).sum());
         answers
+    }
+
+    fn keys_came(&self, keys: Vec<String>) -> Vec<String> {
+        self.came(keys.iter().map(String::len).sum());
+        keys
     }
 }
 
@@ -97,6 +99,17 @@ impl Objects for Meter {
     fn get_ranges(&self, wants: &[(String, Range<u64>)]) -> Vec<Result<Bytes, ObjectsError>> {
         self.round(wants.len(), 0);
         self.all_came(self.inner.get_ranges(wants))
+    }
+
+    fn get_ranges_and_list(
+        &self,
+        wants: &[(String, Range<u64>)],
+        prefix: &str,
+        after: Option<&str>,
+    ) -> Result<(Parts, Vec<String>), ObjectsError> {
+        self.round(wants.len() + 1, 0);
+        let (parts, keys) = self.inner.get_ranges_and_list(wants, prefix, after)?;
+        Ok((self.all_came(parts), self.keys_came(keys)))
     }
 
     fn get_many(&self, keys: &[String]) -> Vec<Result<Bytes, ObjectsError>> {
@@ -116,8 +129,7 @@ impl Objects for Meter {
 
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, ObjectsError> {
         self.round(1, 0);
-        let keys = self.inner.list(prefix, after);
-        keys.inspect(|keys| self.came(keys.iter().map(String::len).sum()))
+        self.inner.list(prefix, after).map(|keys| self.keys_came(keys))
     }
 
     fn delete(&self, key: &str) -> Result<(), ObjectsError> {
@@ -161,5 +173,8 @@ mod tests {
         assert_eq!(meter.take(), Cost::default(), "nothing was asked for");
         meter.list("", None).unwrap();
         assert_eq!(meter.take(), cost(1, 1, 2, 0));
+        let both = meter.get_ranges_and_list(&[("b".to_owned(), 2..5)], "", None);
+        assert_eq!(both.map(|(parts, keys)| (parts.len(), keys.len())).unwrap(), (1, 2));
+        assert_eq!(meter.take(), cost(1, 2, 5, 0));
     }
 }

@@ -17,7 +17,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, path::Path};
 use tokio::runtime::Runtime;
 
-use super::{Objects, ObjectsError, Pieces, mem::past_the_end};
+use super::{Objects, ObjectsError, Parts, Pieces, mem::past_the_end};
 
 mod upload;
 mod url;
@@ -96,6 +96,12 @@ impl StoreObjects {
         answered
     }
 
+    fn start_list(&self, prefix: &str, after: Option<&str>) -> UnderWay<Vec<String>> {
+        let shared = Arc::clone(&self.shared);
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        self.start(async move { shared.list(&prefix, after.as_deref()).await })
+    }
+
     /// Runs one request per item, a bounded number at once; answers in the order of the items.
     fn wait_all<I, T, F, Fut>(&self, items: Vec<I>, request: F) -> Vec<Result<T, ObjectsError>>
     where
@@ -151,6 +157,16 @@ impl Objects for StoreObjects {
         })
     }
 
+    fn get_ranges_and_list(
+        &self,
+        wants: &[(String, Range<u64>)],
+        prefix: &str,
+        after: Option<&str>,
+    ) -> Result<(Parts, Vec<String>), ObjectsError> {
+        let keys = self.start_list(prefix, after);
+        Ok((self.get_ranges(wants), answer(keys)?))
+    }
+
     fn get_many(&self, keys: &[String]) -> Vec<Result<Bytes, ObjectsError>> {
         self.wait_all(keys.to_vec(), |shared, key| async move { shared.get(&key).await })
     }
@@ -173,9 +189,7 @@ impl Objects for StoreObjects {
     }
 
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, ObjectsError> {
-        let shared = Arc::clone(&self.shared);
-        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
-        self.wait(async move { shared.list(&prefix, after.as_deref()).await })
+        answer(self.start_list(prefix, after))
     }
 
     fn delete(&self, key: &str) -> Result<(), ObjectsError> {

@@ -10,15 +10,16 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 
-use super::codec::{assemble, encode_chunk};
+use super::codec::{assemble, encode_chunk, open};
+use super::lead::{Choice, choose};
 use super::survey::{SegmentKey, Survey, segment_of};
-use super::{ChunkRef, Frame, Head, SegmentRef, chunk_count, short_hash};
+use super::{ChunkRef, Frame, Head, Lead, SegmentRef, chunk_count, short_hash};
 use crate::bucket::BucketRemote;
 use crate::bucket::boundary::expired;
 use crate::bucket::fetch::{frames_of, gather};
 use crate::bucket::keys::{checkpoint_key, refused, segment_key};
 use crate::frame::build_frames;
-use crate::limits::COMPACT_BYTES;
+use crate::limits::{COMPACT_BYTES, LEAD_BYTES_MAX};
 use crate::{
     Env, Error, ErrorKind, Lsn, ObjectsError, Page, PageIdx, PageSet, Result, SegmentId, Want,
 };
@@ -75,11 +76,20 @@ impl Build<'_> {
         let commit = &self.survey.commit;
         let (state, volume) = (commit.head(), commit.commit.volume);
         let count = u32::try_from(chunk_count(state.page_count)).unwrap_or(u32::MAX);
+        let Choice { pages, near } = match self.remote.leads {
+            Some(leads) => choose(leads, state.page_count, &mut |pages| self.contents(pages))?,
+            None => Choice::default(),
+        };
+        let mut lead = Lead { pages, frames: Vec::new() };
         let mut chunks = Vec::with_capacity(count as usize);
         for number in 0..count {
-            chunks.push(encode_chunk(&self.chunk(number)?));
+            let frames = self.chunk(number)?;
+            chunks.push(encode_chunk(&frames));
+            let is_near = |frame: &Frame| frame.live.iter().any(|(idx, _)| near.contains(idx));
+            lead.frames.extend(frames.into_iter().filter(is_near));
         }
         self.upload()?;
+        let lead = if lead.is_empty() { Bytes::new() } else { lead.encode()? };
         let reference = |chunk: &Bytes| ChunkRef {
             len: u32::try_from(chunk.len()).unwrap_or(u32::MAX),
             hash: short_hash(chunk),
@@ -93,9 +103,13 @@ impl Build<'_> {
             page_count: state.page_count,
             anchor: self.survey.anchor(),
             segments: std::mem::take(&mut self.segments),
+            lead: Some(&lead)
+                .filter(|lead| (1..=LEAD_BYTES_MAX).contains(&lead.len()))
+                .map(reference),
             chunks: chunks.iter().map(reference).collect(),
         };
-        assemble(&head, &chunks)
+        let lead = if head.lead.is_some() { lead } else { Bytes::new() };
+        assemble(&head, &lead, &chunks)
     }
 
     /// The frames of one chunk; pages that need it are rewritten.
@@ -235,7 +249,12 @@ impl Build<'_> {
         let created = match self.remote.objects.create(&key, bytes.clone()) {
             Err(e @ ObjectsError::Ambiguous { .. }) => match self.remote.objects.get(&key) {
                 Ok(there) if there == bytes => Ok(()),
-                Ok(_) => Err(ObjectsError::AlreadyExists(key.clone())),
+                // Only what is whole and another's lets the segments of this one go.
+                Ok(there) => match (open(there), open(bytes.clone())?) {
+                    (Ok(there), ours) if there.head == ours.head => Ok(()),
+                    (Ok(_), _) => Err(ObjectsError::AlreadyExists(key.clone())),
+                    (Err(_), _) => Err(e),
+                },
                 Err(_) => Err(e),
             },
             outcome => outcome,

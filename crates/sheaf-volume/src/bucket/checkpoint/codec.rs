@@ -1,4 +1,4 @@
-//! Checkpoint format v1 to and from bytes. Byte table in `docs/format.md` 6.3.
+//! Checkpoint formats v1, and v2 with a lead, to and from bytes. Byte table in `docs/format.md` 6.3.
 //!
 //! Invariant: each decoder accepts exactly the bytes that its encoder makes. Every version begins
 //! with magic, version and the directory's length and has the directory's hash at its end, so
@@ -6,9 +6,10 @@
 
 use bytes::Bytes;
 
-use super::{ChunkRef, Frame, Head, Opened, SegmentRef, chunk_count, chunk_of, short_hash};
+use super::{ChunkRef, Frame, Head, Lead, Opened, SegmentRef, chunk_count, chunk_of, short_hash};
 use crate::limits::{
-    CHECKPOINT_FIRST_BYTES, CHECKPOINT_HEAD_BYTES_MAX, CHUNK_BYTES_MAX, FRAME_PAGES_MAX, LSN_MAX,
+    CHECKPOINT_FIRST_BYTES, CHECKPOINT_HEAD_BYTES_MAX, CHUNK_BYTES_MAX, FRAME_PAGES_MAX,
+    LEAD_BYTES_MAX, LSN_MAX,
 };
 use crate::wire::{Reader, Writer};
 use crate::{
@@ -16,7 +17,9 @@ use crate::{
 };
 
 const MAGIC: &[u8; 4] = b"SHFK";
+/// Without a lead, and with one.
 const VERSION: u8 = 1;
+const VERSION_LEAD: u8 = 2;
 /// Magic, version, length of the directory.
 pub(super) const PRELUDE_LEN: usize = 9;
 const TRAILER_LEN: usize = 32;
@@ -52,6 +55,10 @@ impl Head {
             body.varint(u64::from(segment.pages));
             body.varint(segment.bytes);
         }
+        if let Some(lead) = &self.lead {
+            body.varint(u64::from(lead.len));
+            body.raw(&lead.hash);
+        }
         body.varint(self.chunks.len() as u64);
         for chunk in &self.chunks {
             body.varint(u64::from(chunk.len));
@@ -65,7 +72,7 @@ impl Head {
         };
         let mut writer = Writer::with_capacity(len as usize);
         writer.raw(MAGIC);
-        writer.u8(VERSION);
+        writer.u8(if self.lead.is_some() { VERSION_LEAD } else { VERSION });
         writer.u32(len);
         writer.raw(&body.0);
         let hash = blake3::hash(&writer.0);
@@ -83,13 +90,13 @@ impl Head {
         let mut reader = Reader::new(body, "checkpoint");
         reader.raw(MAGIC.len())?;
         let version = reader.u8()?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_LEAD {
             let text = "checkpoint made by a newer version of Sheaf; upgrade";
             let text = format!("{text}: version=`{version}`");
             return Err(Error::new(ErrorKind::Unsupported, text));
         }
         reader.u32()?;
-        let head = read_head(&mut reader)?;
+        let head = read_head(&mut reader, version == VERSION_LEAD)?;
         reader.end()?;
         check(&head).map_err(bad)?;
         if head.encode()? != bytes {
@@ -132,29 +139,36 @@ pub(super) fn open(first: Bytes) -> Result<Opened> {
         *end += u64::from(chunk.len);
         Some(*end)
     };
-    let ends: Vec<u64> = head.chunks.iter().scan(head_len, sum).collect();
-    let end = ends.last().copied().unwrap_or(head_len);
+    let start = head_len + head.lead.map_or(0, |lead| u64::from(lead.len));
+    let ends: Vec<u64> = head.chunks.iter().scan(start, sum).collect();
+    let end = ends.last().copied().unwrap_or(start);
     let padding = usize::try_from(end).ok().and_then(|end| first.get(end..));
     // Only a small checkpoint is filled up, and then all of it is here.
     if padding.is_some_and(|padding| padding.iter().any(|&byte| byte != 0)) {
         return Err(bad("bytes behind its end"));
     }
-    Ok(Opened { head, ends, head_len, first })
+    let there = usize::try_from(start).ok().and_then(|start| first.get(len..start));
+    let lead = match (&head.lead, there) {
+        (Some(named), Some(bytes)) => Some(Lead::decode(&head, named, bytes)?),
+        _ => None,
+    };
+    Ok(Opened { head, ends, head_len, lead, first })
 }
 
-/// A whole checkpoint: directory, chunks, and zeros up to what readers ask for at first.
+/// A whole checkpoint: directory, lead, chunks, and zeros up to what readers ask for at first.
 ///
 /// # Errors
 /// As [`Head::encode`].
-pub(super) fn assemble(head: &Head, chunks: &[Bytes]) -> Result<Bytes> {
+pub(super) fn assemble(head: &Head, lead: &[u8], chunks: &[Bytes]) -> Result<Bytes> {
     let mut writer = Writer(head.encode()?.into());
+    writer.raw(lead);
     chunks.iter().for_each(|chunk| writer.raw(chunk));
     let least = CHECKPOINT_FIRST_BYTES.max(writer.0.len());
     writer.0.resize(least, 0);
     Ok(writer.finish())
 }
 
-fn read_head(reader: &mut Reader<'_>) -> Result<Head> {
+fn read_head(reader: &mut Reader<'_>, has_lead: bool) -> Result<Head> {
     let volume = VolumeId::from_bytes(reader.array()?);
     let lsn = Lsn(reader.varint()?);
     let hash = CommitHash(reader.array()?);
@@ -179,11 +193,15 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Head> {
             bytes: reader.varint()?,
         });
     }
+    let lead = match has_lead {
+        true => Some(ChunkRef { len: reader.varint_u32()?, hash: reader.array()? }),
+        false => None,
+    };
     let mut chunks = Vec::with_capacity(reader.count(CHUNK_REF_LEN_MIN)?);
     for _ in 0..chunks.capacity() {
         chunks.push(ChunkRef { len: reader.varint_u32()?, hash: reader.array()? });
     }
-    Ok(Head { volume, lsn, hash, time_ms, page_size, page_count, anchor, segments, chunks })
+    Ok(Head { volume, lsn, hash, time_ms, page_size, page_count, anchor, segments, lead, chunks })
 }
 
 /// What contradicts itself in a directory.
@@ -194,6 +212,8 @@ fn check(head: &Head) -> Result<(), &'static str> {
     require(head.chunks.len() == chunk_count(head.page_count), "wrong number of chunks")?;
     let small = |chunk: &ChunkRef| (1..=CHUNK_BYTES_MAX).contains(&(chunk.len as usize));
     require(head.chunks.iter().all(small), "chunk out of bounds")?;
+    let fits = |lead: ChunkRef| (1..=LEAD_BYTES_MAX).contains(&(lead.len as usize));
+    require(head.lead.is_none_or(fits), "lead out of bounds")?;
     let mut ids: Vec<_> = head.segments.iter().map(|one| (one.volume, one.id)).collect();
     ids.sort_unstable();
     require(ids.is_sorted_by(|a, b| a < b), "a segment is named twice")?;
@@ -237,14 +257,25 @@ pub(super) fn decode_chunk(head: &Head, number: u32, bytes: &[u8]) -> Result<Vec
     if chunk.len as usize != bytes.len() || chunk.hash != short_hash(bytes) {
         return Err(reader.fail("hash does not match its bytes"));
     }
+    read_frames(head, &mut reader, &|idx| chunk_of(idx) == number)
+}
+
+/// Reads a list of frames up to the end. `belongs` says which pages may be alive in it.
+///
+/// # Errors
+/// `Corrupt` when it is not in canonical form or does not fit the directory.
+pub(super) fn read_frames(
+    head: &Head,
+    reader: &mut Reader<'_>,
+    belongs: &dyn Fn(PageIdx) -> bool,
+) -> Result<Vec<Frame>> {
+    let bytes = reader.rest();
     let mut frames = Vec::with_capacity(reader.count(FRAME_LEN_MIN)?);
     let mut alive = std::collections::BTreeSet::new();
     for _ in 0..frames.capacity() {
-        let frame = read_frame(&mut reader)?;
+        let frame = read_frame(reader)?;
         let inside = |(idx, lsn): &(PageIdx, Lsn)| {
-            chunk_of(*idx) == number
-                && head.page_count.contains(*idx)
-                && (1..=head.lsn.0).contains(&lsn.0)
+            belongs(*idx) && head.page_count.contains(*idx) && (1..=head.lsn.0).contains(&lsn.0)
         };
         let held = head.segments.get(frame.segment as usize);
         let end = frame.offset.checked_add(u64::from(frame.len));

@@ -14,7 +14,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::codec::{assemble, decode_chunk, encode_chunk, head_len, open};
-use super::{Frame, Opened, chunk_of};
+use super::{Frame, Lead, Opened, chunk_of, short_hash};
 use crate::bucket::keys::{checkpoint_key, checkpoint_prefix, damaged, lsn_in, refused};
 use crate::bucket::{BucketRemote, lock};
 use crate::limits::{self, CHECKPOINT_FIRST_BYTES};
@@ -31,6 +31,8 @@ pub(in crate::bucket) struct Checkpoints {
 struct Known {
     /// Ascending.
     lsns: Vec<Lsn>,
+    /// Below this one they were not listed.
+    since: Lsn,
     /// The newest position there was when they were listed; `None` before the first listing.
     to: Option<Lsn>,
     /// Directories, least recently opened first.
@@ -59,6 +61,13 @@ impl Checkpoints {
         *lock(&self.known) = Known::default();
     }
 
+    /// Knows the newest one, and nothing of those before it.
+    pub(in crate::bucket) fn know_newest(&self, lsn: Lsn) {
+        let mut known = lock(&self.known);
+        known.lsns = vec![lsn];
+        (known.since, known.to) = (lsn, Some(lsn));
+    }
+
     /// Knows that there is one more, which has just been created.
     pub(super) fn add(&self, lsn: Lsn) {
         let mut known = lock(&self.known);
@@ -81,7 +90,7 @@ impl Opened {
     /// `Corrupt` or `Unsupported` when it is none.
     pub(in crate::bucket) fn decode_all(bytes: &Bytes) -> Result<(Self, Vec<Frame>)> {
         let opened = open(bytes.clone())?;
-        let end = opened.ends.last().copied().unwrap_or(opened.head_len);
+        let end = opened.ends.last().copied().unwrap_or_else(|| opened.lead_end());
         // Shorter ones are found below; a reader by ranges never sees what is behind the end.
         if bytes.len() as u64 > end.max(CHECKPOINT_FIRST_BYTES as u64) {
             return Err(Error::corrupt("checkpoint: bytes behind its end"));
@@ -104,7 +113,24 @@ impl Opened {
             let to = frames.partition_point(|frame| number(frame) <= Some(n));
             parts.push(encode_chunk(frames.get(from..to).unwrap_or_default()));
         }
-        assemble(&self.head, &parts)
+        let lead = self.at_hand(&(self.head_len..self.lead_end()));
+        let lead = lead.ok_or_else(|| Error::corrupt("checkpoint: too short"))?;
+        assemble(&self.head, &lead, &parts)
+    }
+
+    /// Bytes at the front of the object that a reader wants first.
+    pub(in crate::bucket) fn first_len(&self) -> usize {
+        // INVARIANT: directory and lead have bounds that any size can hold.
+        usize::try_from(self.lead_end()).unwrap_or(usize::MAX).max(CHECKPOINT_FIRST_BYTES)
+    }
+
+    /// What came along in front; who was not led here by a hint mostly goes without.
+    pub(in crate::bucket) fn lead(&self) -> Option<&Lead> {
+        self.lead.as_ref()
+    }
+
+    fn lead_end(&self) -> u64 {
+        self.head_len + self.head.lead.map_or(0, |lead| u64::from(lead.len))
     }
 
     /// Where a chunk is in the object.
@@ -112,12 +138,19 @@ impl Opened {
         let before = (number as usize).checked_sub(1);
         let start = match before {
             Some(before) => *self.ends.get(before)?,
-            None => self.head_len,
+            None => self.lead_end(),
         };
         Some(start..*self.ends.get(number as usize)?)
     }
 
-    /// A chunk that came along with the directory.
+    /// A chunk that came along with the directory, and came whole: it was not looked at then, and
+    /// stays in memory.
+    fn chunk_at_hand(&self, number: u32, range: &Range<u64>) -> Option<Bytes> {
+        let hash = self.head.chunks.get(number as usize)?.hash;
+        self.at_hand(range).filter(|bytes| short_hash(bytes) == hash)
+    }
+
+    /// What came along with the directory.
     fn at_hand(&self, range: &Range<u64>) -> Option<Bytes> {
         let (start, end) = (usize::try_from(range.start).ok()?, usize::try_from(range.end).ok()?);
         (end <= self.first.len()).then(|| self.first.slice(start..end))
@@ -141,6 +174,7 @@ impl BucketRemote {
         let newest = self.newest().map(|head| head.lsn).max(lsns.last().copied());
         let mut known = lock(&self.checkpoints.known);
         known.lsns.clone_from(&lsns);
+        known.since = Lsn::ZERO;
         known.to = newest.or(Some(Lsn::ZERO));
         Ok(lsns)
     }
@@ -168,7 +202,7 @@ impl BucketRemote {
             let fresh = {
                 let known = lock(&self.checkpoints.known);
                 let near = |to: Lsn| at.0 <= to.0 + limits::LOG_BATCH_MAX as u64;
-                known.to.is_some_and(near).then(|| known.lsns.clone())
+                (at >= known.since && known.to.is_some_and(near)).then(|| known.lsns.clone())
             };
             let lsns = match fresh {
                 Some(lsns) => lsns,
@@ -203,9 +237,20 @@ impl BucketRemote {
                 return Ok(opened);
             }
         }
+        let key = checkpoint_key(self.lineage.owner(lsn), lsn);
+        let first = self.part_of_checkpoint(&key, 0..CHECKPOINT_FIRST_BYTES as u64)?;
+        self.admit_checkpoint(lsn, first)
+    }
+
+    /// Checks the checkpoint that begins with these bytes, and keeps its directory. What of that is
+    /// not among them is read.
+    pub(in crate::bucket) fn admit_checkpoint(
+        &self,
+        lsn: Lsn,
+        mut first: Bytes,
+    ) -> Result<Arc<Opened>> {
         let owner = self.lineage.owner(lsn);
         let key = checkpoint_key(owner, lsn);
-        let mut first = self.part_of_checkpoint(&key, 0..CHECKPOINT_FIRST_BYTES as u64)?;
         let bad = |cause| damaged(&key, cause);
         let len = head_len(&first).map_err(bad)?;
         if len > first.len() {
@@ -274,7 +319,7 @@ impl BucketRemote {
         }
         let (near, far): (Vec<_>, Vec<_>) = missing
             .into_iter()
-            .map(|(number, range)| (number, opened.at_hand(&range), range))
+            .map(|(number, range)| (number, opened.chunk_at_hand(number, &range), range))
             .partition(|(_, bytes, _)| bytes.is_some());
         let wants: Vec<_> = far.iter().map(|(_, _, range)| (key.clone(), range.clone())).collect();
         let answers = if wants.is_empty() { Vec::new() } else { self.objects.get_ranges(&wants) };
@@ -299,10 +344,20 @@ impl BucketRemote {
         opened: &Opened,
         pages: &PageSet,
     ) -> Result<Vec<Frame>> {
-        let numbers: BTreeSet<u32> = pages.iter().map(chunk_of).collect();
-        let chunks = self.chunks(opened, &numbers)?;
         let wanted = |frame: &&Frame| frame.live.iter().any(|(idx, _)| pages.contains(*idx));
-        Ok(chunks.values().flat_map(|frames| frames.iter().filter(wanted).cloned()).collect())
+        let near = opened.lead().map(|lead| lead.frames.as_slice()).unwrap_or_default();
+        let mut found: Vec<Frame> = near.iter().filter(wanted).cloned().collect();
+        let placed: PageSet =
+            found.iter().flat_map(|f| f.live.iter().map(|(idx, _)| *idx)).collect();
+        let open = pages.iter().filter(|idx| !placed.contains(*idx));
+        let numbers: BTreeSet<u32> = open.map(chunk_of).collect();
+        let chunks = self.chunks(opened, &numbers)?;
+        let unplaced = |frame: &&Frame| {
+            let open = |(idx, _): &(PageIdx, Lsn)| pages.contains(*idx) && !placed.contains(*idx);
+            frame.live.iter().any(open)
+        };
+        found.extend(chunks.values().flat_map(|frames| frames.iter().filter(unplaced).cloned()));
+        Ok(found)
     }
 
     /// What a replica that stands at `after` must take for changed when it jumps to the newest

@@ -1,16 +1,19 @@
 //! Checkpoints: the format, and what is read through them.
 
+use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
-use super::codec::{assemble, decode_chunk, encode_chunk, open};
+use super::codec::{assemble, decode_chunk, encode_chunk, head_len, open};
 use super::*;
+use crate::bucket::BucketRemote;
 use crate::bucket::keys::{checkpoint_key, log_key, segment_key};
 use crate::bucket::tests::{Log, SIZE, check_error, idx, set, volume, want};
 use crate::frame::frame_hash;
-use crate::{Error, ErrorKind, ManualEnv, Remote as _, Result};
+use crate::{Error, ErrorKind, ManualEnv, Objects, ObjectsError, Remote as _, Result};
 
 fn segment(seed: u8, pages: u32) -> SegmentRef {
     let id = SegmentId::from_bytes([seed; 16]);
@@ -40,6 +43,7 @@ fn sample() -> (Head, Vec<Vec<Frame>>) {
         page_count: PageCount(2_000),
         anchor: Lsn(3),
         segments: vec![segment(1, 2_000), foreign],
+        lead: None,
         chunks: Vec::new(),
     };
     (head, chunks)
@@ -52,7 +56,7 @@ fn encode(head: &Head, chunks: &[Vec<Frame>]) -> Bytes {
         hash: short_hash(chunk),
     };
     let head = Head { chunks: chunks.iter().map(reference).collect(), ..head.clone() };
-    assemble(&head, &chunks).unwrap()
+    assemble(&head, &[], &chunks).unwrap()
 }
 
 /// Everything a reader of a whole object looks at.
@@ -105,7 +109,7 @@ fn a_newer_version_is_told_from_damage() {
     let opened = open(encode(&head, &chunks)).unwrap();
     let len = usize::try_from(opened.head_len).unwrap();
     let mut bytes = opened.first.to_vec();
-    bytes[4] = 2;
+    bytes[4] = 3;
     let hash = blake3::hash(&bytes[..len - 32]);
     bytes[len - 32..len].copy_from_slice(hash.as_bytes());
     assert_eq!(open(bytes.into()).unwrap_err().kind(), ErrorKind::Unsupported);
@@ -316,4 +320,78 @@ fn what_changed_since_a_position_is_known_from_the_newest_checkpoint() {
     let (_, pages) = log.reader().changed_since_checkpoint(Lsn(1)).unwrap().unwrap();
     let changed = (1..=900).chain([1_500]).chain(unwritten).collect::<Vec<_>>();
     assert_eq!(pages, set(&changed));
+}
+
+/// A store that answers the next read of a checkpoint with one bit flipped behind the directory,
+/// and loses every answer to the creation of one.
+#[derive(Debug)]
+struct Spoilt {
+    inner: Arc<dyn Objects>,
+    spoils: AtomicBool,
+}
+
+impl Spoilt {
+    fn over(log: &Log) -> BucketRemote {
+        let spoilt = Self { inner: Arc::clone(&log.objects), spoils: AtomicBool::new(true) };
+        BucketRemote::new(Arc::new(spoilt), volume(), SIZE)
+    }
+
+    fn pass(&self, key: &str, bytes: Bytes) -> Bytes {
+        if !key.contains("/checkpoints/") || !self.spoils.swap(false, Ordering::SeqCst) {
+            return bytes;
+        }
+        let mut bytes = bytes.to_vec();
+        let chunk = head_len(&bytes).unwrap();
+        bytes[chunk] ^= 1;
+        bytes.into()
+    }
+}
+
+impl Objects for Spoilt {
+    fn get(&self, key: &str) -> Result<Bytes, ObjectsError> {
+        self.inner.get(key).map(|bytes| self.pass(key, bytes))
+    }
+
+    fn get_ranges(&self, wants: &[(String, Range<u64>)]) -> Vec<Result<Bytes, ObjectsError>> {
+        let answers = wants.iter().zip(self.inner.get_ranges(wants));
+        answers.map(|((key, _), answer)| answer.map(|bytes| self.pass(key, bytes))).collect()
+    }
+
+    fn put(&self, key: &str, bytes: Bytes) -> Result<(), ObjectsError> {
+        self.inner.put(key, bytes)
+    }
+
+    fn create(&self, key: &str, bytes: Bytes) -> Result<(), ObjectsError> {
+        self.inner.create(key, bytes)?;
+        Err(ObjectsError::Ambiguous { key: key.to_owned(), cause: "connection lost".to_owned() })
+    }
+
+    fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, ObjectsError> {
+        self.inner.list(prefix, after)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), ObjectsError> {
+        self.inner.delete(key)
+    }
+}
+
+/// What came along with the directory was not looked at when the directory was.
+#[test]
+fn a_chunk_that_came_damaged_with_the_directory_is_read_again() {
+    let mut log = Log::new();
+    log.write(9, &[1, 2, 3, 4, 5, 6, 7, 8, 9], true);
+    log.remote.checkpoint(&env(), Lsn(1)).unwrap();
+    log.check_fetch(&Spoilt::over(&log), &[want(1, &[1, 9])]);
+}
+
+/// A create of unknown outcome is looked at again, and that answer may be damaged. Whoever took it
+/// for somebody else's checkpoint deleted the segments of its own.
+#[test]
+fn a_damaged_look_at_an_own_checkpoint_deletes_nothing() {
+    let mut log = Log::new();
+    log.write(9, &[1, 2, 3, 4, 5, 6, 7, 8, 9], false);
+    Spoilt::over(&log).checkpoint(&env(), Lsn(1)).ok();
+    assert!(log.objects.get(&checkpoint_key(volume(), Lsn(1))).is_ok());
+    log.objects.delete(&log_key(volume(), Lsn(1))).unwrap();
+    log.check_fetch(&log.reader(), &[want(1, &[1, 9])]);
 }

@@ -95,6 +95,7 @@ impl BucketRemote {
         } else {
             pass.checkpoints(&goal, watch)?;
             pass.raise(&goal, watch)?;
+            pass.hint()?;
         }
         let deletes = pass.choose(dry_run)?;
         pass.list_doomed(&deletes);
@@ -198,6 +199,15 @@ impl Pass<'_> {
             self.report.boundary = goal.boundary;
         }
         Ok(())
+    }
+
+    /// Tells readers of the newest checkpoint, before what older hints led to is deleted.
+    fn hint(&self) -> Result<()> {
+        let newest = self.held.keys().next_back().filter(|lsn| **lsn >= self.report.boundary);
+        match newest {
+            Some(lsn) => self.remote.write_hint(&*self.remote.open_checkpoint(*lsn)?),
+            None => Ok(()),
+        }
     }
 
     /// Segments that no checkpoint and no reclaimed commit names, oldest first.

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use crate::bucket::keys::{
-    checkpoint_prefix, log_prefix, lsn_in, mark_prefix, pack_prefix, pin_prefix, refused,
-    segment_prefix,
+    checkpoint_prefix, latest_key, log_prefix, lsn_in, mark_prefix, pack_prefix, pin_prefix,
+    refused, segment_prefix,
 };
 use crate::{Lsn, Objects, Result, SegmentId, VolumeId};
 
@@ -18,6 +18,7 @@ enum Kind {
     Segment,
     Checkpoint(Lsn),
     Mark(u64),
+    Hint,
     /// A copy of commits, or what keeps a branch: nothing of a state rests on it.
     Aside,
     Unknown,
@@ -30,6 +31,7 @@ pub(super) struct Inventory {
     pub(super) segments: BTreeSet<String>,
     pub(super) checkpoints: BTreeSet<Lsn>,
     pub(super) marks: BTreeSet<u64>,
+    pub(super) has_hint: bool,
     /// How many are of no kind that is known here.
     pub(super) unknown: u64,
 }
@@ -44,6 +46,7 @@ impl Inventory {
                 Kind::Segment => _ = inventory.segments.insert(key),
                 Kind::Checkpoint(lsn) => _ = inventory.checkpoints.insert(lsn),
                 Kind::Mark(number) => _ = inventory.marks.insert(number),
+                Kind::Hint => inventory.has_hint = true,
                 Kind::Aside => {}
                 Kind::Unknown => inventory.unknown += 1,
             }
@@ -61,6 +64,9 @@ fn kind(volume: VolumeId, key: &str) -> Kind {
     }
     if let Some(number) = lsn_in(&mark_prefix(volume), key) {
         return Kind::Mark(number.0);
+    }
+    if key == latest_key(volume) {
+        return Kind::Hint;
     }
     if key.starts_with(&pack_prefix(volume)) || key.starts_with(&pin_prefix(volume)) {
         return Kind::Aside;

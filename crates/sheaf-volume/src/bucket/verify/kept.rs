@@ -1,4 +1,4 @@
-//! Whether boundary marks and checkpoints are whole.
+//! Whether boundary marks, checkpoints and the hint to the newest one are whole.
 //!
 //! Invariant: the boundary that is believed is the one of the newest whole mark. Leaves out what
 //! lies below it: it may be reclaimed at any time, but for what pins keep.
@@ -9,11 +9,12 @@ use std::ops::Range;
 use super::{Checker, Inventory};
 use crate::bucket::boundary::Mark;
 use crate::bucket::branch::{Pin, pins};
-use crate::bucket::checkpoint::{Frame, Opened};
-use crate::bucket::keys::{checkpoint_key, mark_key, refused, segment_key};
+use crate::bucket::checkpoint::{Frame, Lead, Opened};
+use crate::bucket::keys::{checkpoint_key, latest_key, mark_key, refused, segment_key};
+use crate::bucket::latest::Latest;
 use crate::finding::{Finding, Remedy};
 use crate::frame::decode_frame;
-use crate::{FrameRef, Lsn, ObjectsError, Result, limits};
+use crate::{FrameRef, Lsn, ObjectsError, Page, PageIdx, PageSet, Result, limits};
 
 impl Checker<'_> {
     /// Checks the boundary marks; gives the boundary.
@@ -41,6 +42,27 @@ impl Checker<'_> {
             }
         }
         Ok(boundary)
+    }
+
+    /// Checks the hint. One that is out of date is no damage, nor is one that went meanwhile.
+    pub(super) fn hint(&mut self, inventory: &Inventory) -> Result<()> {
+        if !inventory.has_hint {
+            return Ok(());
+        }
+        let key = latest_key(self.volume);
+        match self.objects.get(&key) {
+            Ok(bytes) => match Latest::decode(&bytes) {
+                Ok(hint) if hint.volume == self.volume => {}
+                Ok(_) => {
+                    let what = "this is a hint of another place";
+                    self.findings.push(Finding::new(key, what, Remedy::Reclaim));
+                }
+                Err(e) => self.findings.push(Finding::of(key, &e, Remedy::Reclaim)),
+            },
+            Err(ObjectsError::NotFound(_)) => {}
+            Err(e) => return Err(refused("read hint", e)),
+        }
+        Ok(())
     }
 
     /// Checks every checkpoint that is kept, and the frames it refers to. Of the others a reclaimer
@@ -76,7 +98,29 @@ impl Checker<'_> {
         Ok(())
     }
 
+    /// Checks what a lead says of frames and of pages that nobody wrote; its other pages are
+    /// compared where their frames are read.
+    fn lead(&mut self, lsn: Lsn, lead: &Lead, frames: &[Frame]) {
+        let live: PageSet =
+            frames.iter().flat_map(|f| f.live.iter().map(|(idx, _)| *idx)).collect();
+        let unwritten = lead.pages.iter().filter(|(idx, _)| !live.contains(**idx));
+        let is_zeros = unwritten.into_iter().all(|(_, page)| page.iter().all(|byte| *byte == 0));
+        if !is_zeros || !lead.frames.iter().all(|frame| frames.contains(frame)) {
+            self.bad_lead(lsn);
+        }
+    }
+
+    fn bad_lead(&mut self, lsn: Lsn) {
+        let what = "the lead of this checkpoint says something else than the rest of it";
+        let key = checkpoint_key(self.volume, lsn);
+        self.findings.push(Finding::new(key, what, Remedy::RestoreStore).at(lsn));
+    }
+
     fn kept_frames(&mut self, lsn: Lsn, opened: &Opened, frames: &[Frame]) -> Result<()> {
+        if let Some(lead) = opened.lead() {
+            self.lead(lsn, lead, frames);
+        }
+        let pages = opened.lead().map(|lead| &lead.pages);
         let place = |frame: &Frame| {
             let segment = opened.head.segments.get(frame.segment as usize)?;
             let range: Range<u64> = frame.offset..frame.offset + u64::from(frame.len);
@@ -96,16 +140,29 @@ impl Checker<'_> {
                         let pages = u32::try_from(frame.members.len()).unwrap_or(u32::MAX);
                         let frame_ref = FrameRef { pages, len: frame.len, hash: frame.hash };
                         let size = self.page_size;
-                        decode_frame(owner, size, &frame_ref, &frame.members, &bytes).map(drop)
+                        decode_frame(owner, size, &frame_ref, &frame.members, &bytes)
                     }
                     Err(e @ (ObjectsError::Unavailable(_) | ObjectsError::Denied(_))) => {
                         return Err(refused("read segment", e));
                     }
                     Err(e) => Err(refused("read segment", e)),
                 };
-                if let Err(e) = found {
-                    let what = format!("bytes {}..{}: {e}", range.start, range.end);
-                    self.findings.push(Finding::new(key, what, Remedy::RestoreStore).at(lsn));
+                match found {
+                    Ok(content) => {
+                        let held = frame.members.iter().zip(&content);
+                        let differs = |(idx, page): (&PageIdx, &Page)| {
+                            let is_live = frame.live.iter().any(|(live, _)| live == idx);
+                            let led = pages.and_then(|pages| pages.get(idx));
+                            is_live && led.is_some_and(|led| led != page)
+                        };
+                        if held.into_iter().any(differs) {
+                            self.bad_lead(lsn);
+                        }
+                    }
+                    Err(e) => {
+                        let what = format!("bytes {}..{}: {e}", range.start, range.end);
+                        self.findings.push(Finding::new(key, what, Remedy::RestoreStore).at(lsn));
+                    }
                 }
             }
         }

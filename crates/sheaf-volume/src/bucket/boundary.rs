@@ -82,8 +82,9 @@ impl Mark {
         let (number, boundary, head) =
             (reader.varint()?, Lsn(reader.varint()?), Lsn(reader.varint()?));
         let time_ms = reader.varint()?;
-        let mut suspects = Vec::with_capacity(reader.count(16)?);
-        for _ in 0..suspects.capacity() {
+        let count = reader.count(16)?;
+        let mut suspects = Vec::with_capacity(count);
+        for _ in 0..count {
             suspects.push(SegmentId::from_bytes(reader.array()?));
         }
         reader.end()?;

@@ -68,7 +68,7 @@ impl Promise {
         match self {
             Self::CreateOnce => "two devices would both win one log position and lose changes",
             Self::ReadAfterWrite => "a lost answer to an append could not be told from a lost race",
-            Self::ListAfterWrite => "a device would miss commits that others had made",
+            Self::ListAfterWrite => "reclaiming would delete what a new branch needs",
             Self::Ranges => "pages would be read from the wrong place",
             Self::Delete => "what was reclaimed would come back",
         }

@@ -178,8 +178,9 @@ fn read_head(reader: &mut Reader<'_>, has_lead: bool) -> Result<Head> {
         size.and_then(PageSize::new).ok_or_else(|| reader.fail("page size out of range"))?;
     let page_count = PageCount(reader.varint_u32()?);
     let anchor = Lsn(reader.varint()?);
-    let mut segments = Vec::with_capacity(reader.count(SEGMENT_LEN_MIN)?);
-    for _ in 0..segments.capacity() {
+    let count = reader.count(SEGMENT_LEN_MIN)?;
+    let mut segments = Vec::with_capacity(count);
+    for _ in 0..count {
         let volume = match reader.u8()? {
             0 => volume,
             1 => VolumeId::from_bytes(reader.array()?),
@@ -197,8 +198,9 @@ fn read_head(reader: &mut Reader<'_>, has_lead: bool) -> Result<Head> {
         true => Some(ChunkRef { len: reader.varint_u32()?, hash: reader.array()? }),
         false => None,
     };
-    let mut chunks = Vec::with_capacity(reader.count(CHUNK_REF_LEN_MIN)?);
-    for _ in 0..chunks.capacity() {
+    let count = reader.count(CHUNK_REF_LEN_MIN)?;
+    let mut chunks = Vec::with_capacity(count);
+    for _ in 0..count {
         chunks.push(ChunkRef { len: reader.varint_u32()?, hash: reader.array()? });
     }
     Ok(Head { volume, lsn, hash, time_ms, page_size, page_count, anchor, segments, lead, chunks })
@@ -270,9 +272,10 @@ pub(super) fn read_frames(
     belongs: &dyn Fn(PageIdx) -> bool,
 ) -> Result<Vec<Frame>> {
     let bytes = reader.rest();
-    let mut frames = Vec::with_capacity(reader.count(FRAME_LEN_MIN)?);
+    let count = reader.count(FRAME_LEN_MIN)?;
+    let mut frames = Vec::with_capacity(count);
     let mut alive = std::collections::BTreeSet::new();
-    for _ in 0..frames.capacity() {
+    for _ in 0..count {
         let frame = read_frame(reader)?;
         let inside = |(idx, lsn): &(PageIdx, Lsn)| {
             belongs(*idx) && head.page_count.contains(*idx) && (1..=head.lsn.0).contains(&lsn.0)

@@ -363,7 +363,9 @@ impl Site {
                 match replayed.outcome {
                     Outcome::Applied { merged: true } => redone.merged.push(record.seq),
                     Outcome::Applied { merged: false } => {}
-                    Outcome::Rejected { .. } => redone.unpredicted += 1,
+                    Outcome::Rejected { .. } | Outcome::Undecided { .. } => {
+                        redone.unpredicted += 1;
+                    }
                 }
                 let kept = match replayed.recaptured {
                     Some(body) => {

@@ -70,6 +70,12 @@ pub(crate) enum Outcome {
         /// For people.
         reason: String,
     },
+    /// It has no effects here, but only a newer version can say whether it has any: the log must
+    /// not record it as decided.
+    Undecided {
+        /// For people.
+        reason: String,
+    },
 }
 
 /// The result of replaying one mutation.
@@ -132,7 +138,7 @@ impl Remap {
 ///
 /// # Errors
 /// Only for failures of the machine (`Io`, `Busy`, `Corrupt`, `Internal`): the transaction must
-/// then be rolled back. Everything else is [`Outcome::Rejected`].
+/// then be rolled back. Everything else is an [`Outcome`].
 pub(crate) fn replay(
     conn: &Connection,
     capture: &Capture,
@@ -159,11 +165,15 @@ pub(crate) fn replay(
     }
     let replayed = match applied {
         Ok(replayed) => replayed,
+        Err(Failure::Abort(error)) if error.kind() == ErrorKind::Unsupported => {
+            undo(conn, remap)?;
+            let reason = limits::clip(&error.to_string()).to_owned();
+            let outcome = Outcome::Undecided { reason };
+            Replayed { outcome, recaptured: None, tables: Vec::new() }
+        }
         Err(Failure::Abort(error)) => return Err(error),
         Err(Failure::Reject { reason, .. }) => {
-            conn.execute_batch("ROLLBACK TO sheaf_replay").map_err(broken)?;
-            remap.ids.undo();
-            remap.tables.forget();
+            undo(conn, remap)?;
             match remap.refuse(conn, ctx, mutation) {
                 Ok(()) => {}
                 Err(Failure::Abort(error)) => return Err(error),
@@ -183,6 +193,14 @@ pub(crate) fn replay(
         capture.note_schema(conn)?;
     }
     Ok(replayed)
+}
+
+/// Takes back what a mutation has done so far.
+fn undo(conn: &Connection, remap: &mut Remap) -> Result<()> {
+    conn.execute_batch("ROLLBACK TO sheaf_replay").map_err(broken)?;
+    remap.ids.undo();
+    remap.tables.forget();
+    Ok(())
 }
 
 /// One mutation inside its savepoint.

@@ -497,8 +497,12 @@ impl Site {
                 })
             };
             let replayed = clock::with_time(time_ms, run)?;
-            if let crate::replay::Outcome::Rejected { reason } = replayed.outcome {
-                return Err(Error::new(ErrorKind::Invalid, reason));
+            match replayed.outcome {
+                crate::replay::Outcome::Applied { .. } => {}
+                crate::replay::Outcome::Rejected { reason } => return Err(Error::invalid(reason)),
+                crate::replay::Outcome::Undecided { reason } => {
+                    return Err(Error::new(ErrorKind::Unsupported, reason));
+                }
             }
             local.sink.expect_call(mutation);
             let committed = tx.commit();

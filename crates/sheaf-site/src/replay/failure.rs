@@ -12,7 +12,7 @@ use sheaf_merge::Value;
 /// A failed step.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The whole pass must be given up.
+    /// The whole pass must be given up; with `Unsupported`, this mutation and those behind it.
     Abort(Error),
     /// This mutation is refused.
     Reject {
@@ -34,6 +34,10 @@ impl Failure {
             Self::Reject { reason, is_unique } => {
                 let reason = format!("{table} {}: {reason}", quote_key(key));
                 Self::Reject { reason, is_unique }
+            }
+            Self::Abort(error) if error.kind() == ErrorKind::Unsupported => {
+                let text = format!("{table} {}: {error}", quote_key(key));
+                Self::Abort(Error::new(ErrorKind::Unsupported, text))
             }
             abort @ Self::Abort(_) => abort,
         }

@@ -287,7 +287,7 @@ impl<'a> Rows<'a> {
     ) -> Result<(), Failure> {
         let mut writes = Vec::new();
         for ((col, left), right) in cols.iter().zip(right) {
-            let merged = merge_cell(table.column(col)?.rule, None, left, right);
+            let merged = table.column(col)?.merge(None, left, right)?;
             if merged.is_refused() {
                 return Err(refused(col));
             }
@@ -313,6 +313,9 @@ impl<'a> Rows<'a> {
             .map(|change| Ok(table.column(&change.col)?.name.as_str()))
             .collect::<Result<Vec<_>, Failure>>()?;
         let Some(right) = read_row(self.conn, table, &key, &names)? else {
+            if let Some(newer) = &table.newer_policy {
+                return Err(newer.stops());
+            }
             // Only the changed columns are known, so update-wins cannot bring the row back.
             self.is_merged = true;
             return self.keep_update(table, key, changes);
@@ -322,9 +325,11 @@ impl<'a> Rows<'a> {
         for ((change, name), right) in changes.iter().zip(names).zip(&right) {
             let base = self.mapped_base(table, name, &change.base)?;
             let left = self.mapped(table, name, &change.left)?;
-            let rule = table.column(name)?.rule;
-            let rule = if bites(Tooth::OverwriteCounters) { sheaf_merge::Rule::Lww } else { rule };
-            let merged = merge_cell(rule, Some(&base), &left, right);
+            let merged = if bites(Tooth::OverwriteCounters) {
+                merge_cell(sheaf_merge::Rule::Lww, Some(&base), &left, right)
+            } else {
+                table.column(name)?.merge(Some(&base), &left, right)?
+            };
             if merged.is_refused() {
                 return Err(refused(name));
             }
@@ -400,7 +405,7 @@ impl<'a> Rows<'a> {
             self.kept.push(Op::Delete { table, key, old });
             return Ok(());
         };
-        if table.policy == RowPolicy::UpdateWins {
+        if table.policy == RowPolicy::UpdateWins || table.newer_policy.is_some() {
             let known: Vec<&(String, Value)> =
                 old.iter().filter(|(col, _)| table.column(col).is_ok()).collect();
             let names: Vec<&str> = known.iter().map(|(col, _)| col.as_str()).collect();
@@ -411,6 +416,9 @@ impl<'a> Rows<'a> {
                 }
                 Some(_) => Presence::Changed,
             };
+            if let (Some(newer), Presence::Changed) = (&table.newer_policy, presence) {
+                return Err(newer.stops());
+            }
             let outcome = merge_row(table.policy, Presence::Unchanged, Presence::Absent, presence);
             if outcome == RowOutcome::DropLeftDelete {
                 self.is_merged = true;

@@ -7,7 +7,8 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use sheaf_merge::{RowPolicy, Rule};
+use sheaf_merge::{Declaration, Merged, RowPolicy, Rule, Value, merge_cell};
+use sheaf_volume::{Error, ErrorKind};
 
 use super::failure::Failure;
 
@@ -42,9 +43,42 @@ impl Identity {
 pub(super) struct Column {
     pub(super) name: String,
     pub(super) rule: Rule,
+    /// Why the stored rule cannot be followed here, if it cannot: `rule` says nothing then.
+    pub(super) newer: Option<Newer>,
     pub(super) is_generated: bool,
     /// The table whose `INTEGER PRIMARY KEY` this column refers to.
     pub(super) refers_to: Option<String>,
+}
+
+impl Column {
+    /// Merges a cell; `base` is `None` where its author saw no row.
+    ///
+    /// # Errors
+    /// As [`Newer::stops`], if both sides changed the cell: where only one did, every rule there
+    /// is or will be gives what that side wrote.
+    pub(super) fn merge(
+        &self,
+        base: Option<&Value>,
+        left: &Value,
+        right: &Value,
+    ) -> Result<Merged, Failure> {
+        let is_one_sided = base.is_some_and(|base| right.same(base) || left.same(base));
+        match &self.newer {
+            Some(newer) if !is_one_sided => Err(newer.stops()),
+            _ => Ok(merge_cell(self.rule, base, left, right)),
+        }
+    }
+}
+
+/// Something stored among the rules that this version does not understand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Newer(String);
+
+impl Newer {
+    /// Nothing is decided, since a newer version can: not this mutation, and none after it.
+    pub(super) fn stops(&self) -> Failure {
+        Failure::Abort(Error::new(ErrorKind::Unsupported, self.0.clone()))
+    }
 }
 
 /// One declared foreign key of a child table.
@@ -64,6 +98,8 @@ pub(super) struct Table {
     pub(super) columns: Vec<Column>,
     pub(super) foreign_keys: Vec<ForeignKey>,
     pub(super) policy: RowPolicy,
+    /// Why the stored row policy cannot be followed here, if it cannot.
+    pub(super) newer_policy: Option<Newer>,
     pub(super) is_autoincrement: bool,
     /// A virtual table: the pre-update hook never tells about it.
     pub(super) is_virtual: bool,
@@ -161,7 +197,7 @@ fn load(conn: &Connection, asked: &str) -> Result<Table, Failure> {
             column.refers_to = Some(foreign.parent.clone());
         }
     }
-    let policy = apply_rules(conn, &name, &mut columns)?;
+    let (policy, newer_policy) = apply_rules(conn, &name, &mut columns)?;
     let is_autoincrement =
         super::sqltext::tokens(&sql).iter().any(|token| token.is("AUTOINCREMENT"));
     Ok(Table {
@@ -170,6 +206,7 @@ fn load(conn: &Connection, asked: &str) -> Result<Table, Failure> {
         columns,
         foreign_keys,
         policy,
+        newer_policy,
         is_autoincrement,
         is_virtual,
         is_derived: false,
@@ -194,6 +231,7 @@ fn load_columns(conn: &Connection, name: &str) -> Result<(Vec<Column>, Vec<Strin
         columns.push(Column {
             name,
             rule: Rule::from_decltype(&decltype).unwrap_or_default(),
+            newer: None,
             is_generated: row.get::<_, i64>(3)? > 1,
             refers_to: None,
         });
@@ -249,31 +287,44 @@ fn load_foreign_keys(conn: &Connection, name: &str) -> Result<Vec<ForeignKey>, F
     Ok(keys)
 }
 
-/// Rules declared by `sheaf_merge_rule`; a rule for column `*` is the table's row policy.
+/// Rules declared by `sheaf_merge_rule`, which are stronger than those of types; a rule for column
+/// `*` is the table's row policy.
 fn apply_rules(
     conn: &Connection,
     name: &str,
     columns: &mut [Column],
-) -> Result<RowPolicy, Failure> {
-    let mut policy = RowPolicy::default();
+) -> Result<(RowPolicy, Option<Newer>), Failure> {
+    let (mut policy, mut newer_policy) = (RowPolicy::default(), None);
     if !exists(conn, "__sheaf_rules")? {
-        return Ok(policy);
+        return Ok((policy, newer_policy));
     }
     let mut statement = conn
         .prepare_cached("SELECT col, rule FROM main.__sheaf_rules WHERE tbl = ?1 COLLATE NOCASE")?;
     let mut rows = statement.query([name])?;
     while let Some(row) = rows.next()? {
         let (col, rule): (String, String) = (row.get(0)?, row.get(1)?);
-        if col == "*" {
-            policy = RowPolicy::from_name(&rule).unwrap_or_default();
-        } else if let (Some(column), Some(rule)) = (
-            columns.iter_mut().find(|column| column.name.eq_ignore_ascii_case(&col)),
-            Rule::from_name(&rule),
-        ) {
-            column.rule = rule;
+        let column = columns.iter_mut().find(|column| column.name.eq_ignore_ascii_case(&col));
+        match (Declaration::of_stored(&col, &rule), column) {
+            (Ok(Declaration::Rows(stored)), _) => policy = stored,
+            (Ok(Declaration::Column(stored)), Some(column)) => column.rule = stored,
+            (Err(_), Some(column)) => {
+                let why = format!(
+                    "column {col} has merge rule `{rule}`, which this version of sheaf does not \
+                     know; upgrade"
+                );
+                column.newer = Some(Newer(why));
+            }
+            (Err(_), None) if col == "*" => {
+                let why = format!(
+                    "table {name} has row policy `{rule}`, which this version of sheaf does not \
+                     know; upgrade"
+                );
+                newer_policy = Some(Newer(why));
+            }
+            (_, None) => {}
         }
     }
-    Ok(policy)
+    Ok((policy, newer_policy))
 }
 
 /// Whether the main database has a table of this name, in any case.

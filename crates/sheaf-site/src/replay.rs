@@ -29,7 +29,7 @@ mod fts;
 mod remap;
 mod rows;
 pub(crate) mod sqltext;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 

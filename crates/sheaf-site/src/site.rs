@@ -363,6 +363,7 @@ impl Site {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let (mut conn, failure) = self.open_file(view, flags)?;
         sink.install(&mut conn)?;
+        crate::rules::register(&conn).map_err(from_sqlite)?;
         Ok(LocalConnection { conn, sink, failure })
     }
 

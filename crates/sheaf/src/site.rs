@@ -10,7 +10,9 @@ use std::{
 };
 
 use rusqlite::{Connection, Transaction};
-use sheaf_site::{Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Restored, Result, View};
+use sheaf_site::{
+    Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Restored, Result, RuleInfo, View,
+};
 use sheaf_volume::{
     DeviceId, Dir as _, Evicted, LocalLsn, Lsn, Remote, SiteId, StdDir, TimelineId, VolumeId,
 };
@@ -242,6 +244,29 @@ impl Site {
     /// `Invalid` when the script does not parse.
     pub fn define_mutator(&self, name: &str, sql: &str) -> Result<()> {
         self.0.site.define_mutator(name, sql)
+    }
+
+    /// The merge rules of a table as this device sees it, or of all tables.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such table, `Unavailable` when a page cannot be fetched.
+    pub fn rules(&self, table: Option<&str>) -> Result<Vec<RuleInfo>> {
+        self.0.site.rules(table)
+    }
+
+    /// Declares the merge rule of a column by its name, or with column `*` the row policy of a
+    /// table; `None` takes a declaration back. It travels like any row. Gives what is stored.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such table or column, `Invalid` for a rule that there is not, or
+    /// that does not go with the column's type.
+    pub fn merge_rule(
+        &self,
+        table: &str,
+        column: &str,
+        rule: Option<&str>,
+    ) -> Result<Option<String>> {
+        self.0.site.merge_rule(table, column, rule)
     }
 
     /// Takes over an ordinary database file; `progress` is told the rows done so far.

@@ -28,6 +28,14 @@ impl Failure {
         Self::Reject { reason: reason.into(), is_unique: false }
     }
 
+    /// As an error, for whoever asked in person and not in a mutation.
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Abort(error) => error,
+            Self::Reject { reason, .. } => Error::invalid(reason),
+        }
+    }
+
     /// Says which row it was about.
     pub(crate) fn at(self, table: &str, key: &[Value]) -> Self {
         match self {

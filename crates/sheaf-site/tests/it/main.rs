@@ -18,6 +18,7 @@ mod jump;
 mod lazy;
 mod lockpage;
 mod rowids;
+mod rules;
 mod schemas;
 mod space;
 mod sqlite;

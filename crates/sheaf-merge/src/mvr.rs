@@ -66,6 +66,12 @@ impl Siblings {
         self.siblings.len() < 2
     }
 
+    /// Drops the values of which this is true: of some the host knows more than their positions
+    /// tell. To be called before [`Self::propose`].
+    pub fn forget(&mut self, is_superseded: impl Fn(&Sibling) -> bool) {
+        self.siblings.retain(|sibling| !is_superseded(sibling));
+    }
+
     /// Adds a value and drops those that its author had read, or written.
     ///
     /// `shown_at` gives what the cell showed at a position of the log; it is asked at most once,

@@ -25,6 +25,7 @@ mod replay;
 mod rowids;
 mod rules;
 mod schema;
+mod siblings;
 mod sink;
 mod site;
 mod standing;

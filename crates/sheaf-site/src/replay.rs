@@ -27,7 +27,8 @@ mod ffi;
 mod foreign;
 mod fts;
 mod remap;
-mod rows;
+pub(crate) mod rows;
+mod siblings;
 pub(crate) mod sqltext;
 pub(crate) mod table;
 #[cfg(test)]
@@ -229,8 +230,10 @@ impl Step<'_> {
                 // It may have changed the rules, which are rows.
                 self.remap.tables.forget();
                 foreign::settle(self.conn, &mut self.remap.tables, &[], &[], false)?;
+                let tables = self.capture.tables();
+                crate::siblings::sweep(self.conn, &mut self.remap.tables, &tables)?;
                 let outcome = Outcome::Applied { merged: false };
-                Ok(Replayed { outcome, recaptured: None, tables: self.capture.tables() })
+                Ok(Replayed { outcome, recaptured: None, tables })
             }
         }
     }
@@ -254,8 +257,8 @@ impl Step<'_> {
         let Remap { ids, tables, shown, .. } = &mut *self.remap;
         let mut rows = Rows::new(self.conn, self.ctx, tables, ids, &mutation.ids);
         rows.apply(ops)?;
-        let Rows { written, mut touched, uncaptured, kept, is_merged, inserted, refused, .. } =
-            rows;
+        let Rows { written, mut touched, uncaptured, mut kept, proposals, .. } = rows;
+        let Rows { is_merged, inserted, refused, .. } = rows;
         for (table, origin, id) in inserted {
             shown.show(&table, origin, id);
         }
@@ -273,13 +276,17 @@ impl Step<'_> {
         touched.sort();
         touched.dedup();
         let captured = match self.capture.finish(self.conn) {
-            Ok(captured) => captured,
+            Ok(mut captured) => {
+                captured.iter_mut().for_each(|captured| siblings::strip(captured, &proposals));
+                captured
+            }
             Err(error) if error.kind() == ErrorKind::Invalid => {
                 return Err(Failure::reject(error.to_string()));
             }
             Err(error) => return Err(error.into()),
         };
         fts::refresh(self.conn, tables, &touched)?;
+        kept.extend(proposals);
         let mut recaptured = recapture(mutation, schema, captured, uncaptured, kept);
         if let Body::Rows(ops) = &recaptured.body {
             recaptured.ids = shown.mentioned_by(ops);

@@ -320,6 +320,7 @@ impl Site {
             conn.pragma_update(None, "synchronous", "normal")?;
             self.register_functions(&conn, &failure)?;
             crate::mutator::register_functions(&conn, Arc::clone(&self.0.env))?;
+            crate::siblings::register(&conn)?;
             Ok(conn)
         };
         let conn = open().map_err(|e| sqlite_detail(e, &failure))?;
@@ -364,6 +365,7 @@ impl Site {
         let (mut conn, failure) = self.open_file(view, flags)?;
         sink.install(&mut conn)?;
         crate::rules::register(&conn).map_err(from_sqlite)?;
+        crate::siblings::register_writing(&conn).map_err(from_sqlite)?;
         Ok(LocalConnection { conn, sink, failure })
     }
 

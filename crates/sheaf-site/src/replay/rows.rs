@@ -14,6 +14,7 @@ use super::{
     failure::Failure,
     foreign::Written,
     remap::{Ids, Place, publish},
+    siblings::Proposal,
     table::{Identity, Table, Tables},
 };
 use sheaf_volume::teeth::{Tooth, bites};
@@ -22,6 +23,7 @@ use crate::{
     mutation::{Change, Op},
     rowids::RowIds,
     schema::quote_ident,
+    siblings,
     value::{Bind, from_ref, quote_key},
 };
 
@@ -50,6 +52,8 @@ pub(super) struct Rows<'a> {
     /// What found nothing to do here, or another row in its place. The author meant it all the
     /// same: this may be a prediction, and the log may come to a state in which it matters.
     pub(super) kept: Vec<Op>,
+    /// Values that were put beside others, in the form in which they are redone.
+    pub(super) proposals: Vec<Op>,
     /// Whether anything differs from what the author saw happen.
     pub(super) is_merged: bool,
     /// The largest row id each table gets from this mutation.
@@ -76,6 +80,7 @@ impl<'a> Rows<'a> {
             touched: Vec::new(),
             uncaptured: Vec::new(),
             kept: Vec::new(),
+            proposals: Vec::new(),
             is_merged: false,
             floors: BTreeMap::new(),
         }
@@ -120,13 +125,14 @@ impl<'a> Rows<'a> {
         let Some(name) = op.table() else {
             return Ok(());
         };
+        if name.eq_ignore_ascii_case(siblings::TABLE) {
+            return self.propose_again(op);
+        }
         if is_internal(name) {
             return Err(Failure::reject(format!("table {name} is internal")));
         }
         let table = self.tables.get(self.conn, name)?;
-        if self.touched.last() != Some(&table.name) && !self.touched.contains(&table.name) {
-            self.touched.push(table.name.clone());
-        }
+        self.touch(&table);
         if table.is_derived {
             return Ok(());
         }
@@ -145,6 +151,12 @@ impl<'a> Rows<'a> {
             Op::Ddl { .. } => Ok(()),
         };
         done.map_err(|failure| failure.at(&table.name, key))
+    }
+
+    pub(super) fn touch(&mut self, table: &Table) {
+        if self.touched.last() != Some(&table.name) && !self.touched.contains(&table.name) {
+            self.touched.push(table.name.clone());
+        }
     }
 
     /// The value as the log has it, where the column refers to a renumbered row.
@@ -264,6 +276,7 @@ impl<'a> Rows<'a> {
             _ => {}
         }
         insert_row(self.conn, table, &cols)?;
+        siblings::forget_row(self.conn, table, &key)?;
         if let (true, [Value::Int(author), ..], [Value::Int(id), ..]) =
             (table.identity.is_rowid(), authors, key.as_slice())
         {
@@ -286,17 +299,31 @@ impl<'a> Rows<'a> {
         right: &[Value],
     ) -> Result<(), Failure> {
         let mut writes = Vec::new();
+        let mut decisions = Vec::new();
         for ((col, left), right) in cols.iter().zip(right) {
-            let merged = table.column(col)?.merge(None, left, right)?;
-            if merged.is_refused() {
-                return Err(refused(col));
-            }
-            self.is_merged |= !left.same(right) || !merged.value.same(left);
-            if !merged.value.same(right) {
-                writes.push((col.as_str(), merged.value));
+            let column = table.column(col)?;
+            let merged = if column.keeps_siblings() {
+                // An insert has seen nothing of what is there.
+                let proposal = Proposal { base: None, left, right, read: Some(0) };
+                let decision = self.decide(table, &key, &column.name, proposal)?;
+                let value = decision.shown().clone();
+                decisions.push(decision);
+                value
+            } else {
+                let merged = column.merge(None, left, right)?;
+                if merged.is_refused() {
+                    return Err(refused(col));
+                }
+                merged.value
+            };
+            self.is_merged |= !left.same(right) || !merged.same(left);
+            if !merged.same(right) {
+                writes.push((col.as_str(), merged));
             }
         }
-        self.write(table, key, &writes)
+        self.write(table, key.clone(), &writes)?;
+        // What it put beside others is redone with the insert.
+        decisions.into_iter().try_for_each(|decision| self.settle(table, &key, &decision))
     }
 
     fn update(
@@ -322,9 +349,19 @@ impl<'a> Rows<'a> {
         };
         let mut writes = Vec::new();
         let mut recaptured = Vec::new();
+        let mut decisions = Vec::new();
         for ((change, name), right) in changes.iter().zip(names).zip(&right) {
             let base = self.mapped_base(table, name, &change.base)?;
             let left = self.mapped(table, name, &change.left)?;
+            if table.column(name)?.keeps_siblings() && !left.same(&base) {
+                let proposal = Proposal { base: Some(&base), left: &left, right, read: None };
+                let decision = self.decide(table, &key, name, proposal)?;
+                if !decision.shown().same(right) {
+                    writes.push((name, decision.shown().clone()));
+                }
+                decisions.push(decision);
+                continue;
+            }
             let merged = if bites(Tooth::OverwriteCounters) {
                 merge_cell(sheaf_merge::Rule::Lww, Some(&base), &left, right)
             } else {
@@ -347,7 +384,12 @@ impl<'a> Rows<'a> {
             let (table, key) = (table.name.clone(), key.clone());
             self.uncaptured.push(Op::Update { table, key, changes: recaptured });
         }
-        self.write(table, key, &writes)
+        self.write(table, key.clone(), &writes)?;
+        for decision in &decisions {
+            self.settle(table, &key, decision)?;
+            self.proposals.extend(decision.redo(table, &key));
+        }
+        Ok(())
     }
 
     /// Keeps an update whose row is not there, with the references as the log has them.
@@ -368,7 +410,7 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    fn write(
+    pub(super) fn write(
         &mut self,
         table: &Table,
         key: Vec<Value>,
@@ -432,6 +474,7 @@ impl<'a> Rows<'a> {
         );
         let gone =
             self.conn.prepare_cached(&sql)?.execute(params_from_iter(key.iter().map(Bind)))?;
+        siblings::forget_row(self.conn, table, &key)?;
         let (name, old) = (table.name.clone(), old.to_vec());
         if table.is_virtual {
             self.uncaptured.push(Op::Delete { table: name, key, old });
@@ -496,7 +539,7 @@ pub(crate) fn is_internal(table: &str) -> bool {
     table.starts_with("__sheaf_") && !WRITABLE.contains(&table.as_str())
 }
 
-fn refused(col: &str) -> Failure {
+pub(super) fn refused(col: &str) -> Failure {
     Failure::reject(format!("column {col} was changed by somebody else meanwhile"))
 }
 
@@ -553,7 +596,7 @@ pub(super) fn key_condition(table: &Table, first: usize) -> String {
 }
 
 /// The row's present values, if the row exists.
-pub(super) fn read_row(
+pub(crate) fn read_row(
     conn: &Connection,
     table: &Table,
     key: &[Value],

@@ -14,7 +14,7 @@ use super::failure::Failure;
 
 /// How a row of a table is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Identity {
+pub(crate) enum Identity {
     /// `INTEGER PRIMARY KEY`: this column is the rowid.
     Alias(String),
     /// No declared key: the rowid, under a name that no column hides.
@@ -25,7 +25,7 @@ pub(super) enum Identity {
 
 impl Identity {
     /// The columns that name a row.
-    pub(super) fn columns(&self) -> Vec<&str> {
+    pub(crate) fn columns(&self) -> Vec<&str> {
         match self {
             Self::Alias(col) => vec![col],
             Self::Rowid(name) => vec![name],
@@ -34,29 +34,34 @@ impl Identity {
     }
 
     /// Whether rows are named by an integer that their author did not choose.
-    pub(super) fn is_rowid(&self) -> bool {
+    pub(crate) fn is_rowid(&self) -> bool {
         !matches!(self, Self::Key(_))
     }
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Column {
-    pub(super) name: String,
-    pub(super) rule: Rule,
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) rule: Rule,
     /// Why the stored rule cannot be followed here, if it cannot: `rule` says nothing then.
-    pub(super) newer: Option<Newer>,
-    pub(super) is_generated: bool,
+    pub(crate) newer: Option<Newer>,
+    pub(crate) is_generated: bool,
     /// The table whose `INTEGER PRIMARY KEY` this column refers to.
-    pub(super) refers_to: Option<String>,
+    pub(crate) refers_to: Option<String>,
 }
 
 impl Column {
+    /// Whether concurrent values of a cell are kept beside it.
+    pub(crate) fn keeps_siblings(&self) -> bool {
+        self.rule == Rule::Mvr && self.newer.is_none()
+    }
+
     /// Merges a cell; `base` is `None` where its author saw no row.
     ///
     /// # Errors
     /// As [`Newer::stops`], if both sides changed the cell: where only one did, every rule there
     /// is or will be gives what that side wrote.
-    pub(super) fn merge(
+    pub(crate) fn merge(
         &self,
         base: Option<&Value>,
         left: &Value,
@@ -72,43 +77,48 @@ impl Column {
 
 /// Something stored among the rules that this version does not understand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Newer(String);
+pub(crate) struct Newer(String);
 
 impl Newer {
     /// Nothing is decided, since a newer version can: not this mutation, and none after it.
-    pub(super) fn stops(&self) -> Failure {
+    pub(crate) fn stops(&self) -> Failure {
         Failure::Abort(Error::new(ErrorKind::Unsupported, self.0.clone()))
     }
 }
 
 /// One declared foreign key of a child table.
 #[derive(Clone, Debug)]
-pub(super) struct ForeignKey {
-    pub(super) parent: String,
-    pub(super) from: Vec<String>,
-    pub(super) to: Vec<String>,
-    pub(super) on_delete: String,
+pub(crate) struct ForeignKey {
+    pub(crate) parent: String,
+    pub(crate) from: Vec<String>,
+    pub(crate) to: Vec<String>,
+    pub(crate) on_delete: String,
 }
 
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// As declared.
-    pub(super) name: String,
-    pub(super) identity: Identity,
-    pub(super) columns: Vec<Column>,
-    pub(super) foreign_keys: Vec<ForeignKey>,
-    pub(super) policy: RowPolicy,
+    pub(crate) name: String,
+    pub(crate) identity: Identity,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) foreign_keys: Vec<ForeignKey>,
+    pub(crate) policy: RowPolicy,
     /// Why the stored row policy cannot be followed here, if it cannot.
-    pub(super) newer_policy: Option<Newer>,
-    pub(super) is_autoincrement: bool,
+    pub(crate) newer_policy: Option<Newer>,
+    pub(crate) is_autoincrement: bool,
     /// A virtual table: the pre-update hook never tells about it.
-    pub(super) is_virtual: bool,
+    pub(crate) is_virtual: bool,
     /// An FTS5 index over another table: rebuilt, never written row by row.
-    pub(super) is_derived: bool,
+    pub(crate) is_derived: bool,
 }
 
 impl Table {
-    pub(super) fn column(&self, name: &str) -> Result<&Column, Failure> {
+    /// Whether a column keeps concurrent values.
+    pub(crate) fn has_siblings(&self) -> bool {
+        self.columns.iter().any(Column::keeps_siblings)
+    }
+
+    pub(crate) fn column(&self, name: &str) -> Result<&Column, Failure> {
         let found = self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name));
         match found {
             Some(column) if column.is_generated => {
@@ -122,17 +132,17 @@ impl Table {
 
 /// Tables met in one transaction.
 #[derive(Debug, Default)]
-pub(super) struct Tables {
+pub(crate) struct Tables {
     known: BTreeMap<String, Rc<Table>>,
     indexes: Option<Rc<BTreeMap<String, Vec<String>>>>,
 }
 
 impl Tables {
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }
 
-    pub(super) fn get(&mut self, conn: &Connection, name: &str) -> Result<Rc<Table>, Failure> {
+    pub(crate) fn get(&mut self, conn: &Connection, name: &str) -> Result<Rc<Table>, Failure> {
         if let Some(table) = self.known.get(name) {
             return Ok(Rc::clone(table));
         }
@@ -145,7 +155,7 @@ impl Tables {
     }
 
     /// FTS5 indexes with external content, by the lower-case name of their content table.
-    pub(super) fn text_indexes(
+    pub(crate) fn text_indexes(
         &mut self,
         conn: &Connection,
     ) -> Result<Rc<BTreeMap<String, Vec<String>>>, Failure> {
@@ -198,6 +208,11 @@ fn load(conn: &Connection, asked: &str) -> Result<Table, Failure> {
         }
     }
     let (policy, newer_policy) = apply_rules(conn, &name, &mut columns)?;
+    if is_virtual {
+        // Nothing can be kept beside a row that its module may renumber.
+        let kept = columns.iter_mut().filter(|column| column.rule == Rule::Mvr);
+        kept.for_each(|column| column.rule = Rule::Lww);
+    }
     let is_autoincrement =
         super::sqltext::tokens(&sql).iter().any(|token| token.is("AUTOINCREMENT"));
     Ok(Table {
@@ -328,7 +343,7 @@ fn apply_rules(
 }
 
 /// Whether the main database has a table of this name, in any case.
-pub(super) fn has(conn: &Connection, table: &str) -> Result<bool, rusqlite::Error> {
+pub(crate) fn has(conn: &Connection, table: &str) -> Result<bool, rusqlite::Error> {
     conn.prepare_cached(
         "SELECT EXISTS(SELECT 1 FROM main.sqlite_schema
          WHERE type = 'table' AND name = ?1 COLLATE NOCASE)",

@@ -20,6 +20,7 @@ mod lockpage;
 mod rowids;
 mod rules;
 mod schemas;
+mod siblings;
 mod space;
 mod sqlite;
 mod support;

@@ -4,7 +4,10 @@
 //! in the SQL text comes from the schema. Conflict clauses of the schema are overridden by
 //! `OR ABORT`: a failed step must leave the savepoint standing.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 use sheaf_merge::{Presence, RowOutcome, RowPolicy, Value, merge_cell, merge_row};
@@ -96,7 +99,7 @@ impl<'a> Rows<'a> {
                 *floor = (*floor).max(*id);
             }
         }
-        let mut waiting: Vec<&Op> = ops.iter().collect();
+        let mut waiting = self.in_order(ops)?;
         for _ in 0..=UNIQUE_RETRIES_MAX {
             let (mut stuck, mut last) = (Vec::new(), None);
             let tried = waiting.len();
@@ -119,6 +122,45 @@ impl<'a> Rows<'a> {
             waiting = stuck;
         }
         Err(Failure::reject("UNIQUE constraint failed: values move in a cycle"))
+    }
+
+    /// The operations in the order in which they are applied: as they come, except that a row
+    /// which is given another parent is given it before the old one goes. What SQLite does to the
+    /// children of a deleted row it does at once, deferred or not, and the author has moved these.
+    fn in_order<'o>(&mut self, ops: &'o [Op]) -> Result<Vec<&'o Op>, Failure> {
+        let mut order: Vec<&Op> = ops.iter().collect();
+        if !order.iter().any(|op| matches!(op, Op::Delete { .. })) {
+            return Ok(order);
+        }
+        let mut parents: BTreeSet<String> = BTreeSet::new();
+        let mut moved = Vec::new();
+        for op in ops {
+            let Op::Update { table, changes, .. } = op else { continue };
+            let left = match self.tables.get(self.conn, table) {
+                Ok(table) => table.parents_left(changes.iter().map(|change| change.col.as_str())),
+                // Applying it says why there is no such table.
+                Err(Failure::Reject { .. }) => continue,
+                Err(failure) => return Err(failure),
+            };
+            if !left.is_empty() {
+                parents.extend(left.into_iter().map(|parent| parent.to_ascii_lowercase()));
+                moved.push(op);
+            }
+        }
+        let is_parent = |op: &&Op| {
+            let Op::Delete { table, .. } = op else { return false };
+            parents.contains(&table.to_ascii_lowercase())
+        };
+        if let Some(first) = order.iter().position(is_parent) {
+            let rest = order.split_off(first);
+            let addresses: BTreeSet<*const Op> =
+                moved.iter().map(|op| std::ptr::from_ref(*op)).collect();
+            let is_moved = |op: &&Op| addresses.contains(&std::ptr::from_ref(*op));
+            order.retain(|op| !is_moved(op));
+            order.extend(&moved);
+            order.extend(rest.into_iter().filter(|op| !is_moved(op)));
+        }
+        Ok(order)
     }
 
     fn op(&mut self, op: &Op) -> Result<(), Failure> {

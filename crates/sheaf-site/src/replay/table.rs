@@ -113,6 +113,14 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// The tables to which a row refers in other ways once these columns have changed.
+    pub(crate) fn parents_left<'c>(&self, columns: impl Iterator<Item = &'c str>) -> Vec<String> {
+        let columns: Vec<&str> = columns.collect();
+        let is_changed = |from: &String| columns.iter().any(|col| from.eq_ignore_ascii_case(col));
+        let changed = self.foreign_keys.iter().filter(|key| key.from.iter().any(is_changed));
+        changed.map(|key| key.parent.clone()).collect()
+    }
+
     /// Whether a column keeps concurrent values.
     pub(crate) fn has_siblings(&self) -> bool {
         self.columns.iter().any(Column::keeps_siblings)

@@ -17,6 +17,7 @@ mod journal;
 mod jump;
 mod lazy;
 mod lockpage;
+mod merging;
 mod rowids;
 mod rules;
 mod schemas;

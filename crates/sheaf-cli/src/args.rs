@@ -94,7 +94,7 @@ pub(crate) enum Command {
     Mutate(MutateArgs),
     /// List the named mutators of a site, or define some
     Mutators(MutatorsArgs),
-    /// Define one named mutator: an SQL script with named parameters
+    /// Define one named mutator, an SQL script with named parameters, or a merge function
     Define(DefineArgs),
     /// Show how concurrent changes of a site's tables are merged, or declare it
     Rules(RulesArgs),
@@ -472,6 +472,10 @@ pub(crate) struct DefineArgs {
     pub(crate) name: String,
     /// File with its SQL; parameters are written :name
     pub(crate) file: PathBuf,
+    /// Define the function of the merge rule custom:NAME instead: one expression over :base, :left
+    /// and :right
+    #[arg(long)]
+    pub(crate) merge: bool,
     #[command(flatten)]
     pub(crate) exchange: ExchangeArgs,
 }

@@ -220,6 +220,10 @@ impl Site {
         Ok(rules.into_iter().map(types::rule).collect())
     }
 
+    pub(crate) fn define_merge(&self, name: &str, sql: &str) -> Result<(), Failure> {
+        self.site.define_merge(name, Some(sql)).map_err(|error| failure::of(&error))
+    }
+
     pub(crate) fn merge_rule(&self, table: &str, column: &str, rule: &str) -> Result<(), Failure> {
         let stored = self.site.merge_rule(table, column, Some(rule));
         stored.map(|_| ()).map_err(|error| failure::of(&error))

@@ -21,6 +21,7 @@ use sheaf_volume::teeth::{Tooth, bites};
 use crate::capture::Capture;
 use crate::clock;
 use crate::error::from_sqlite;
+use crate::merges::Merges;
 use crate::replay::{Outcome, Remap, ReplayContext, Replayed, replay};
 use crate::rowids::RowIds;
 use crate::site::{ATTR_DECIDED, ATTR_ROW_IDS, ATTR_TIMELINE, Site, SiteIds, lock};
@@ -444,7 +445,7 @@ impl Site {
             }
             rebase.capture.clear();
             let (conn, capture) = (&rebase.conn, &rebase.capture);
-            let remap = Remap::default();
+            let remap = Remap::new(Merges::new(Arc::clone(&site.0.merges)));
             let slot = &*rebase.slot;
             let value = f(&mut Pass { site, conn, capture, remap, target, authority, slot })?;
             rebase.conn.execute_batch("COMMIT").map_err(from_sqlite)?;

@@ -16,6 +16,7 @@ use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, Result, TimelineId};
 use crate::{
     capture::Capture,
     clock, limits,
+    merges::Merges,
     mutation::{Body, Mutation, Op},
     mutator,
     rowids::{RowIds, inserted},
@@ -99,11 +100,23 @@ pub(crate) struct Remap {
     /// Which rows a prediction shows under numbers that are a guess.
     pub(crate) shown: RowIds,
     tables: Tables,
+    merges: Merges,
     /// The schema that `tables` describe.
     schema_version: i64,
 }
 
 impl Remap {
+    /// For a transaction that may call these functions to merge.
+    pub(crate) fn new(merges: Merges) -> Self {
+        Self { merges, ..Self::default() }
+    }
+
+    /// Looks everything up again: it may have changed.
+    fn forget(&mut self) {
+        self.tables.forget();
+        self.merges.forget();
+    }
+
     /// Rows that a refused mutation would have inserted: what its author does to them from here on
     /// must not happen to somebody else's row of that number.
     fn refuse(
@@ -200,7 +213,7 @@ pub(crate) fn replay(
 fn undo(conn: &Connection, remap: &mut Remap) -> Result<()> {
     conn.execute_batch("ROLLBACK TO sheaf_replay").map_err(broken)?;
     remap.ids.undo();
-    remap.tables.forget();
+    remap.forget();
     Ok(())
 }
 
@@ -228,7 +241,7 @@ impl Step<'_> {
                 let call = mutator::Call { name, args, seed, time_ms: *time_ms };
                 mutator::run(self.conn, self.ctx, &call)?;
                 // It may have changed the rules, which are rows.
-                self.remap.tables.forget();
+                self.remap.forget();
                 foreign::settle(self.conn, &mut self.remap.tables, &[], &[], false)?;
                 let tables = self.capture.tables();
                 crate::siblings::sweep(self.conn, &mut self.remap.tables, &tables)?;
@@ -254,8 +267,8 @@ impl Step<'_> {
             // SQLite refuses more than it did to the author, and settling looks for itself.
             Switches { triggers: false, foreign_keys: false }.set(self.conn)?;
         }
-        let Remap { ids, tables, shown, .. } = &mut *self.remap;
-        let mut rows = Rows::new(self.conn, self.ctx, tables, ids, &mutation.ids);
+        let Remap { ids, tables, shown, merges, .. } = &mut *self.remap;
+        let mut rows = Rows::new(self.conn, self.ctx, tables, merges, ids, &mutation.ids);
         rows.apply(ops)?;
         let Rows { written, mut touched, uncaptured, mut kept, proposals, .. } = rows;
         let Rows { is_merged, inserted, refused, .. } = rows;
@@ -268,8 +281,9 @@ impl Step<'_> {
         }
         let is_settled = !bites(Tooth::SkipReferences)
             && foreign::settle(self.conn, tables, &written, &touched, is_parent_lost)?;
-        if touched.iter().any(|table| table.eq_ignore_ascii_case("__sheaf_rules")) {
+        if touched.iter().any(|table| table.to_ascii_lowercase().starts_with("__sheaf_")) {
             tables.forget();
+            merges.forget();
         }
         // Cascades touch tables that no operation names.
         touched.extend(self.capture.tables());

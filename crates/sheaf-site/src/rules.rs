@@ -7,16 +7,16 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension as _, functions::FunctionFlags, params};
-use sheaf_merge::{Declaration, RowPolicy, Rule};
+use sheaf_merge::{CustomName, Declaration, RowPolicy, Rule};
 use sheaf_volume::{Error, ErrorKind, Result};
 
 use crate::{
     error::from_sqlite,
-    mutator,
+    merges, mutator,
     nested::{in_savepoint, user_error, with_connection},
     replay::table,
     schema::is_internal,
-    site::{Site, View},
+    site::{Site, View, lock},
 };
 
 /// The table of rules.
@@ -75,8 +75,12 @@ impl Site {
     /// # Errors
     /// `NotFound` if there is no such table, and as [`Site::read`].
     pub fn rules(&self, table: Option<&str>) -> Result<Vec<RuleInfo>> {
+        let registered: Vec<CustomName> = lock(&self.0.merges).names().collect();
         self.read(View::Local, |conn| {
-            let rules = list(conn, table).map_err(from_sqlite)?;
+            let mut rules = list(conn, table).map_err(from_sqlite)?;
+            for info in &mut rules {
+                note_missing(conn, &registered, info).map_err(from_sqlite)?;
+            }
             match table {
                 Some(name) if rules.is_empty() => Err(no_table(name)),
                 _ => Ok(rules),
@@ -311,6 +315,22 @@ fn list(conn: &Connection, only: Option<&str>) -> rusqlite::Result<Vec<RuleInfo>
         problem: Some("there is no such table or column".to_owned()),
     }));
     Ok(rules)
+}
+
+/// A custom rule is nothing without its function.
+fn note_missing(
+    conn: &Connection,
+    registered: &[CustomName],
+    info: &mut RuleInfo,
+) -> rusqlite::Result<()> {
+    let rule = info.rule.as_deref().and_then(Rule::from_name);
+    if let (Some(Rule::Custom(name)), None) = (rule, &info.problem)
+        && !registered.contains(&name)
+        && !merges::is_stored(conn, name)?
+    {
+        info.problem = Some(format!("there is no merge function {name}; define it first"));
+    }
+    Ok(())
 }
 
 fn rows_info(table: &str, stored: Option<(String, String, String)>) -> RuleInfo {

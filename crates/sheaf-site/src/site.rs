@@ -17,6 +17,7 @@ use sheaf_volume::{
 
 use crate::clock;
 use crate::error::{from_sqlite, kind_number, sqlite_detail};
+use crate::merges::{Merges, Registered};
 use crate::mutation::{Body, Mutation};
 use crate::rebase::RebaseConnection;
 use crate::rowids::RowIds;
@@ -94,6 +95,7 @@ pub(crate) struct Inner {
     pub(crate) device: DeviceId,
     /// The attribute of that name, read: the bytes are kept, so that no others have their place.
     row_ids: Mutex<Option<(Bytes, Arc<RowIds>)>>,
+    pub(crate) merges: Registered,
     pub(crate) schema_bias: Arc<AtomicU32>,
     pub(crate) rebase: Mutex<Option<RebaseConnection>>,
     writer: Mutex<Option<LocalConnection>>,
@@ -170,6 +172,7 @@ impl Site {
             device: options.device,
             schema_bias,
             row_ids: Mutex::default(),
+            merges: Registered::default(),
             rebase: Mutex::new(None),
             writer: Mutex::new(None),
             global_name,
@@ -366,6 +369,7 @@ impl Site {
         sink.install(&mut conn)?;
         crate::rules::register(&conn).map_err(from_sqlite)?;
         crate::siblings::register_writing(&conn).map_err(from_sqlite)?;
+        crate::merges::register(&conn).map_err(from_sqlite)?;
         Ok(LocalConnection { conn, sink, failure })
     }
 
@@ -495,7 +499,8 @@ impl Site {
             };
             let run = || {
                 local.sink.with_capture(|capture| {
-                    let mut remap = crate::replay::Remap::default();
+                    let merges = Merges::new(Arc::clone(&self.0.merges));
+                    let mut remap = crate::replay::Remap::new(merges);
                     crate::replay::replay(&tx, capture, &context, &mut remap, &mutation)
                 })
             };

@@ -11,7 +11,8 @@ use std::{
 
 use rusqlite::{Connection, Transaction};
 use sheaf_site::{
-    Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Restored, Result, RuleInfo, View,
+    Custom, Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Restored, Result, RuleInfo,
+    Sides, View,
 };
 use sheaf_volume::{
     DeviceId, Dir as _, Evicted, LocalLsn, Lsn, Remote, SiteId, StdDir, TimelineId, VolumeId,
@@ -267,6 +268,29 @@ impl Site {
         rule: Option<&str>,
     ) -> Result<Option<String>> {
         self.0.site.merge_rule(table, column, rule)
+    }
+
+    /// Defines the function of the merge rule `custom:NAME`: an SQL expression over `:base`,
+    /// `:left` and `:right`. It travels like any row. `None` takes it back.
+    ///
+    /// # Errors
+    /// `Invalid` for a name or an expression that cannot be.
+    pub fn define_merge(&self, name: &str, sql: Option<&str>) -> Result<()> {
+        self.0.site.define_merge(name, sql)
+    }
+
+    /// Registers a function for the merge rule `custom:NAME` in this process, where the site
+    /// defines none of that name. It must be pure, and whoever orders the site's mutations must
+    /// have it too: without it they are rejected.
+    ///
+    /// # Errors
+    /// `Invalid` for a name that cannot be.
+    pub fn register_merge(
+        &self,
+        name: &str,
+        function: impl Fn(Sides<'_>) -> Custom + Send + Sync + 'static,
+    ) -> Result<()> {
+        self.0.site.register_merge(name, function)
     }
 
     /// Takes over an ordinary database file; `progress` is told the rows done so far.

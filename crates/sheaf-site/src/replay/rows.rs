@@ -23,6 +23,7 @@ use super::{
 use sheaf_volume::teeth::{Tooth, bites};
 
 use crate::{
+    merges::Merges,
     mutation::{Change, Op},
     rowids::RowIds,
     schema::quote_ident,
@@ -39,6 +40,7 @@ pub(super) struct Rows<'a> {
     pub(super) conn: &'a Connection,
     pub(super) ctx: &'a ReplayContext,
     pub(super) tables: &'a mut Tables,
+    pub(super) merges: &'a Merges,
     pub(super) ids: &'a mut Ids,
     /// Which rows the mutation's integers mean.
     pub(super) meant: &'a RowIds,
@@ -68,6 +70,7 @@ impl<'a> Rows<'a> {
         conn: &'a Connection,
         ctx: &'a ReplayContext,
         tables: &'a mut Tables,
+        merges: &'a Merges,
         ids: &'a mut Ids,
         meant: &'a RowIds,
     ) -> Self {
@@ -75,6 +78,7 @@ impl<'a> Rows<'a> {
             conn,
             ctx,
             tables,
+            merges,
             ids,
             meant,
             inserted: Vec::new(),
@@ -352,7 +356,7 @@ impl<'a> Rows<'a> {
                 decisions.push(decision);
                 value
             } else {
-                let merged = column.merge(None, left, right)?;
+                let merged = column.merge((self.conn, self.merges), None, left, right)?;
                 if merged.is_refused() {
                     return Err(refused(col));
                 }
@@ -407,7 +411,10 @@ impl<'a> Rows<'a> {
             let merged = if bites(Tooth::OverwriteCounters) {
                 merge_cell(sheaf_merge::Rule::Lww, Some(&base), &left, right)
             } else {
-                table.column(name)?.merge(Some(&base), &left, right)?
+                {
+                    let with = (self.conn, self.merges);
+                    table.column(name)?.merge(with, Some(&base), &left, right)?
+                }
             };
             if merged.is_refused() {
                 return Err(refused(name));
@@ -576,7 +583,7 @@ impl<'a> Rows<'a> {
 
 /// Tables of ours that no mutation may write by rows.
 pub(crate) fn is_internal(table: &str) -> bool {
-    const WRITABLE: [&str; 2] = ["__sheaf_mutators", "__sheaf_rules"];
+    const WRITABLE: [&str; 3] = ["__sheaf_merges", "__sheaf_mutators", "__sheaf_rules"];
     let table = table.to_ascii_lowercase();
     table.starts_with("__sheaf_") && !WRITABLE.contains(&table.as_str())
 }

@@ -227,7 +227,7 @@ impl Rows<'_> {
             return Ok(());
         }
         // The column has got another rule meanwhile.
-        let merged = column.merge(base, left, &right)?;
+        let merged = column.merge((self.conn, self.merges), base, left, &right)?;
         if merged.is_refused() {
             return Err(refused(&column.name));
         }

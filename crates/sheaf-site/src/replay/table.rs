@@ -7,10 +7,11 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use sheaf_merge::{Declaration, Merged, RowPolicy, Rule, Value, merge_cell};
+use sheaf_merge::{Declaration, Merged, RowPolicy, Rule, Value};
 use sheaf_volume::{Error, ErrorKind};
 
 use super::failure::Failure;
+use crate::merges::Merges;
 
 /// How a row of a table is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +64,7 @@ impl Column {
     /// is or will be gives what that side wrote.
     pub(crate) fn merge(
         &self,
+        (conn, merges): (&Connection, &Merges),
         base: Option<&Value>,
         left: &Value,
         right: &Value,
@@ -70,7 +72,7 @@ impl Column {
         let is_one_sided = base.is_some_and(|base| right.same(base) || left.same(base));
         match &self.newer {
             Some(newer) if !is_one_sided => Err(newer.stops()),
-            _ => Ok(merge_cell(self.rule, base, left, right)),
+            _ => merges.merge(conn, self.rule, base, left, right),
         }
     }
 }

@@ -17,6 +17,7 @@ mod journal;
 mod jump;
 mod lazy;
 mod lockpage;
+mod merges;
 mod merging;
 mod rowids;
 mod rules;

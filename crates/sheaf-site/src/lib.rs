@@ -21,6 +21,7 @@ mod mutation;
 mod mutator;
 mod nested;
 mod opstream;
+mod positions;
 mod rebase;
 mod replay;
 mod rowids;

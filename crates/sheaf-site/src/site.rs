@@ -324,6 +324,7 @@ impl Site {
             self.register_functions(&conn, &failure)?;
             crate::mutator::register_functions(&conn, Arc::clone(&self.0.env))?;
             crate::siblings::register(&conn)?;
+            crate::positions::register(&conn)?;
             Ok(conn)
         };
         let conn = open().map_err(|e| sqlite_detail(e, &failure))?;

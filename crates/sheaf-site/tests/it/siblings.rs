@@ -3,7 +3,7 @@
 use sheaf_site::View;
 use sheaf_volume::Remote as _;
 
-use crate::support::{Device, World, assert_converged};
+use crate::support::{Device, Rng, World, assert_converged, is_long};
 
 const NOTE: &str = "CREATE TABLE note(id INTEGER PRIMARY KEY, body MVR_BLOB, n INT);
     INSERT INTO note VALUES (1, 'base', 0)";
@@ -301,4 +301,66 @@ fn the_functions_say_what_is_wrong_and_nobody_writes_siblings() {
     assert!(done.rejected[0].1.contains("internal"), "{done:?}");
     agree(&[&a, &b]);
     sees(&b, r#"of b|["of a","of b"]"#);
+}
+
+/// One value that was written: what its author saw at that moment is what it replaces.
+struct Written {
+    value: String,
+    seen: Vec<String>,
+}
+
+fn values(device: &Device) -> Vec<String> {
+    let json = device.local("SELECT sheaf_siblings('note', 'body', 1) FROM note");
+    serde_json::from_str(&json).unwrap()
+}
+
+/// Does something at random on one of the devices, at random online.
+fn step(rng: &mut Rng, devices: &[&Device], written: &mut Vec<Written>, at: usize) {
+    let device = devices[rng.below(devices.len())];
+    match rng.below(10) {
+        0..4 => {
+            let value = format!("v{at}");
+            written.push(Written { value: value.clone(), seen: values(device) });
+            write(device, &value);
+        }
+        4 => device.sql("UPDATE note SET n = n + 1"),
+        5..7 => learn(device),
+        _ => {
+            device.exchange();
+        }
+    }
+}
+
+/// What stands: what nobody saw who wrote later.
+fn maximal(written: &[Written]) -> Vec<String> {
+    let is_seen = |at: usize, value: &String| {
+        written.iter().enumerate().any(|(other, one)| other != at && one.seen.contains(value))
+    };
+    let mut standing: Vec<String> = written
+        .iter()
+        .enumerate()
+        .filter(|(at, one)| !is_seen(*at, &one.value))
+        .map(|(_, one)| one.value.clone())
+        .collect();
+    standing.sort();
+    standing.dedup();
+    standing
+}
+
+#[test]
+fn what_stands_is_what_nobody_has_replaced_who_saw_it() {
+    for seed in 0..if is_long() { 3_000 } else { 60 } {
+        let mut rng = Rng::new(seed);
+        let world = World::new();
+        let devices: [Device; 4] = devices(&world, NOTE);
+        let devices: Vec<&Device> = devices.iter().collect();
+        let mut written = vec![Written { value: "base".to_owned(), seen: Vec::new() }];
+        for at in 0..16 {
+            step(&mut rng, &devices, &mut written, at);
+        }
+        agree(&devices);
+        let mut found = values(devices[0]);
+        found.sort();
+        assert_eq!(found, maximal(&written), "seed {seed}");
+    }
 }

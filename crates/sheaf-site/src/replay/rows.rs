@@ -350,7 +350,7 @@ impl<'a> Rows<'a> {
             let column = table.column(col)?;
             let merged = if column.keeps_siblings() {
                 // An insert has seen nothing of what is there.
-                let proposal = Proposal { base: None, left, right, read: Some(0) };
+                let proposal = Proposal { base: None, left, right, read: Some(0), met: None };
                 let decision = self.decide(table, &key, &column.name, proposal)?;
                 let value = decision.shown().clone();
                 decisions.push(decision);
@@ -400,7 +400,8 @@ impl<'a> Rows<'a> {
             let base = self.mapped_base(table, name, &change.base)?;
             let left = self.mapped(table, name, &change.left)?;
             if table.column(name)?.keeps_siblings() && !left.same(&base) {
-                let proposal = Proposal { base: Some(&base), left: &left, right, read: None };
+                let (base, left) = (Some(&base), &left);
+                let proposal = Proposal { base, left, right, read: None, met: None };
                 let decision = self.decide(table, &key, name, proposal)?;
                 if !decision.shown().same(right) {
                     writes.push((name, decision.shown().clone()));

@@ -37,7 +37,12 @@ pub(super) struct Proposal<'p> {
     pub(super) right: &'p Value,
     /// The position up to which its author had read, if that is not the mutation's base.
     pub(super) read: Option<u64>,
+    /// What it met when it was redone before, and by when that was there at the latest.
+    pub(super) met: Option<&'p Met>,
 }
+
+/// A value that was in a cell at a position.
+type Met = (Value, u64);
 
 /// What becomes of a cell, to be settled once the row is written.
 #[derive(Debug)]
@@ -45,8 +50,16 @@ pub(super) struct Decision {
     column: String,
     shown: Value,
     keep: Keep,
-    /// How the change is redone, if not by what is captured: base, left and position.
-    redo: Option<(Value, Value, u64)>,
+    redo: Option<Redo>,
+}
+
+/// How a change is redone, if not by what is captured.
+#[derive(Debug)]
+struct Redo {
+    base: Value,
+    left: Value,
+    read: u64,
+    met: Option<Met>,
 }
 
 /// What is kept beside the cell.
@@ -65,9 +78,18 @@ impl Decision {
     /// The change as it is redone on another base, where that must not take the place of the
     /// position that its author had read.
     pub(super) fn redo(&self, table: &Table, key: &[Value]) -> Option<Op> {
-        let (base, left, read) = self.redo.clone()?;
-        let read = Value::Int(i64::try_from(read).unwrap_or(i64::MAX));
-        let change = |col: &str, base, left| Change { col: col.to_owned(), base, left };
+        let Redo { base, left, read, met } = self.redo.as_ref()?;
+        let position = |lsn: u64| Value::Int(i64::try_from(lsn).unwrap_or(i64::MAX));
+        let change = |col: &str, base: &Value, left: Value| Change {
+            col: col.to_owned(),
+            base: base.clone(),
+            left,
+        };
+        let mut changes = vec![
+            change("value", base, left.clone()),
+            change("read", &Value::Null, position(*read)),
+        ];
+        changes.extend(met.as_ref().map(|(value, lsn)| change("met", value, position(*lsn))));
         Some(Op::Update {
             table: siblings::TABLE.to_owned(),
             key: vec![
@@ -75,7 +97,7 @@ impl Decision {
                 Value::Blob(encode_key(key)),
                 Value::Text(self.column.clone()),
             ],
-            changes: vec![change("value", base, left), change("read", Value::Null, read)],
+            changes,
         })
     }
 }
@@ -88,6 +110,7 @@ struct Row {
     base: Value,
     left: Value,
     read: Option<u64>,
+    met: Option<Met>,
 }
 
 impl Row {
@@ -98,25 +121,34 @@ impl Row {
         let [Value::Text(table), Value::Blob(key), Value::Text(column)] = key.as_slice() else {
             return None;
         };
-        let (base, left, read) = match op {
-            Op::Update { changes, .. } => match changes.as_slice() {
-                [value, Change { col, left: Value::Int(read), .. }]
-                    if value.col == "value" && col == "read" =>
-                {
-                    (value.base.clone(), value.left.clone(), Some(u64::try_from(*read).ok()?))
-                }
-                _ => return None,
-            },
+        let (base, left, read, met) = match op {
+            Op::Update { changes, .. } => {
+                let (value, rest) = changes.split_first().filter(|(v, _)| v.col == "value")?;
+                let (read, rest) = rest.split_first().filter(|(v, _)| v.col == "read")?;
+                let met = match rest {
+                    [] => None,
+                    [met] if met.col == "met" => Some((met.base.clone(), position(&met.left)?)),
+                    _ => return None,
+                };
+                (value.base.clone(), value.left.clone(), Some(position(&read.left)?), met)
+            }
             Op::Delete { old, .. } => {
                 let held = old.iter().find(|(col, _)| col == "siblings");
                 let Some((_, Value::Blob(bytes))) = held else { return None };
                 let newest = siblings::decode(bytes).ok()??.iter().last()?.value.clone();
-                (newest.clone(), newest, None)
+                (newest.clone(), newest, None, None)
             }
             _ => return None,
         };
         let (table, column) = (table.clone(), column.clone());
-        Some(Self { table, key: decode_key(key).ok()?, column, base, left, read })
+        Some(Self { table, key: decode_key(key).ok()?, column, base, left, read, met })
+    }
+}
+
+fn position(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(int) => u64::try_from(*int).ok(),
+        _ => None,
     }
 }
 
@@ -129,7 +161,7 @@ impl Rows<'_> {
         column: &str,
         proposal: Proposal<'_>,
     ) -> Result<Decision, Failure> {
-        let Proposal { base, left, right, read } = proposal;
+        let Proposal { base, left, right, read, met } = proposal;
         let decision = |keep, shown: &Value, redo| {
             Ok(Decision { column: column.to_owned(), shown: shown.clone(), keep, redo })
         };
@@ -152,6 +184,12 @@ impl Rows<'_> {
                 }
             }
         };
+        let is_first = |value: &&Sibling| value.author == SOMEBODY;
+        let first = values.iter().next().filter(is_first);
+        if let Some((_, lsn)) = met.filter(|met| first.is_some_and(|v| v.value.same(&met.0))) {
+            values.oldest_was_there_at(*lsn);
+        }
+        let met = values.iter().next().filter(is_first).map(|v| (v.value.clone(), v.write));
         // Where it was written is not known of a value that was there first, but who saw it at
         // the place of which this one is written has read it.
         values.forget(|value| {
@@ -165,7 +203,10 @@ impl Rows<'_> {
         let folded = values.propose(own, shown_at).map_err(bad)?;
         self.is_merged |= folded.is_some() || !values.is_settled();
         let is_redone = !values.is_settled() || left.same(right);
-        let redo = base.filter(|_| is_redone).map(|base| (base.clone(), left.clone(), read));
+        let redo = base.filter(|_| is_redone).map(|base| {
+            let (base, left) = (base.clone(), left.clone());
+            Redo { base, left, read, met }
+        });
         let keep = match (values.is_settled(), had) {
             (false, _) => Keep::These(values),
             (true, true) => Keep::Nothing,
@@ -215,7 +256,8 @@ impl Rows<'_> {
         };
         let (base, left) = (Some(&row.base), &row.left);
         if column.keeps_siblings() {
-            let proposal = Proposal { base, left, right: &right, read: row.read };
+            let (read, met) = (row.read, row.met.as_ref());
+            let proposal = Proposal { base, left, right: &right, read, met };
             let decision = self.decide(table, &row.key, &column.name, proposal)?;
             let writes: Vec<_> = (!decision.shown().same(&right))
                 .then(|| (column.name.as_str(), decision.shown().clone()))

@@ -94,8 +94,10 @@ pub(crate) enum Command {
     Mutate(MutateArgs),
     /// List the named mutators of a site, or define some
     Mutators(MutatorsArgs),
-    /// Define one named mutator: an SQL script with named parameters
+    /// Define one named mutator, an SQL script with named parameters, or a merge function
     Define(DefineArgs),
+    /// Show how concurrent changes of a site's tables are merged, or declare it
+    Rules(RulesArgs),
     /// List the sites on this device
     Sites,
     /// Look for damage: this device's files, the log on the server, the database
@@ -400,6 +402,30 @@ pub(crate) struct MutatorsArgs {
     pub(crate) exchange: ExchangeArgs,
 }
 
+/// `rules`
+#[derive(Args, Debug)]
+pub(crate) struct RulesArgs {
+    /// Name of the site
+    pub(crate) site: String,
+    /// Show only this table
+    #[arg(conflicts_with = "set")]
+    pub(crate) table: Option<String>,
+    /// Declare a rule, as in task.title=text, task.*=update-wins or task.title=default; may be
+    /// given several times
+    #[arg(long, value_name = "TABLE.COLUMN=RULE", value_parser = parse_rule)]
+    pub(crate) set: Vec<RuleArg>,
+    #[command(flatten)]
+    pub(crate) exchange: ExchangeArgs,
+}
+
+/// A merge rule to declare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RuleArg {
+    pub(crate) table: String,
+    pub(crate) column: String,
+    pub(crate) rule: String,
+}
+
 /// `verify`
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
@@ -446,6 +472,10 @@ pub(crate) struct DefineArgs {
     pub(crate) name: String,
     /// File with its SQL; parameters are written :name
     pub(crate) file: PathBuf,
+    /// Define the function of the merge rule custom:NAME instead: one expression over :base, :left
+    /// and :right
+    #[arg(long)]
+    pub(crate) merge: bool,
     #[command(flatten)]
     pub(crate) exchange: ExchangeArgs,
 }
@@ -565,6 +595,16 @@ fn parse_definition(text: &str) -> Result<(String, PathBuf), String> {
         }
         _ => Err("give NAME=FILE.sql".to_owned()),
     }
+}
+
+fn parse_rule(text: &str) -> Result<RuleArg, String> {
+    let (place, rule) = text.rsplit_once('=').unwrap_or_default();
+    let (table, column) = place.split_once('.').unwrap_or_default();
+    if [table, column, rule].iter().any(|part| part.is_empty()) {
+        return Err("give TABLE.COLUMN=RULE".to_owned());
+    }
+    let [table, column, rule] = [table, column, rule].map(str::to_owned);
+    Ok(RuleArg { table, column, rule })
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub(crate) use store::{StoreVerdict, verify_store};
 #[cfg(test)]
 pub(crate) use types::Pending;
 use types::Settings;
-pub(crate) use types::{Entry, Exchanged, Rejected, Status};
+pub(crate) use types::{Entry, Exchanged, Rejected, Rule, Status};
 
 /// A site of at most this many pages (1 MiB) is fetched whole at every contact.
 const SMALL_SITE_PAGES_MAX: u32 = 256;
@@ -212,6 +212,21 @@ impl Site {
 
     pub(crate) fn define_mutator(&self, name: &str, sql: &str) -> Result<(), Failure> {
         self.site.define_mutator(name, sql).map_err(|error| failure::of(&error))
+    }
+
+    /// The merge rules of one table or of all.
+    pub(crate) fn rules(&self, table: Option<&str>) -> Result<Vec<Rule>, Failure> {
+        let rules = self.site.rules(table).map_err(|error| failure::of(&error))?;
+        Ok(rules.into_iter().map(types::rule).collect())
+    }
+
+    pub(crate) fn define_merge(&self, name: &str, sql: &str) -> Result<(), Failure> {
+        self.site.define_merge(name, Some(sql)).map_err(|error| failure::of(&error))
+    }
+
+    pub(crate) fn merge_rule(&self, table: &str, column: &str, rule: &str) -> Result<(), Failure> {
+        let stored = self.site.merge_rule(table, column, Some(rule));
+        stored.map(|_| ()).map_err(|error| failure::of(&error))
     }
 
     /// Copies an ordinary database file into the site; returns how many tables and rows.

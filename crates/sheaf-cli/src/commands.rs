@@ -14,6 +14,7 @@ mod log;
 mod mutate;
 mod reset;
 mod restore;
+mod rules;
 mod serve;
 mod sql;
 mod status;
@@ -56,6 +57,7 @@ pub(crate) fn run(cli: Cli, console: &mut Console) -> Result<Exit, Failure> {
         Command::Mutate(args) => mutate::call(&args, global, console),
         Command::Mutators(args) => mutate::list(&args, global, console),
         Command::Define(args) => mutate::define(&args, global, console),
+        Command::Rules(args) => rules::run(&args, global, console),
         Command::Sites => status::sites(global, console),
         Command::Verify(args) => verify::verify(&args, global, console),
         Command::Repair(args) => verify::repair(&args, global, console),

@@ -66,6 +66,22 @@ impl Siblings {
         self.siblings.len() < 2
     }
 
+    /// Drops the values of which this is true: of some the host knows more than their positions
+    /// tell. To be called before [`Self::propose`].
+    pub fn forget(&mut self, is_superseded: impl Fn(&Sibling) -> bool) {
+        self.siblings.retain(|sibling| !is_superseded(sibling));
+    }
+
+    /// Takes note that the oldest value was written by this position at the latest, and drops it
+    /// if another one has read it then. To be called before [`Self::propose`].
+    pub fn oldest_was_there_at(&mut self, lsn: u64) {
+        let Some((oldest, others)) = self.siblings.split_first_mut() else { return };
+        oldest.write = oldest.write.min(lsn.max(oldest.read + 1));
+        if others.iter().any(|other| other.read >= oldest.write) {
+            self.siblings.remove(0);
+        }
+    }
+
     /// Adds a value and drops those that its author had read, or written.
     ///
     /// `shown_at` gives what the cell showed at a position of the log; it is asked at most once,

@@ -348,20 +348,20 @@ impl Pass<'_> {
         let mut verdicts = vec![(Verdict::Ok, String::new()); duplicates];
         let mut hash = known.hash;
         let mut rejects = Vec::new();
-        for record in fresh {
-            hash = hash.after(record);
+        let mut fresh = fresh;
+        for (done, record) in fresh.iter().enumerate() {
             if bites(Tooth::ApplyTwice) {
                 self.replay(batch.timeline, record)?;
             }
             if bites(Tooth::RefuseEarlier) && record.time_ms < self.site.status().base_time_ms {
+                hash = hash.after(record);
                 let reason = "made before the newest commit".to_owned();
                 rejects.push(Reject { seq: record.seq, reason: reason.clone() });
                 verdicts.push((Verdict::Rejected, reason));
                 continue;
             }
             let replayed = self.replay(batch.timeline, record)?;
-            gathered.tables.extend(replayed.tables);
-            verdicts.push(match replayed.outcome {
+            let verdict = match replayed.outcome {
                 Outcome::Applied { merged: false } => (Verdict::Ok, String::new()),
                 Outcome::Applied { merged: true } => (Verdict::Merged, String::new()),
                 Outcome::Rejected { reason } => {
@@ -369,7 +369,18 @@ impl Pass<'_> {
                     rejects.push(Reject { seq: record.seq, reason: reason.clone() });
                     (Verdict::Rejected, reason)
                 }
-            });
+                // As above, but only its replay could tell.
+                Outcome::Undecided { reason } if done == 0 => {
+                    return Ok(Answer::Malformed(format!("mutation {}: {reason}", record.seq)));
+                }
+                Outcome::Undecided { .. } => {
+                    fresh = fresh.get(..done).unwrap_or_default();
+                    break;
+                }
+            };
+            hash = hash.after(record);
+            gathered.tables.extend(replayed.tables);
+            verdicts.push(verdict);
         }
         if let Some(last) = fresh.last() {
             self.record_progress(batch.timeline, last.seq, hash)?;

@@ -68,3 +68,6 @@ pub const IMPORT_BYTES: usize = 256 * 1024;
 pub const JOURNAL_IMAGES: usize = 16;
 /// Levels of one b-tree: SQLite's own bound.
 pub const BTREE_DEPTH_MAX: usize = 20;
+/// Bytes of one value in a merge function that is an SQL expression: one of a few letters may
+/// otherwise make every replica fill its memory.
+pub const MERGE_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -44,6 +44,11 @@ thread_local! {
     static RUNNING: RefCell<Option<Running>> = const { RefCell::new(None) };
 }
 
+/// Whether a mutator runs on this thread.
+pub(crate) fn is_running() -> bool {
+    RUNNING.with_borrow(Option::is_some)
+}
+
 /// Ends a run on this thread, also when it unwinds.
 struct RunGuard(Option<Running>);
 
@@ -231,10 +236,7 @@ pub(crate) fn define(conn: &Connection, name: &str, sql: &str) -> Result<()> {
         )?
         .execute([name, sql])
     };
-    store().map(|_| ()).map_err(|error| match Failure::from(error) {
-        Failure::Abort(error) => error,
-        Failure::Reject { reason, .. } => Error::invalid(reason),
-    })
+    store().map(|_| ()).map_err(|error| Failure::from(error).into_error())
 }
 
 /// Registers the functions mutators rely on. To be called once for every connection that writes:

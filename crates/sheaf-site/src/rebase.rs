@@ -21,6 +21,7 @@ use sheaf_volume::teeth::{Tooth, bites};
 use crate::capture::Capture;
 use crate::clock;
 use crate::error::from_sqlite;
+use crate::merges::Merges;
 use crate::replay::{Outcome, Remap, ReplayContext, Replayed, replay};
 use crate::rowids::RowIds;
 use crate::site::{ATTR_DECIDED, ATTR_ROW_IDS, ATTR_TIMELINE, Site, SiteIds, lock};
@@ -363,7 +364,9 @@ impl Site {
                 match replayed.outcome {
                     Outcome::Applied { merged: true } => redone.merged.push(record.seq),
                     Outcome::Applied { merged: false } => {}
-                    Outcome::Rejected { .. } => redone.unpredicted += 1,
+                    Outcome::Rejected { .. } | Outcome::Undecided { .. } => {
+                        redone.unpredicted += 1;
+                    }
                 }
                 let kept = match replayed.recaptured {
                     Some(body) => {
@@ -442,7 +445,7 @@ impl Site {
             }
             rebase.capture.clear();
             let (conn, capture) = (&rebase.conn, &rebase.capture);
-            let remap = Remap::default();
+            let remap = Remap::new(Merges::new(Arc::clone(&site.0.merges)));
             let slot = &*rebase.slot;
             let value = f(&mut Pass { site, conn, capture, remap, target, authority, slot })?;
             rebase.conn.execute_batch("COMMIT").map_err(from_sqlite)?;

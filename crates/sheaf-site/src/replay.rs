@@ -16,6 +16,7 @@ use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, Result, TimelineId};
 use crate::{
     capture::Capture,
     clock, limits,
+    merges::Merges,
     mutation::{Body, Mutation, Op},
     mutator,
     rowids::{RowIds, inserted},
@@ -27,9 +28,10 @@ mod ffi;
 mod foreign;
 mod fts;
 mod remap;
-mod rows;
+pub(crate) mod rows;
+mod siblings;
 pub(crate) mod sqltext;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +72,12 @@ pub(crate) enum Outcome {
         /// For people.
         reason: String,
     },
+    /// It has no effects here, but only a newer version can say whether it has any: the log must
+    /// not record it as decided.
+    Undecided {
+        /// For people.
+        reason: String,
+    },
 }
 
 /// The result of replaying one mutation.
@@ -92,11 +100,23 @@ pub(crate) struct Remap {
     /// Which rows a prediction shows under numbers that are a guess.
     pub(crate) shown: RowIds,
     tables: Tables,
+    merges: Merges,
     /// The schema that `tables` describe.
     schema_version: i64,
 }
 
 impl Remap {
+    /// For a transaction that may call these functions to merge.
+    pub(crate) fn new(merges: Merges) -> Self {
+        Self { merges, ..Self::default() }
+    }
+
+    /// Looks everything up again: it may have changed.
+    fn forget(&mut self) {
+        self.tables.forget();
+        self.merges.forget();
+    }
+
     /// Rows that a refused mutation would have inserted: what its author does to them from here on
     /// must not happen to somebody else's row of that number.
     fn refuse(
@@ -132,7 +152,7 @@ impl Remap {
 ///
 /// # Errors
 /// Only for failures of the machine (`Io`, `Busy`, `Corrupt`, `Internal`): the transaction must
-/// then be rolled back. Everything else is [`Outcome::Rejected`].
+/// then be rolled back. Everything else is an [`Outcome`].
 pub(crate) fn replay(
     conn: &Connection,
     capture: &Capture,
@@ -159,11 +179,15 @@ pub(crate) fn replay(
     }
     let replayed = match applied {
         Ok(replayed) => replayed,
+        Err(Failure::Abort(error)) if error.kind() == ErrorKind::Unsupported => {
+            undo(conn, remap)?;
+            let reason = limits::clip(&error.to_string()).to_owned();
+            let outcome = Outcome::Undecided { reason };
+            Replayed { outcome, recaptured: None, tables: Vec::new() }
+        }
         Err(Failure::Abort(error)) => return Err(error),
         Err(Failure::Reject { reason, .. }) => {
-            conn.execute_batch("ROLLBACK TO sheaf_replay").map_err(broken)?;
-            remap.ids.undo();
-            remap.tables.forget();
+            undo(conn, remap)?;
             match remap.refuse(conn, ctx, mutation) {
                 Ok(()) => {}
                 Err(Failure::Abort(error)) => return Err(error),
@@ -183,6 +207,14 @@ pub(crate) fn replay(
         capture.note_schema(conn)?;
     }
     Ok(replayed)
+}
+
+/// Takes back what a mutation has done so far.
+fn undo(conn: &Connection, remap: &mut Remap) -> Result<()> {
+    conn.execute_batch("ROLLBACK TO sheaf_replay").map_err(broken)?;
+    remap.ids.undo();
+    remap.forget();
+    Ok(())
 }
 
 /// One mutation inside its savepoint.
@@ -209,10 +241,12 @@ impl Step<'_> {
                 let call = mutator::Call { name, args, seed, time_ms: *time_ms };
                 mutator::run(self.conn, self.ctx, &call)?;
                 // It may have changed the rules, which are rows.
-                self.remap.tables.forget();
+                self.remap.forget();
                 foreign::settle(self.conn, &mut self.remap.tables, &[], &[], false)?;
+                let tables = self.capture.tables();
+                crate::siblings::sweep(self.conn, &mut self.remap.tables, &tables)?;
                 let outcome = Outcome::Applied { merged: false };
-                Ok(Replayed { outcome, recaptured: None, tables: self.capture.tables() })
+                Ok(Replayed { outcome, recaptured: None, tables })
             }
         }
     }
@@ -233,11 +267,11 @@ impl Step<'_> {
             // SQLite refuses more than it did to the author, and settling looks for itself.
             Switches { triggers: false, foreign_keys: false }.set(self.conn)?;
         }
-        let Remap { ids, tables, shown, .. } = &mut *self.remap;
-        let mut rows = Rows::new(self.conn, self.ctx, tables, ids, &mutation.ids);
+        let Remap { ids, tables, shown, merges, .. } = &mut *self.remap;
+        let mut rows = Rows::new(self.conn, self.ctx, tables, merges, ids, &mutation.ids);
         rows.apply(ops)?;
-        let Rows { written, mut touched, uncaptured, kept, is_merged, inserted, refused, .. } =
-            rows;
+        let Rows { written, mut touched, uncaptured, mut kept, proposals, .. } = rows;
+        let Rows { is_merged, inserted, refused, .. } = rows;
         for (table, origin, id) in inserted {
             shown.show(&table, origin, id);
         }
@@ -247,21 +281,26 @@ impl Step<'_> {
         }
         let is_settled = !bites(Tooth::SkipReferences)
             && foreign::settle(self.conn, tables, &written, &touched, is_parent_lost)?;
-        if touched.iter().any(|table| table.eq_ignore_ascii_case("__sheaf_rules")) {
+        if touched.iter().any(|table| table.to_ascii_lowercase().starts_with("__sheaf_")) {
             tables.forget();
+            merges.forget();
         }
         // Cascades touch tables that no operation names.
         touched.extend(self.capture.tables());
         touched.sort();
         touched.dedup();
         let captured = match self.capture.finish(self.conn) {
-            Ok(captured) => captured,
+            Ok(mut captured) => {
+                captured.iter_mut().for_each(|captured| siblings::strip(captured, &proposals));
+                captured
+            }
             Err(error) if error.kind() == ErrorKind::Invalid => {
                 return Err(Failure::reject(error.to_string()));
             }
             Err(error) => return Err(error.into()),
         };
         fts::refresh(self.conn, tables, &touched)?;
+        kept.extend(proposals);
         let mut recaptured = recapture(mutation, schema, captured, uncaptured, kept);
         if let Body::Rows(ops) = &recaptured.body {
             recaptured.ids = shown.mentioned_by(ops);

@@ -17,6 +17,7 @@ use sheaf_volume::{
 
 use crate::clock;
 use crate::error::{from_sqlite, kind_number, sqlite_detail};
+use crate::merges::{Merges, Registered};
 use crate::mutation::{Body, Mutation};
 use crate::rebase::RebaseConnection;
 use crate::rowids::RowIds;
@@ -94,6 +95,7 @@ pub(crate) struct Inner {
     pub(crate) device: DeviceId,
     /// The attribute of that name, read: the bytes are kept, so that no others have their place.
     row_ids: Mutex<Option<(Bytes, Arc<RowIds>)>>,
+    pub(crate) merges: Registered,
     pub(crate) schema_bias: Arc<AtomicU32>,
     pub(crate) rebase: Mutex<Option<RebaseConnection>>,
     writer: Mutex<Option<LocalConnection>>,
@@ -170,6 +172,7 @@ impl Site {
             device: options.device,
             schema_bias,
             row_ids: Mutex::default(),
+            merges: Registered::default(),
             rebase: Mutex::new(None),
             writer: Mutex::new(None),
             global_name,
@@ -320,6 +323,8 @@ impl Site {
             conn.pragma_update(None, "synchronous", "normal")?;
             self.register_functions(&conn, &failure)?;
             crate::mutator::register_functions(&conn, Arc::clone(&self.0.env))?;
+            crate::siblings::register(&conn)?;
+            crate::positions::register(&conn)?;
             Ok(conn)
         };
         let conn = open().map_err(|e| sqlite_detail(e, &failure))?;
@@ -363,6 +368,9 @@ impl Site {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let (mut conn, failure) = self.open_file(view, flags)?;
         sink.install(&mut conn)?;
+        crate::rules::register(&conn).map_err(from_sqlite)?;
+        crate::siblings::register_writing(&conn).map_err(from_sqlite)?;
+        crate::merges::register(&conn).map_err(from_sqlite)?;
         Ok(LocalConnection { conn, sink, failure })
     }
 
@@ -492,13 +500,18 @@ impl Site {
             };
             let run = || {
                 local.sink.with_capture(|capture| {
-                    let mut remap = crate::replay::Remap::default();
+                    let merges = Merges::new(Arc::clone(&self.0.merges));
+                    let mut remap = crate::replay::Remap::new(merges);
                     crate::replay::replay(&tx, capture, &context, &mut remap, &mutation)
                 })
             };
             let replayed = clock::with_time(time_ms, run)?;
-            if let crate::replay::Outcome::Rejected { reason } = replayed.outcome {
-                return Err(Error::new(ErrorKind::Invalid, reason));
+            match replayed.outcome {
+                crate::replay::Outcome::Applied { .. } => {}
+                crate::replay::Outcome::Rejected { reason } => return Err(Error::invalid(reason)),
+                crate::replay::Outcome::Undecided { reason } => {
+                    return Err(Error::new(ErrorKind::Unsupported, reason));
+                }
             }
             local.sink.expect_call(mutation);
             let committed = tx.commit();

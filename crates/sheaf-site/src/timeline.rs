@@ -114,11 +114,12 @@ pub struct Batch {
 /// What became of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Decided, all of it; a mutation that had been applied before counts as `Ok`.
+    /// Decided: all of it, or what stands before a mutation that only a newer version can decide.
+    /// One that had been applied before counts as `Ok`.
     Verdicts {
         /// Number of the first mutation.
         first_seq: u64,
-        /// One verdict per mutation, with the reason of a rejection.
+        /// One verdict per decided mutation, with the reason of a rejection.
         verdicts: Vec<(Verdict, String)>,
         /// The position that holds the effects.
         lsn: Lsn,

@@ -93,6 +93,28 @@ pub(crate) fn args_from_json(json: &serde_json::Value) -> Result<Vec<(String, Va
     }
 }
 
+/// Values as a JSON array, each in the form that [`from_json`] reads.
+pub(crate) fn json_array(values: &[Value]) -> String {
+    let values: Vec<String> = values.iter().map(json_text).collect();
+    format!("[{}]", values.join(","))
+}
+
+fn json_text(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Int(int) => int.to_string(),
+        // As SQLite writes an infinity: a number that is beyond all others.
+        Value::Real(real) if real.is_infinite() => format!("{}9.0e+999", sign(*real)),
+        Value::Real(real) => format!("{real:?}"),
+        Value::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
+        Value::Blob(blob) => format!("{{\"$hex\":\"{}\"}}", encode_hex(blob)),
+    }
+}
+
+fn sign(real: f64) -> &'static str {
+    if real < 0.0 { "-" } else { "" }
+}
+
 /// A short form for messages.
 pub(crate) fn quote(value: &Value) -> String {
     match value {
@@ -185,6 +207,23 @@ mod tests {
         for bad in [r#"{"a":18446744073709551615}"#, r#"{"a":{"$hex":"0"}}"#, "[1]"] {
             assert!(args_from_json(&serde_json::from_str(bad).unwrap()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn values_as_json() {
+        let values = [
+            Value::Null,
+            Value::Int(i64::MIN),
+            Value::Real(2.0),
+            Value::Real(1e300),
+            Value::Real(f64::NEG_INFINITY),
+            "a\"b\u{1}".into(),
+            Value::Blob(vec![0, 255]),
+        ];
+        let expected =
+            r#"[null,-9223372036854775808,2.0,1e300,-9.0e+999,"a\"b\u0001",{"$hex":"00ff"}]"#;
+        assert_eq!(json_array(&values), expected);
+        assert_eq!(json_array(&[]), "[]");
     }
 
     #[test]

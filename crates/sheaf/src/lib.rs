@@ -58,11 +58,11 @@ pub use exchange::Exchange;
 pub use fork::Forked;
 pub use log::{AppliedRun, LogEntry};
 pub use repair::Repaired;
+pub use sheaf_site::{Custom, Restored, Sides, Value, diff};
 pub use sheaf_site::{
-    Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, Standing, View, from_sqlite,
-    rusqlite,
+    Declared, Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, RuleInfo, Standing,
+    View, from_sqlite, rusqlite,
 };
-pub use sheaf_site::{Restored, Value, diff};
 pub use sheaf_volume::{
     At, DeviceId, Evicted, Finding, LogCheck, Lsn, PageIdx, PageSize, Promise, Races, Remedy,
     ReplicaCheck, SiteId, StoreTrial, StoreVerdict, TimelineId, Tried, VolumeId,

@@ -10,7 +10,10 @@ use std::{
 };
 
 use rusqlite::{Connection, Transaction};
-use sheaf_site::{Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Restored, Result, View};
+use sheaf_site::{
+    Custom, Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Restored, Result, RuleInfo,
+    Sides, View,
+};
 use sheaf_volume::{
     DeviceId, Dir as _, Evicted, LocalLsn, Lsn, Remote, SiteId, StdDir, TimelineId, VolumeId,
 };
@@ -242,6 +245,52 @@ impl Site {
     /// `Invalid` when the script does not parse.
     pub fn define_mutator(&self, name: &str, sql: &str) -> Result<()> {
         self.0.site.define_mutator(name, sql)
+    }
+
+    /// The merge rules of a table as this device sees it, or of all tables.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such table, `Unavailable` when a page cannot be fetched.
+    pub fn rules(&self, table: Option<&str>) -> Result<Vec<RuleInfo>> {
+        self.0.site.rules(table)
+    }
+
+    /// Declares the merge rule of a column by its name, or with column `*` the row policy of a
+    /// table; `None` takes a declaration back. It travels like any row. Gives what is stored.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such table or column, `Invalid` for a rule that there is not, or
+    /// that does not go with the column's type.
+    pub fn merge_rule(
+        &self,
+        table: &str,
+        column: &str,
+        rule: Option<&str>,
+    ) -> Result<Option<String>> {
+        self.0.site.merge_rule(table, column, rule)
+    }
+
+    /// Defines the function of the merge rule `custom:NAME`: an SQL expression over `:base`,
+    /// `:left` and `:right`. It travels like any row. `None` takes it back.
+    ///
+    /// # Errors
+    /// `Invalid` for a name or an expression that cannot be.
+    pub fn define_merge(&self, name: &str, sql: Option<&str>) -> Result<()> {
+        self.0.site.define_merge(name, sql)
+    }
+
+    /// Registers a function for the merge rule `custom:NAME` in this process, where the site
+    /// defines none of that name. It must be pure, and whoever orders the site's mutations must
+    /// have it too: without it they are rejected.
+    ///
+    /// # Errors
+    /// `Invalid` for a name that cannot be.
+    pub fn register_merge(
+        &self,
+        name: &str,
+        function: impl Fn(Sides<'_>) -> Custom + Send + Sync + 'static,
+    ) -> Result<()> {
+        self.0.site.register_merge(name, function)
     }
 
     /// Takes over an ordinary database file; `progress` is told the rows done so far.

@@ -72,7 +72,7 @@ fn sql_that_looks_like_a_flag_follows_two_dashes() {
 
 #[test]
 fn wrong_lines_are_refused_in_one_line_that_says_where_to_look() {
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 12] = [
         (&[], "no command was given"),
         (&["sqll"], "unrecognized subcommand 'sqll'"),
         (&["sql", "s"], "see `sheaf sql --help`"),
@@ -83,6 +83,8 @@ fn wrong_lines_are_refused_in_one_line_that_says_where_to_look() {
         (&["serve"], "--data"),
         (&["serve", "--data", "d", "--listen", "7070"], "give IP:PORT"),
         (&["mutators", "s", "--define", "x"], "NAME=FILE.sql"),
+        (&["rules", "s", "--set", "t=text"], "TABLE.COLUMN=RULE"),
+        (&["rules", "s", "t", "--set", "t.c=text"], "cannot be used with"),
     ];
     for (words, part) in cases {
         let message = refused(words);

@@ -52,6 +52,25 @@ fn default_dir() -> Result<PathBuf, Failure> {
         .ok_or_else(|| Failure::usage("there is no home directory; give --dir DIR"))
 }
 
+/// The merge rule of a column, or the row policy of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    pub(crate) table: String,
+    /// `*` for the rows.
+    pub(crate) column: String,
+    pub(crate) decltype: String,
+    /// None for what names the row.
+    pub(crate) rule: Option<String>,
+    /// Where it comes from, in one word.
+    pub(crate) declared: &'static str,
+    pub(crate) problem: Option<String>,
+}
+
+pub(super) fn rule(info: sheaf::RuleInfo) -> Rule {
+    let sheaf::RuleInfo { table, column, decltype, rule, declared, problem } = info;
+    Rule { table, column, decltype, rule, declared: declared.name(), problem }
+}
+
 /// What an exchange did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Exchanged {

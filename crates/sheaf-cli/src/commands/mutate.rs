@@ -1,4 +1,4 @@
-//! `sheaf mutate`, `sheaf mutators` and `sheaf define`: named mutations.
+//! `sheaf mutate`, `sheaf mutators` and `sheaf define`: named mutations, and merge functions.
 //!
 //! Invariant: arguments and script files are read and checked before the site is opened.
 
@@ -68,6 +68,11 @@ pub(super) fn define(
 ) -> Result<Exit, Failure> {
     let script = read_script(&args.file)?;
     let device = Device::open(global)?;
+    if args.merge {
+        let (site, contact) = enter(&device, &args.site, None, args.exchange, console)?;
+        site.define_merge(&args.name, &script)?;
+        return after(&site, contact, args.exchange, console);
+    }
     define_all(&device, &args.site, &[(&args.name, script)], args.exchange, console)
 }
 

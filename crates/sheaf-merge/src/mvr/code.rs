@@ -42,6 +42,12 @@ impl Siblings {
         out
     }
 
+    /// Whether these bytes say that a newer version has written them.
+    #[must_use]
+    pub fn is_newer(bytes: &[u8]) -> bool {
+        bytes.first().is_some_and(|version| version & !HAS_BASE > VERSION)
+    }
+
     /// Reads the stored form.
     ///
     /// # Errors

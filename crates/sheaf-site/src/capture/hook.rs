@@ -403,10 +403,24 @@ fn encode_key<'a>(
     Ok(())
 }
 
+/// Whether a statement is the making of a table of Sheaf itself.
+fn makes_own_table(sql: &str) -> bool {
+    match classify(sql) {
+        Statement::Ddl(ddl) => ddl.table.is_some_and(|table| table.starts_with("__sheaf_")),
+        _ => false,
+    }
+}
+
 fn on_statement(shared: &Shared, handle: Handle, statement: &trace::StmtRef<'_>, text: &str) {
-    // Triggers, and statements that virtual tables run inside others, are announced as comments.
-    if text.starts_with("--") && statement.sql() != text {
-        return;
+    // Triggers, and statements that run inside others, are announced as comments. What a virtual
+    // table does to its own tables follows from what was done to it; what our functions do does not.
+    let sql = statement.sql();
+    let mut text = text;
+    if text.starts_with("--") && sql != text {
+        if text.strip_prefix("-- ") != Some(&*sql) || !makes_own_table(&sql) {
+            return;
+        }
+        text = &sql;
     }
     let mut guard = shared.lock();
     let state = &mut *guard;

@@ -12,7 +12,7 @@ use sheaf_merge::Value;
 /// A failed step.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The whole pass must be given up.
+    /// The whole pass must be given up; with `Unsupported`, this mutation and those behind it.
     Abort(Error),
     /// This mutation is refused.
     Reject {
@@ -28,12 +28,24 @@ impl Failure {
         Self::Reject { reason: reason.into(), is_unique: false }
     }
 
+    /// As an error, for whoever asked in person and not in a mutation.
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Abort(error) => error,
+            Self::Reject { reason, .. } => Error::invalid(reason),
+        }
+    }
+
     /// Says which row it was about.
     pub(crate) fn at(self, table: &str, key: &[Value]) -> Self {
         match self {
             Self::Reject { reason, is_unique } => {
                 let reason = format!("{table} {}: {reason}", quote_key(key));
                 Self::Reject { reason, is_unique }
+            }
+            Self::Abort(error) if error.kind() == ErrorKind::Unsupported => {
+                let text = format!("{table} {}: {error}", quote_key(key));
+                Self::Abort(Error::new(ErrorKind::Unsupported, text))
             }
             abort @ Self::Abort(_) => abort,
         }

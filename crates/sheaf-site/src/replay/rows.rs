@@ -4,7 +4,10 @@
 //! in the SQL text comes from the schema. Conflict clauses of the schema are overridden by
 //! `OR ABORT`: a failed step must leave the savepoint standing.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 use sheaf_merge::{Presence, RowOutcome, RowPolicy, Value, merge_cell, merge_row};
@@ -14,14 +17,17 @@ use super::{
     failure::Failure,
     foreign::Written,
     remap::{Ids, Place, publish},
+    siblings::Proposal,
     table::{Identity, Table, Tables},
 };
 use sheaf_volume::teeth::{Tooth, bites};
 
 use crate::{
+    merges::Merges,
     mutation::{Change, Op},
     rowids::RowIds,
     schema::quote_ident,
+    siblings,
     value::{Bind, from_ref, quote_key},
 };
 
@@ -34,6 +40,7 @@ pub(super) struct Rows<'a> {
     pub(super) conn: &'a Connection,
     pub(super) ctx: &'a ReplayContext,
     pub(super) tables: &'a mut Tables,
+    pub(super) merges: &'a Merges,
     pub(super) ids: &'a mut Ids,
     /// Which rows the mutation's integers mean.
     pub(super) meant: &'a RowIds,
@@ -50,6 +57,8 @@ pub(super) struct Rows<'a> {
     /// What found nothing to do here, or another row in its place. The author meant it all the
     /// same: this may be a prediction, and the log may come to a state in which it matters.
     pub(super) kept: Vec<Op>,
+    /// Values that were put beside others, in the form in which they are redone.
+    pub(super) proposals: Vec<Op>,
     /// Whether anything differs from what the author saw happen.
     pub(super) is_merged: bool,
     /// The largest row id each table gets from this mutation.
@@ -61,6 +70,7 @@ impl<'a> Rows<'a> {
         conn: &'a Connection,
         ctx: &'a ReplayContext,
         tables: &'a mut Tables,
+        merges: &'a Merges,
         ids: &'a mut Ids,
         meant: &'a RowIds,
     ) -> Self {
@@ -68,6 +78,7 @@ impl<'a> Rows<'a> {
             conn,
             ctx,
             tables,
+            merges,
             ids,
             meant,
             inserted: Vec::new(),
@@ -76,6 +87,7 @@ impl<'a> Rows<'a> {
             touched: Vec::new(),
             uncaptured: Vec::new(),
             kept: Vec::new(),
+            proposals: Vec::new(),
             is_merged: false,
             floors: BTreeMap::new(),
         }
@@ -91,7 +103,7 @@ impl<'a> Rows<'a> {
                 *floor = (*floor).max(*id);
             }
         }
-        let mut waiting: Vec<&Op> = ops.iter().collect();
+        let mut waiting = self.in_order(ops)?;
         for _ in 0..=UNIQUE_RETRIES_MAX {
             let (mut stuck, mut last) = (Vec::new(), None);
             let tried = waiting.len();
@@ -116,17 +128,57 @@ impl<'a> Rows<'a> {
         Err(Failure::reject("UNIQUE constraint failed: values move in a cycle"))
     }
 
+    /// The operations in the order in which they are applied: as they come, except that a row
+    /// which is given another parent is given it before the old one goes. What SQLite does to the
+    /// children of a deleted row it does at once, deferred or not, and the author has moved these.
+    fn in_order<'o>(&mut self, ops: &'o [Op]) -> Result<Vec<&'o Op>, Failure> {
+        let mut order: Vec<&Op> = ops.iter().collect();
+        if !order.iter().any(|op| matches!(op, Op::Delete { .. })) {
+            return Ok(order);
+        }
+        let mut parents: BTreeSet<String> = BTreeSet::new();
+        let mut moved = Vec::new();
+        for op in ops {
+            let Op::Update { table, changes, .. } = op else { continue };
+            let left = match self.tables.get(self.conn, table) {
+                Ok(table) => table.parents_left(changes.iter().map(|change| change.col.as_str())),
+                // Applying it says why there is no such table.
+                Err(Failure::Reject { .. }) => continue,
+                Err(failure) => return Err(failure),
+            };
+            if !left.is_empty() {
+                parents.extend(left.into_iter().map(|parent| parent.to_ascii_lowercase()));
+                moved.push(op);
+            }
+        }
+        let is_parent = |op: &&Op| {
+            let Op::Delete { table, .. } = op else { return false };
+            parents.contains(&table.to_ascii_lowercase())
+        };
+        if let Some(first) = order.iter().position(is_parent) {
+            let rest = order.split_off(first);
+            let addresses: BTreeSet<*const Op> =
+                moved.iter().map(|op| std::ptr::from_ref(*op)).collect();
+            let is_moved = |op: &&Op| addresses.contains(&std::ptr::from_ref(*op));
+            order.retain(|op| !is_moved(op));
+            order.extend(&moved);
+            order.extend(rest.into_iter().filter(|op| !is_moved(op)));
+        }
+        Ok(order)
+    }
+
     fn op(&mut self, op: &Op) -> Result<(), Failure> {
         let Some(name) = op.table() else {
             return Ok(());
         };
+        if name.eq_ignore_ascii_case(siblings::TABLE) {
+            return self.propose_again(op);
+        }
         if is_internal(name) {
             return Err(Failure::reject(format!("table {name} is internal")));
         }
         let table = self.tables.get(self.conn, name)?;
-        if self.touched.last() != Some(&table.name) && !self.touched.contains(&table.name) {
-            self.touched.push(table.name.clone());
-        }
+        self.touch(&table);
         if table.is_derived {
             return Ok(());
         }
@@ -145,6 +197,12 @@ impl<'a> Rows<'a> {
             Op::Ddl { .. } => Ok(()),
         };
         done.map_err(|failure| failure.at(&table.name, key))
+    }
+
+    pub(super) fn touch(&mut self, table: &Table) {
+        if self.touched.last() != Some(&table.name) && !self.touched.contains(&table.name) {
+            self.touched.push(table.name.clone());
+        }
     }
 
     /// The value as the log has it, where the column refers to a renumbered row.
@@ -264,6 +322,7 @@ impl<'a> Rows<'a> {
             _ => {}
         }
         insert_row(self.conn, table, &cols)?;
+        siblings::forget_row(self.conn, table, &key)?;
         if let (true, [Value::Int(author), ..], [Value::Int(id), ..]) =
             (table.identity.is_rowid(), authors, key.as_slice())
         {
@@ -286,17 +345,31 @@ impl<'a> Rows<'a> {
         right: &[Value],
     ) -> Result<(), Failure> {
         let mut writes = Vec::new();
+        let mut decisions = Vec::new();
         for ((col, left), right) in cols.iter().zip(right) {
-            let merged = merge_cell(table.column(col)?.rule, None, left, right);
-            if merged.is_refused() {
-                return Err(refused(col));
-            }
-            self.is_merged |= !left.same(right) || !merged.value.same(left);
-            if !merged.value.same(right) {
-                writes.push((col.as_str(), merged.value));
+            let column = table.column(col)?;
+            let merged = if column.keeps_siblings() {
+                // An insert has seen nothing of what is there.
+                let proposal = Proposal { base: None, left, right, read: Some(0), met: None };
+                let decision = self.decide(table, &key, &column.name, proposal)?;
+                let value = decision.shown().clone();
+                decisions.push(decision);
+                value
+            } else {
+                let merged = column.merge((self.conn, self.merges), None, left, right)?;
+                if merged.is_refused() {
+                    return Err(refused(col));
+                }
+                merged.value
+            };
+            self.is_merged |= !left.same(right) || !merged.same(left);
+            if !merged.same(right) {
+                writes.push((col.as_str(), merged));
             }
         }
-        self.write(table, key, &writes)
+        self.write(table, key.clone(), &writes)?;
+        // What it put beside others is redone with the insert.
+        decisions.into_iter().try_for_each(|decision| self.settle(table, &key, &decision))
     }
 
     fn update(
@@ -313,18 +386,37 @@ impl<'a> Rows<'a> {
             .map(|change| Ok(table.column(&change.col)?.name.as_str()))
             .collect::<Result<Vec<_>, Failure>>()?;
         let Some(right) = read_row(self.conn, table, &key, &names)? else {
+            if let Some(newer) = &table.newer_policy {
+                return Err(newer.stops());
+            }
             // Only the changed columns are known, so update-wins cannot bring the row back.
             self.is_merged = true;
             return self.keep_update(table, key, changes);
         };
         let mut writes = Vec::new();
         let mut recaptured = Vec::new();
+        let mut decisions = Vec::new();
         for ((change, name), right) in changes.iter().zip(names).zip(&right) {
             let base = self.mapped_base(table, name, &change.base)?;
             let left = self.mapped(table, name, &change.left)?;
-            let rule = table.column(name)?.rule;
-            let rule = if bites(Tooth::OverwriteCounters) { sheaf_merge::Rule::Lww } else { rule };
-            let merged = merge_cell(rule, Some(&base), &left, right);
+            if table.column(name)?.keeps_siblings() && !left.same(&base) {
+                let (base, left) = (Some(&base), &left);
+                let proposal = Proposal { base, left, right, read: None, met: None };
+                let decision = self.decide(table, &key, name, proposal)?;
+                if !decision.shown().same(right) {
+                    writes.push((name, decision.shown().clone()));
+                }
+                decisions.push(decision);
+                continue;
+            }
+            let merged = if bites(Tooth::OverwriteCounters) {
+                merge_cell(sheaf_merge::Rule::Lww, Some(&base), &left, right)
+            } else {
+                {
+                    let with = (self.conn, self.merges);
+                    table.column(name)?.merge(with, Some(&base), &left, right)?
+                }
+            };
             if merged.is_refused() {
                 return Err(refused(name));
             }
@@ -342,7 +434,12 @@ impl<'a> Rows<'a> {
             let (table, key) = (table.name.clone(), key.clone());
             self.uncaptured.push(Op::Update { table, key, changes: recaptured });
         }
-        self.write(table, key, &writes)
+        self.write(table, key.clone(), &writes)?;
+        for decision in &decisions {
+            self.settle(table, &key, decision)?;
+            self.proposals.extend(decision.redo(table, &key));
+        }
+        Ok(())
     }
 
     /// Keeps an update whose row is not there, with the references as the log has them.
@@ -363,7 +460,7 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    fn write(
+    pub(super) fn write(
         &mut self,
         table: &Table,
         key: Vec<Value>,
@@ -400,7 +497,7 @@ impl<'a> Rows<'a> {
             self.kept.push(Op::Delete { table, key, old });
             return Ok(());
         };
-        if table.policy == RowPolicy::UpdateWins {
+        if table.policy == RowPolicy::UpdateWins || table.newer_policy.is_some() {
             let known: Vec<&(String, Value)> =
                 old.iter().filter(|(col, _)| table.column(col).is_ok()).collect();
             let names: Vec<&str> = known.iter().map(|(col, _)| col.as_str()).collect();
@@ -411,6 +508,9 @@ impl<'a> Rows<'a> {
                 }
                 Some(_) => Presence::Changed,
             };
+            if let (Some(newer), Presence::Changed) = (&table.newer_policy, presence) {
+                return Err(newer.stops());
+            }
             let outcome = merge_row(table.policy, Presence::Unchanged, Presence::Absent, presence);
             if outcome == RowOutcome::DropLeftDelete {
                 self.is_merged = true;
@@ -424,6 +524,7 @@ impl<'a> Rows<'a> {
         );
         let gone =
             self.conn.prepare_cached(&sql)?.execute(params_from_iter(key.iter().map(Bind)))?;
+        siblings::forget_row(self.conn, table, &key)?;
         let (name, old) = (table.name.clone(), old.to_vec());
         if table.is_virtual {
             self.uncaptured.push(Op::Delete { table: name, key, old });
@@ -483,12 +584,12 @@ impl<'a> Rows<'a> {
 
 /// Tables of ours that no mutation may write by rows.
 pub(crate) fn is_internal(table: &str) -> bool {
-    const WRITABLE: [&str; 2] = ["__sheaf_mutators", "__sheaf_rules"];
+    const WRITABLE: [&str; 3] = ["__sheaf_merges", "__sheaf_mutators", "__sheaf_rules"];
     let table = table.to_ascii_lowercase();
     table.starts_with("__sheaf_") && !WRITABLE.contains(&table.as_str())
 }
 
-fn refused(col: &str) -> Failure {
+pub(super) fn refused(col: &str) -> Failure {
     Failure::reject(format!("column {col} was changed by somebody else meanwhile"))
 }
 
@@ -545,7 +646,7 @@ pub(super) fn key_condition(table: &Table, first: usize) -> String {
 }
 
 /// The row's present values, if the row exists.
-pub(super) fn read_row(
+pub(crate) fn read_row(
     conn: &Connection,
     table: &Table,
     key: &[Value],

@@ -7,13 +7,15 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use sheaf_merge::{RowPolicy, Rule};
+use sheaf_merge::{Declaration, Merged, RowPolicy, Rule, Value};
+use sheaf_volume::{Error, ErrorKind};
 
 use super::failure::Failure;
+use crate::merges::Merges;
 
 /// How a row of a table is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Identity {
+pub(crate) enum Identity {
     /// `INTEGER PRIMARY KEY`: this column is the rowid.
     Alias(String),
     /// No declared key: the rowid, under a name that no column hides.
@@ -24,7 +26,7 @@ pub(super) enum Identity {
 
 impl Identity {
     /// The columns that name a row.
-    pub(super) fn columns(&self) -> Vec<&str> {
+    pub(crate) fn columns(&self) -> Vec<&str> {
         match self {
             Self::Alias(col) => vec![col],
             Self::Rowid(name) => vec![name],
@@ -33,46 +35,100 @@ impl Identity {
     }
 
     /// Whether rows are named by an integer that their author did not choose.
-    pub(super) fn is_rowid(&self) -> bool {
+    pub(crate) fn is_rowid(&self) -> bool {
         !matches!(self, Self::Key(_))
     }
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Column {
-    pub(super) name: String,
-    pub(super) rule: Rule,
-    pub(super) is_generated: bool,
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) rule: Rule,
+    /// Why the stored rule cannot be followed here, if it cannot: `rule` says nothing then.
+    pub(crate) newer: Option<Newer>,
+    pub(crate) is_generated: bool,
     /// The table whose `INTEGER PRIMARY KEY` this column refers to.
-    pub(super) refers_to: Option<String>,
+    pub(crate) refers_to: Option<String>,
+}
+
+impl Column {
+    /// Whether concurrent values of a cell are kept beside it.
+    pub(crate) fn keeps_siblings(&self) -> bool {
+        self.rule == Rule::Mvr && self.newer.is_none()
+    }
+
+    /// Merges a cell; `base` is `None` where its author saw no row.
+    ///
+    /// # Errors
+    /// As [`Newer::stops`], if both sides changed the cell: where only one did, every rule there
+    /// is or will be gives what that side wrote.
+    pub(crate) fn merge(
+        &self,
+        (conn, merges): (&Connection, &Merges),
+        base: Option<&Value>,
+        left: &Value,
+        right: &Value,
+    ) -> Result<Merged, Failure> {
+        let is_one_sided = base.is_some_and(|base| right.same(base) || left.same(base));
+        match &self.newer {
+            Some(newer) if !is_one_sided => Err(newer.stops()),
+            _ => merges.merge(conn, self.rule, base, left, right),
+        }
+    }
+}
+
+/// Something stored among the rules that this version does not understand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Newer(String);
+
+impl Newer {
+    /// Nothing is decided, since a newer version can: not this mutation, and none after it.
+    pub(crate) fn stops(&self) -> Failure {
+        Failure::Abort(Error::new(ErrorKind::Unsupported, self.0.clone()))
+    }
 }
 
 /// One declared foreign key of a child table.
 #[derive(Clone, Debug)]
-pub(super) struct ForeignKey {
-    pub(super) parent: String,
-    pub(super) from: Vec<String>,
-    pub(super) to: Vec<String>,
-    pub(super) on_delete: String,
+pub(crate) struct ForeignKey {
+    pub(crate) parent: String,
+    pub(crate) from: Vec<String>,
+    pub(crate) to: Vec<String>,
+    pub(crate) on_delete: String,
 }
 
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// As declared.
-    pub(super) name: String,
-    pub(super) identity: Identity,
-    pub(super) columns: Vec<Column>,
-    pub(super) foreign_keys: Vec<ForeignKey>,
-    pub(super) policy: RowPolicy,
-    pub(super) is_autoincrement: bool,
+    pub(crate) name: String,
+    pub(crate) identity: Identity,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) foreign_keys: Vec<ForeignKey>,
+    pub(crate) policy: RowPolicy,
+    /// Why the stored row policy cannot be followed here, if it cannot.
+    pub(crate) newer_policy: Option<Newer>,
+    pub(crate) is_autoincrement: bool,
     /// A virtual table: the pre-update hook never tells about it.
-    pub(super) is_virtual: bool,
+    pub(crate) is_virtual: bool,
     /// An FTS5 index over another table: rebuilt, never written row by row.
-    pub(super) is_derived: bool,
+    pub(crate) is_derived: bool,
 }
 
 impl Table {
-    pub(super) fn column(&self, name: &str) -> Result<&Column, Failure> {
+    /// The tables to which a row refers in other ways once these columns have changed.
+    pub(crate) fn parents_left<'c>(&self, columns: impl Iterator<Item = &'c str>) -> Vec<String> {
+        let columns: Vec<&str> = columns.collect();
+        let is_changed = |from: &String| columns.iter().any(|col| from.eq_ignore_ascii_case(col));
+        let changed = self.foreign_keys.iter().filter(|key| key.from.iter().any(is_changed));
+        changed.map(|key| key.parent.clone()).collect()
+    }
+
+    /// Whether a column keeps concurrent values.
+    pub(crate) fn has_siblings(&self) -> bool {
+        self.columns.iter().any(Column::keeps_siblings)
+    }
+
+    pub(crate) fn column(&self, name: &str) -> Result<&Column, Failure> {
         let found = self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name));
         match found {
             Some(column) if column.is_generated => {
@@ -86,17 +142,17 @@ impl Table {
 
 /// Tables met in one transaction.
 #[derive(Debug, Default)]
-pub(super) struct Tables {
+pub(crate) struct Tables {
     known: BTreeMap<String, Rc<Table>>,
     indexes: Option<Rc<BTreeMap<String, Vec<String>>>>,
 }
 
 impl Tables {
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }
 
-    pub(super) fn get(&mut self, conn: &Connection, name: &str) -> Result<Rc<Table>, Failure> {
+    pub(crate) fn get(&mut self, conn: &Connection, name: &str) -> Result<Rc<Table>, Failure> {
         if let Some(table) = self.known.get(name) {
             return Ok(Rc::clone(table));
         }
@@ -109,7 +165,7 @@ impl Tables {
     }
 
     /// FTS5 indexes with external content, by the lower-case name of their content table.
-    pub(super) fn text_indexes(
+    pub(crate) fn text_indexes(
         &mut self,
         conn: &Connection,
     ) -> Result<Rc<BTreeMap<String, Vec<String>>>, Failure> {
@@ -161,7 +217,12 @@ fn load(conn: &Connection, asked: &str) -> Result<Table, Failure> {
             column.refers_to = Some(foreign.parent.clone());
         }
     }
-    let policy = apply_rules(conn, &name, &mut columns)?;
+    let (policy, newer_policy) = apply_rules(conn, &name, &mut columns)?;
+    if is_virtual {
+        // Nothing can be kept beside a row that its module may renumber.
+        let kept = columns.iter_mut().filter(|column| column.rule == Rule::Mvr);
+        kept.for_each(|column| column.rule = Rule::Lww);
+    }
     let is_autoincrement =
         super::sqltext::tokens(&sql).iter().any(|token| token.is("AUTOINCREMENT"));
     Ok(Table {
@@ -170,6 +231,7 @@ fn load(conn: &Connection, asked: &str) -> Result<Table, Failure> {
         columns,
         foreign_keys,
         policy,
+        newer_policy,
         is_autoincrement,
         is_virtual,
         is_derived: false,
@@ -194,6 +256,7 @@ fn load_columns(conn: &Connection, name: &str) -> Result<(Vec<Column>, Vec<Strin
         columns.push(Column {
             name,
             rule: Rule::from_decltype(&decltype).unwrap_or_default(),
+            newer: None,
             is_generated: row.get::<_, i64>(3)? > 1,
             refers_to: None,
         });
@@ -249,35 +312,48 @@ fn load_foreign_keys(conn: &Connection, name: &str) -> Result<Vec<ForeignKey>, F
     Ok(keys)
 }
 
-/// Rules declared by `sheaf_merge_rule`; a rule for column `*` is the table's row policy.
+/// Rules declared by `sheaf_merge_rule`, which are stronger than those of types; a rule for column
+/// `*` is the table's row policy.
 fn apply_rules(
     conn: &Connection,
     name: &str,
     columns: &mut [Column],
-) -> Result<RowPolicy, Failure> {
-    let mut policy = RowPolicy::default();
+) -> Result<(RowPolicy, Option<Newer>), Failure> {
+    let (mut policy, mut newer_policy) = (RowPolicy::default(), None);
     if !exists(conn, "__sheaf_rules")? {
-        return Ok(policy);
+        return Ok((policy, newer_policy));
     }
     let mut statement = conn
         .prepare_cached("SELECT col, rule FROM main.__sheaf_rules WHERE tbl = ?1 COLLATE NOCASE")?;
     let mut rows = statement.query([name])?;
     while let Some(row) = rows.next()? {
         let (col, rule): (String, String) = (row.get(0)?, row.get(1)?);
-        if col == "*" {
-            policy = RowPolicy::from_name(&rule).unwrap_or_default();
-        } else if let (Some(column), Some(rule)) = (
-            columns.iter_mut().find(|column| column.name.eq_ignore_ascii_case(&col)),
-            Rule::from_name(&rule),
-        ) {
-            column.rule = rule;
+        let column = columns.iter_mut().find(|column| column.name.eq_ignore_ascii_case(&col));
+        match (Declaration::of_stored(&col, &rule), column) {
+            (Ok(Declaration::Rows(stored)), _) => policy = stored,
+            (Ok(Declaration::Column(stored)), Some(column)) => column.rule = stored,
+            (Err(_), Some(column)) => {
+                let why = format!(
+                    "column {col} has merge rule `{rule}`, which this version of sheaf does not \
+                     know; upgrade"
+                );
+                column.newer = Some(Newer(why));
+            }
+            (Err(_), None) if col == "*" => {
+                let why = format!(
+                    "table {name} has row policy `{rule}`, which this version of sheaf does not \
+                     know; upgrade"
+                );
+                newer_policy = Some(Newer(why));
+            }
+            (_, None) => {}
         }
     }
-    Ok(policy)
+    Ok((policy, newer_policy))
 }
 
 /// Whether the main database has a table of this name, in any case.
-pub(super) fn has(conn: &Connection, table: &str) -> Result<bool, rusqlite::Error> {
+pub(crate) fn has(conn: &Connection, table: &str) -> Result<bool, rusqlite::Error> {
     conn.prepare_cached(
         "SELECT EXISTS(SELECT 1 FROM main.sqlite_schema
          WHERE type = 'table' AND name = ?1 COLLATE NOCASE)",

@@ -4,6 +4,7 @@ use super::*;
 use crate::mutation::Change;
 
 mod collisions;
+mod newer;
 mod recapture;
 mod schema;
 
@@ -64,7 +65,7 @@ impl Db {
     fn rejected(&self, ops: Vec<Op>, expected: &str) {
         match self.one(ops) {
             Outcome::Rejected { reason } => assert!(reason.contains(expected), "{reason}"),
-            other @ Outcome::Applied { .. } => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

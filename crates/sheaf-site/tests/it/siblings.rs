@@ -1,0 +1,366 @@
+//! Cells that keep all concurrent values: at whoever orders, in predictions, through rebases.
+
+use sheaf_site::View;
+use sheaf_volume::Remote as _;
+
+use crate::support::{Device, Rng, World, assert_converged, is_long};
+
+const NOTE: &str = "CREATE TABLE note(id INTEGER PRIMARY KEY, body MVR_BLOB, n INT);
+    INSERT INTO note VALUES (1, 'base', 0)";
+const SEE: &str = "SELECT body, sheaf_siblings('note', 'body', 1) FROM note";
+
+fn devices<const N: usize>(world: &World, schema: &str) -> [Device; N] {
+    let devices = [(); N].map(|()| world.device());
+    devices[0].sql(schema);
+    for device in &devices {
+        device.exchange();
+    }
+    devices
+}
+
+fn agree(devices: &[&Device]) {
+    for _ in 0..2 {
+        for device in devices {
+            let done = device.exchange();
+            assert!(done.rejected.is_empty(), "{done:?}");
+        }
+    }
+    assert_converged(devices);
+}
+
+fn write(device: &Device, value: &str) {
+    device.sql(&format!("UPDATE note SET body = '{value}' WHERE id = 1"));
+}
+
+/// Takes what is in the log and sends nothing.
+fn learn(device: &Device) {
+    let commits = device.log.pull(device.site.base().0).unwrap();
+    device.site.integrate(commits).unwrap();
+}
+
+fn sees(device: &Device, expected: &str) {
+    assert_eq!(device.local(SEE), expected);
+}
+
+fn kept(device: &Device) -> String {
+    device.rows(View::Global, "SELECT count(*) FROM __sheaf_mvr")
+}
+
+#[test]
+fn concurrent_values_stand_until_somebody_who_saw_them_writes() {
+    let world = World::new();
+    let [a, b, c] = devices(&world, NOTE);
+    write(&a, "of a");
+    write(&b, "of b");
+    write(&c, "of c");
+    a.exchange();
+    assert_eq!(b.exchange().merged, 1);
+    c.exchange();
+    agree(&[&a, &b, &c]);
+    for device in [&a, &b, &c] {
+        sees(device, r#"of c|["of a","of b","of c"]"#);
+        let global = device.rows(View::Global, "SELECT sheaf_siblings('note', 'body', 1)");
+        assert_eq!(global, r#"["of a","of b","of c"]"#);
+    }
+    write(&b, "all three");
+    sees(&b, r#"all three|["all three"]"#);
+    agree(&[&b, &a, &c]);
+    sees(&a, r#"all three|["all three"]"#);
+    assert_eq!(kept(&a), "0", "what is resolved takes no place");
+}
+
+#[test]
+fn a_prediction_shows_both_and_a_rebase_forgets_neither() {
+    let world = World::new();
+    let [a, b, c] = devices(&world, NOTE);
+    write(&b, "of b");
+    b.sql("UPDATE note SET n = 7 WHERE id = 1");
+    write(&a, "of a");
+    a.exchange();
+    learn(&b);
+    sees(&b, r#"of b|["of a","of b"]"#);
+    // B's change now has a base at which `of a` is there; B has not chosen it away, though.
+    c.exchange();
+    write(&c, "of c");
+    c.exchange();
+    for _ in 0..2 {
+        learn(&b);
+        sees(&b, r#"of b|["of c","of b"]"#);
+    }
+    c.sql("UPDATE note SET n = n + 1");
+    c.exchange();
+    learn(&b);
+    sees(&b, r#"of b|["of c","of b"]"#);
+    agree(&[&b, &a, &c]);
+    for device in [&a, &b, &c] {
+        sees(device, r#"of b|["of c","of b"]"#);
+        assert_eq!(device.local("SELECT n FROM note"), "7");
+    }
+}
+
+#[test]
+fn who_writes_after_a_prediction_has_seen_what_it_showed() {
+    let world = World::new();
+    let [a, b] = devices(&world, NOTE);
+    write(&b, "of b");
+    write(&a, "of a");
+    a.exchange();
+    learn(&b);
+    write(&b, "both");
+    sees(&b, r#"both|["both"]"#);
+    agree(&[&b, &a]);
+    sees(&a, r#"both|["both"]"#);
+    // And who wrote it twice while apart has always read itself.
+    write(&a, "one");
+    write(&a, "two");
+    write(&b, "three");
+    b.exchange();
+    agree(&[&a, &b]);
+    sees(&b, r#"two|["three","two"]"#);
+}
+
+#[test]
+fn what_somebody_saw_among_several_goes_and_the_rest_stays() {
+    let world = World::new();
+    let [a, b, c] = devices(&world, NOTE);
+    write(&a, "of a");
+    write(&b, "of b");
+    a.exchange();
+    c.exchange();
+    // C saw `of a` only, and resolves what it saw.
+    write(&c, "of c, after a");
+    b.exchange();
+    agree(&[&c, &a, &b]);
+    sees(&a, r#"of c, after a|["of b","of c, after a"]"#);
+}
+
+#[test]
+fn the_shown_value_can_be_chosen() {
+    let world = World::new();
+    let [a, b, c] = devices(&world, NOTE);
+    assert_eq!(a.local("SELECT sheaf_resolve('note', 'body', 1)"), "0");
+    write(&a, "of a");
+    write(&b, "of b");
+    a.exchange();
+    agree(&[&b, &a, &c]);
+    let before = c.site.last_seq();
+    assert_eq!(c.local("SELECT sheaf_resolve('NOTE', 'Body', '1')"), "1");
+    assert_eq!(c.site.last_seq(), before + 1);
+    sees(&c, r#"of b|["of b"]"#);
+    // Meanwhile somebody else, who saw both as well, writes.
+    write(&a, "of a again");
+    a.exchange();
+    learn(&c);
+    sees(&c, r#"of b|["of a again","of b"]"#);
+    learn(&c);
+    agree(&[&c, &a, &b]);
+    sees(&a, r#"of b|["of a again","of b"]"#);
+    a.local("SELECT sheaf_resolve('note', 'body', 1)");
+    agree(&[&a, &b, &c]);
+    sees(&b, r#"of b|["of b"]"#);
+    assert_eq!(kept(&b), "0");
+}
+
+#[test]
+fn equal_values_are_one_and_the_ninth_pushes_out_the_oldest() {
+    let world = World::new();
+    let devices: [Device; 10] = devices(&world, NOTE);
+    write(&devices[0], "same");
+    write(&devices[1], "same");
+    for (at, device) in devices.iter().enumerate().skip(2) {
+        write(device, &format!("v{at}"));
+    }
+    for device in &devices {
+        device.exchange();
+    }
+    let all: Vec<&Device> = devices.iter().collect();
+    agree(&all);
+    let expected = (2..10).map(|at| format!("\"v{at}\"")).collect::<Vec<_>>().join(",");
+    sees(&devices[0], &format!("v9|[{expected}]"));
+}
+
+#[test]
+fn two_inserts_under_one_key_are_concurrent_values() {
+    let world = World::new();
+    let schema = "CREATE TABLE doc(a TEXT, b INT, body ANY, c TEXT, PRIMARY KEY(b, a)) STRICT, WITHOUT ROWID;
+        SELECT sheaf_merge_rule('doc', 'body', 'mvr')";
+    let [a, b, c] = devices(&world, schema);
+    a.sql("INSERT INTO doc VALUES ('x', 1, 'of a', 'c'), ('y', 1, NULL, 'c'), ('z', 1, 'z', NULL)");
+    b.sql("INSERT INTO doc VALUES ('x', 1, 7.5, 'c'), ('y', 1, x'00', 'c'), ('z', 1, NULL, NULL)");
+    a.exchange();
+    learn(&b);
+    let see = "SELECT a, sheaf_siblings('doc', 'body', 1, a) FROM doc ORDER BY a";
+    let expected = r#"x|["of a",7.5];y|[{"$hex":"00"}];z|["z"]"#;
+    assert_eq!(b.local(see), expected);
+    learn(&b);
+    agree(&[&b, &a, &c]);
+    assert_eq!(c.local(see), expected);
+    c.sql("UPDATE doc SET body = 'one' WHERE a = 'x'");
+    agree(&[&c, &a, &b]);
+    assert_eq!(a.local(see), r#"x|["one"];y|[{"$hex":"00"}];z|["z"]"#);
+}
+
+#[test]
+fn tables_without_a_declared_key_have_row_ids() {
+    let world = World::new();
+    let [a, b] = devices(
+        &world,
+        "CREATE TABLE t(v MVR_TEXT, g AS (v || '!')); INSERT INTO t VALUES ('old')",
+    );
+    a.sql("UPDATE t SET v = 'a'");
+    b.sql("UPDATE t SET v = 'b'; INSERT INTO t VALUES ('new')");
+    a.exchange();
+    agree(&[&b, &a]);
+    let see = "SELECT rowid, g, sheaf_siblings('t', 'v', rowid) FROM t";
+    assert_eq!(a.local(see), r#"1|b!|["a","b"];2|new!|["new"]"#);
+}
+
+#[test]
+fn values_go_with_their_row_and_are_no_other_rows() {
+    let world = World::new();
+    let [a, b] = devices(&world, NOTE);
+    write(&a, "of a");
+    write(&b, "of b");
+    a.exchange();
+    agree(&[&b, &a]);
+    a.sql("DELETE FROM note");
+    agree(&[&a, &b]);
+    assert_eq!(kept(&a), "0");
+    b.sql("INSERT INTO note VALUES (1, 'of b', 0)");
+    sees(&b, r#"of b|["of b"]"#);
+    agree(&[&b, &a]);
+    sees(&a, r#"of b|["of b"]"#);
+    assert_eq!(a.local("SELECT sheaf_siblings('note', 'body', 2)"), "NULL");
+}
+
+#[test]
+fn a_call_writes_what_it_writes_and_resolves() {
+    let world = World::new();
+    let [a, b] = devices(&world, NOTE);
+    a.site.define_mutator("put", "UPDATE note SET body = :v WHERE id = 1").unwrap();
+    write(&a, "of a");
+    write(&b, "of b");
+    a.exchange();
+    agree(&[&b, &a]);
+    let args = |v: &str| serde_json::from_str(&format!("{{\"v\": \"{v}\"}}")).unwrap();
+    a.site.mutate("put", &args("called")).unwrap();
+    sees(&a, r#"called|["called"]"#);
+    agree(&[&a, &b]);
+    assert_eq!(kept(&a), "0");
+    b.site.mutate("put", &args("of b")).unwrap();
+    agree(&[&b, &a]);
+    sees(&a, r#"of b|["of b"]"#);
+}
+
+#[test]
+fn a_conflict_elsewhere_in_the_row_is_merged_by_its_own_rule() {
+    let world = World::new();
+    let [a, b] = devices(
+        &world,
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v MVR_TEXT, n COUNTER_INT, k KEEP_INT);
+        INSERT INTO t VALUES (1, 'v', 0, 0)",
+    );
+    a.sql("UPDATE t SET v = 'a', n = n + 1");
+    b.sql("UPDATE t SET v = 'b', n = n + 2");
+    a.exchange();
+    learn(&b);
+    learn(&b);
+    agree(&[&b, &a]);
+    let see = "SELECT v, n, k, sheaf_siblings('t', 'v', id) FROM t";
+    assert_eq!(a.local(see), r#"b|3|0|["a","b"]"#);
+    // Refused whole: the values stay what they were.
+    a.sql("UPDATE t SET v = 'a2', k = 1");
+    b.sql("UPDATE t SET v = 'b2', k = 2");
+    a.exchange();
+    assert_eq!(b.exchange().rejected.len(), 1);
+    agree(&[&a, &b]);
+    assert_eq!(b.local(see), r#"a2|3|1|["a2"]"#);
+}
+
+#[test]
+fn the_functions_say_what_is_wrong_and_nobody_writes_siblings() {
+    let world = World::new();
+    let [a, b] = devices(&world, NOTE);
+    let fails = |sql: &str, why: &str| {
+        let error = a.try_sql(sql).unwrap_err();
+        assert!(error.contains(why), "{sql}: {error}");
+    };
+    fails("SELECT sheaf_siblings('note', 'body')", "give a table, a column and the key of a row");
+    fails("SELECT sheaf_siblings('nope', 'body', 1)", "no such table: nope");
+    fails("SELECT sheaf_siblings('note', 'nope', 1)", "table note has no column nope");
+    fails("SELECT sheaf_siblings('note', 'body', 1, 2)", "a row of note is named by its id");
+    assert_eq!(a.local("SELECT sheaf_siblings('note', 'n', 1)"), "[0]");
+    write(&a, "of a");
+    write(&b, "of b");
+    a.exchange();
+    agree(&[&b, &a]);
+    a.sql("UPDATE __sheaf_mvr SET siblings = x'00'");
+    a.sql("INSERT INTO __sheaf_mvr VALUES ('note', x'00', 'body', x'00')");
+    let done = a.exchange();
+    assert_eq!(done.rejected.len(), 2, "{done:?}");
+    assert!(done.rejected[0].1.contains("internal"), "{done:?}");
+    agree(&[&a, &b]);
+    sees(&b, r#"of b|["of a","of b"]"#);
+}
+
+/// One value that was written: what its author saw at that moment is what it replaces.
+struct Written {
+    value: String,
+    seen: Vec<String>,
+}
+
+fn values(device: &Device) -> Vec<String> {
+    let json = device.local("SELECT sheaf_siblings('note', 'body', 1) FROM note");
+    serde_json::from_str(&json).unwrap()
+}
+
+/// Does something at random on one of the devices, at random online.
+fn step(rng: &mut Rng, devices: &[&Device], written: &mut Vec<Written>, at: usize) {
+    let device = devices[rng.below(devices.len())];
+    match rng.below(10) {
+        0..4 => {
+            let value = format!("v{at}");
+            written.push(Written { value: value.clone(), seen: values(device) });
+            write(device, &value);
+        }
+        4 => device.sql("UPDATE note SET n = n + 1"),
+        5..7 => learn(device),
+        _ => {
+            device.exchange();
+        }
+    }
+}
+
+/// What stands: what nobody saw who wrote later.
+fn maximal(written: &[Written]) -> Vec<String> {
+    let is_seen = |at: usize, value: &String| {
+        written.iter().enumerate().any(|(other, one)| other != at && one.seen.contains(value))
+    };
+    let mut standing: Vec<String> = written
+        .iter()
+        .enumerate()
+        .filter(|(at, one)| !is_seen(*at, &one.value))
+        .map(|(_, one)| one.value.clone())
+        .collect();
+    standing.sort();
+    standing.dedup();
+    standing
+}
+
+#[test]
+fn what_stands_is_what_nobody_has_replaced_who_saw_it() {
+    for seed in 0..if is_long() { 3_000 } else { 70 } {
+        let mut rng = Rng::new(seed);
+        let world = World::new();
+        let devices: [Device; 4] = devices(&world, NOTE);
+        let devices: Vec<&Device> = devices.iter().collect();
+        let mut written = vec![Written { value: "base".to_owned(), seen: Vec::new() }];
+        for at in 0..16 {
+            step(&mut rng, &devices, &mut written, at);
+        }
+        agree(&devices);
+        let mut found = values(devices[0]);
+        found.sort();
+        assert_eq!(found, maximal(&written), "seed {seed}");
+    }
+}

@@ -21,6 +21,7 @@ use sheaf_volume::teeth::{Tooth, bites};
 use crate::capture::Capture;
 use crate::clock;
 use crate::error::from_sqlite;
+use crate::locks;
 use crate::replay::{Outcome, Remap, ReplayContext, Replayed, replay};
 use crate::rowids::RowIds;
 use crate::site::{ATTR_DECIDED, ATTR_ROW_IDS, ATTR_TIMELINE, Site, SiteIds, lock};
@@ -331,6 +332,7 @@ impl Site {
     ) -> Result<Redone> {
         let decided = news.decided;
         let before = self.cookies()?;
+        attrs.extend(self.no_moves_attrs());
         if pending.is_empty() {
             attrs.extend(self.row_ids_attr(&RowIds::default()));
             drop(draft.publish(Vec::new(), attrs)?);
@@ -477,6 +479,7 @@ impl Site {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let (mut conn, failure) = self.open_file(FileView::Rebase(Arc::clone(&slot)), flags)?;
         let capture = Capture::install(&mut conn)?;
+        locks::register(&conn, &capture, locks::NoneWaiting).map_err(from_sqlite)?;
         Ok(RebaseConnection { conn, slot, capture, failure, noted: None })
     }
 }

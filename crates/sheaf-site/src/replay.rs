@@ -16,6 +16,7 @@ use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, Result, TimelineId};
 use crate::{
     capture::Capture,
     clock, limits,
+    locks::{self, Lock},
     mutation::{Body, Mutation, Op},
     mutator,
     rowids::{RowIds, inserted},
@@ -78,7 +79,7 @@ pub(crate) struct Replayed {
     /// What became of it.
     pub outcome: Outcome,
     /// The same intent as captured on the state it met here (possibly with nothing left to do).
-    /// None if it stays as it was: a call, or a rejected mutation.
+    /// None if it stays as it was: a rejected mutation, or a call whose locks are as they were.
     pub recaptured: Option<Mutation>,
     /// The tables it touched, sorted.
     pub tables: Vec<String>,
@@ -197,6 +198,42 @@ struct Step<'a> {
 impl Step<'_> {
     fn apply(&mut self, mutation: &Mutation) -> Result<Replayed, Failure> {
         self.remap.ids.load(self.conn, self.ctx.timeline)?;
+        let admitted = locks::admit(self.conn, self.ctx.timeline, &mutation.locks)?;
+        let mut replayed = self.body(mutation)?;
+        self.take_locks(mutation, admitted, &mut replayed)?;
+        Ok(replayed)
+    }
+
+    /// Moves the locks of a mutation that stands, and those that its script took beside them.
+    fn take_locks(
+        &mut self,
+        mutation: &Mutation,
+        admitted: locks::Admitted,
+        replayed: &mut Replayed,
+    ) -> Result<(), Failure> {
+        let locks::Admitted { mut locks, is_merged } = admitted;
+        let is_new = |lock: &Lock| !mutation.locks.iter().any(|known| known.name == lock.name);
+        locks.extend(self.capture.locks().into_iter().filter(is_new));
+        if locks.is_empty() {
+            return Ok(());
+        }
+        self.has_new_schema |= locks::prepare(self.conn)?;
+        let names = locks.iter().map(|lock| lock.name.as_str());
+        locks::advance(self.conn, self.ctx.timeline, names)?;
+        if let Outcome::Applied { merged } = &mut replayed.outcome {
+            *merged |= is_merged;
+        }
+        match &mut replayed.recaptured {
+            Some(recaptured) => recaptured.locks = locks,
+            None if locks != mutation.locks => {
+                replayed.recaptured = Some(Mutation { locks, ..mutation.clone() });
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn body(&mut self, mutation: &Mutation) -> Result<Replayed, Failure> {
         match &mutation.body {
             Body::Rows(ops) => {
                 Switches { triggers: false, foreign_keys: mutation.foreign_keys }.set(self.conn)?;
@@ -354,7 +391,7 @@ fn recapture(
             ops.push(op);
         }
     }
-    Mutation { body: Body::Rows(ops), foreign_keys: mutation.foreign_keys, ids: RowIds::default() }
+    Mutation::new(Body::Rows(ops), mutation.foreign_keys)
 }
 
 fn broken(error: rusqlite::Error) -> Error {

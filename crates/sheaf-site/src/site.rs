@@ -17,6 +17,7 @@ use sheaf_volume::{
 
 use crate::clock;
 use crate::error::{from_sqlite, kind_number, sqlite_detail};
+use crate::locks::{self, OwnWaiting};
 use crate::mutation::{Body, Mutation};
 use crate::rebase::RebaseConnection;
 use crate::rowids::RowIds;
@@ -363,6 +364,8 @@ impl Site {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let (mut conn, failure) = self.open_file(view, flags)?;
         sink.install(&mut conn)?;
+        let waiting = OwnWaiting(self.downgrade());
+        sink.with_capture(|capture| locks::register(&conn, capture, waiting).map_err(from_sqlite))?;
         Ok(LocalConnection { conn, sink, failure })
     }
 
@@ -475,7 +478,7 @@ impl Site {
         let time_ms = self.0.env.now_ms();
         let args = crate::value::args_from_json(args)?;
         let body = Body::Call { name: name.to_owned(), args, seed, time_ms };
-        let mutation = Mutation { body, foreign_keys: true, ids: RowIds::default() };
+        let mutation = Mutation::new(body, true);
         self.with_writer(|local| {
             let immediate = TransactionBehavior::Immediate;
             let tx = rusqlite::Transaction::new_unchecked(&local.conn, immediate)
@@ -500,7 +503,7 @@ impl Site {
             if let crate::replay::Outcome::Rejected { reason } = replayed.outcome {
                 return Err(Error::new(ErrorKind::Invalid, reason));
             }
-            local.sink.expect_call(mutation);
+            local.sink.expect_call(replayed.recaptured.unwrap_or(mutation));
             let committed = tx.commit();
             local.sink.forget_call();
             committed.map_err(|e| sqlite_detail(e, &local.failure))?;

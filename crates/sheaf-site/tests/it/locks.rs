@@ -1,0 +1,330 @@
+//! Sequence locks: who passes, what becomes of the others, and that all get their turn.
+
+use serde_json::json;
+use sheaf_site::View;
+use sheaf_volume::Remote as _;
+
+use crate::support::{Device, World, assert_converged};
+
+const TAKE: &str = "BEGIN IMMEDIATE; SELECT sheaf_lock('q', 0, 'reject');";
+
+/// Two devices that have the same table.
+fn pair(schema: &str) -> (World, Device, Device) {
+    let world = World::new();
+    let (a, b) = (world.device(), world.device());
+    a.sql(schema);
+    a.exchange();
+    b.exchange();
+    (world, a, b)
+}
+
+/// Takes the log's news without pushing.
+fn pull(device: &Device) -> sheaf_site::Integrated {
+    let commits = device.log.pull(device.site.base().0).unwrap();
+    device.site.integrate(commits).unwrap()
+}
+
+/// How a lock stands in a view.
+fn stands(device: &Device, view: View, name: &str) -> String {
+    device.rows(view, &format!("SELECT x FROM __sheaf_lock WHERE name = '{name}'"))
+}
+
+#[test]
+fn a_strict_lock_lets_the_first_pass_and_tells_the_second_why() {
+    let (_world, a, b) = pair("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, v)");
+    a.sql(&format!("{TAKE} INSERT INTO t VALUES ('a', 1); COMMIT"));
+    b.sql(&format!("{TAKE} INSERT INTO t VALUES ('b', 1); COMMIT"));
+    b.sql("INSERT INTO t VALUES ('free', 1)");
+    assert_eq!(a.exchange().rejected, []);
+    // The prediction fails, and the log decides the same.
+    assert_eq!(pull(&b).unpredicted, 1);
+    assert_eq!(b.local("SELECT id FROM t ORDER BY id"), "a;free");
+    let done = b.exchange();
+    let [(seq, reason)] = &done.rejected[..] else { panic!("{done:?}") };
+    assert_eq!(*seq, 1);
+    assert_eq!(
+        reason,
+        "lock q failed: it was seen at 0 and stands at 1; 1 moves since, where 0 would do"
+    );
+    // What was refused has moved nothing; made again, it passes.
+    assert_eq!(stands(&b, View::Global, "q"), "1");
+    b.sql(&format!("{TAKE} INSERT INTO t VALUES ('b', 1); COMMIT"));
+    assert_eq!(b.exchange().rejected, []);
+    a.exchange();
+    assert_eq!(a.local("SELECT id FROM t ORDER BY id"), "a;b;free");
+    assert_eq!(stands(&a, View::Local, "q"), "2");
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn a_lock_that_merges_says_that_it_was_late() {
+    let (_world, a, b) = pair(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v, w);
+        INSERT INTO t VALUES (1, 0, 0)",
+    );
+    a.sql("BEGIN; SELECT sheaf_lock('q'); UPDATE t SET v = 1; COMMIT");
+    b.sql("BEGIN; SELECT sheaf_lock('q'); UPDATE t SET w = 1; COMMIT");
+    assert_eq!(a.exchange().merged, 0);
+    let done = b.exchange();
+    assert_eq!((done.merged, done.rejected.len()), (1, 0));
+    a.exchange();
+    assert_eq!(a.local("SELECT v, w FROM t"), "1|1");
+    assert_eq!(stands(&a, View::Global, "q"), "2");
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn a_node_judges_as_a_device_does() {
+    let (world, a, b) = pair("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL)");
+    let node = world.device();
+    node.exchange();
+    for (device, id) in [(&a, "a"), (&b, "b")] {
+        for mode in ["'reject'", "'merge'"] {
+            device.sql(&format!(
+                "BEGIN; SELECT sheaf_lock('q', 0, {mode});
+                 INSERT INTO t VALUES ('{id} ' || {mode}); COMMIT"
+            ));
+        }
+    }
+    let batches = [&a, &b].map(|device| {
+        let decided = device.site.status().acknowledged;
+        device.site.outbox(decided, usize::MAX).unwrap().unwrap()
+    });
+    let led = node.site.lead(&batches, &*node.log, 4).unwrap();
+    let verdicts: Vec<String> = led.answers.iter().map(|answer| format!("{answer:?}")).collect();
+    assert_eq!(verdicts[0].matches("Ok").count(), 2, "{}", verdicts[0]);
+    // The second of b counted the first, which was refused: late, but it merges.
+    assert!(verdicts[1].contains("Rejected") && verdicts[1].contains("Merged"), "{verdicts:?}");
+    a.exchange();
+    b.exchange();
+    node.exchange();
+    assert_eq!(b.local("SELECT id FROM t ORDER BY id"), "a merge;a reject;b merge");
+    assert_converged(&[&a, &b, &node]);
+}
+
+#[test]
+fn own_waiting_transactions_count() {
+    let (world, a, b) = pair("CREATE TABLE ticket(no INT PRIMARY KEY NOT NULL, who)");
+    let issue = |device: &Device, who: &str| {
+        device.sql(&format!(
+            "BEGIN; INSERT INTO ticket VALUES (sheaf_lock('ticket', 0, 'reject'), '{who}'); COMMIT"
+        ));
+    };
+    issue(&a, "a0");
+    issue(&a, "a1");
+    // Counted on disk, not in memory.
+    a.site.volume().flush().unwrap();
+    let a = world.open(a.dir.crash(), 1);
+    issue(&a, "a2");
+    assert_eq!(a.local("SELECT no, who FROM ticket"), "0|a0;1|a1;2|a2");
+    assert_eq!(a.exchange().rejected, []);
+    b.exchange();
+    issue(&b, "b3");
+    issue(&b, "b4");
+    // Redone on another base, what waits is in the counter itself.
+    a.sql("CREATE TABLE other(v)");
+    a.exchange();
+    pull(&b);
+    issue(&b, "b5");
+    issue(&b, "b6");
+    assert_eq!(b.exchange().rejected, []);
+    a.exchange();
+    let all = "SELECT group_concat(no || who, ' ') FROM (SELECT * FROM ticket ORDER BY no)";
+    assert_eq!(a.local(all), "0a0 1a1 2a2 3b3 4b4 5b5 6b6");
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn what_was_made_on_top_of_a_refused_one_is_refused_too() {
+    let (_world, a, b) = pair("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, v INT UNIQUE)");
+    a.sql("INSERT INTO t VALUES ('a', 1)");
+    a.exchange();
+    b.sql(&format!("{TAKE} INSERT INTO t VALUES ('b1', 1); COMMIT"));
+    b.sql(&format!("{TAKE} INSERT INTO t VALUES ('b2', 2); COMMIT"));
+    let done = b.exchange();
+    let reasons: Vec<&str> = done.rejected.iter().map(|(_, reason)| reason.as_str()).collect();
+    assert!(reasons[0].contains("UNIQUE"), "{reasons:?}");
+    assert!(reasons[1].starts_with("lock q failed: an earlier transaction of this device"));
+    assert_eq!(reasons.len(), 2);
+    b.sql(&format!("{TAKE} INSERT INTO t VALUES ('b2', 2); COMMIT"));
+    assert_eq!(b.exchange().rejected, []);
+    a.exchange();
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn one_made_after_a_failed_prediction_stands_by_itself() {
+    let (_world, a, b) = pair("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL)");
+    a.sql(&format!("{TAKE} INSERT INTO t VALUES ('a'); COMMIT"));
+    b.sql(&format!("{TAKE} INSERT INTO t VALUES ('b1'); COMMIT"));
+    a.exchange();
+    assert_eq!(pull(&b).unpredicted, 1);
+    // Its author has seen what happened, and takes the lock again before the log has decided.
+    b.sql(&format!("{TAKE} INSERT INTO t VALUES ('b2'); COMMIT"));
+    assert_eq!(b.exchange().rejected.len(), 1);
+    assert_eq!(b.local("SELECT id FROM t ORDER BY id"), "a;b2");
+}
+
+#[test]
+fn a_lock_lives_and_dies_with_what_it_guards() {
+    let (_world, a, b) = pair("CREATE TABLE t(v)");
+    // Rolled back, whole or in part; a transaction that wrote nothing; one that changed nothing.
+    a.sql("BEGIN; SELECT sheaf_lock('whole'); INSERT INTO t VALUES (1); ROLLBACK");
+    a.sql("SELECT sheaf_lock('query'); INSERT INTO t VALUES (2)");
+    a.sql("BEGIN; SELECT sheaf_lock('empty'); COMMIT; INSERT INTO t VALUES (3)");
+    a.sql("BEGIN; SELECT sheaf_lock('idle'); UPDATE t SET v = v; COMMIT");
+    a.sql(
+        "BEGIN; SAVEPOINT s; SELECT sheaf_lock('part'); INSERT INTO t VALUES (4); ROLLBACK TO s;
+         SELECT sheaf_lock('kept'); INSERT INTO t VALUES (5); RELEASE s; COMMIT",
+    );
+    // A statement by itself is a transaction too, and so is what a trigger does in it.
+    a.sql("INSERT INTO t SELECT sheaf_lock('alone') + 6");
+    a.sql("CREATE TRIGGER r AFTER DELETE ON t BEGIN SELECT sheaf_lock('trigger'); END");
+    a.sql("DELETE FROM t WHERE v = 2");
+    a.exchange();
+    b.exchange();
+    assert_eq!(
+        b.local("SELECT name, x FROM __sheaf_lock ORDER BY name"),
+        "alone|1;kept|1;trigger|1"
+    );
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn a_lock_is_taken_once_by_a_transaction_and_every_demand_must_hold() {
+    let (_world, a, b) = pair("CREATE TABLE t(v)");
+    let both = "BEGIN; SELECT sheaf_lock('q', 'any'), sheaf_lock('q', 0, 'reject');
+        INSERT INTO t VALUES (1); COMMIT";
+    a.sql(both);
+    b.sql(both);
+    b.sql("BEGIN; SELECT sheaf_lock('q', NULL, 'reject'); INSERT INTO t VALUES (2); COMMIT");
+    a.exchange();
+    assert_eq!(b.exchange().rejected.len(), 1);
+    assert_eq!(stands(&b, View::Global, "q"), "2");
+}
+
+#[test]
+fn mutators_take_locks() {
+    let (_world, a, b) = pair("CREATE TABLE ticket(no INT PRIMARY KEY NOT NULL, who)");
+    let script = "INSERT INTO ticket VALUES (sheaf_lock('no', 0, 'reject'), :who)";
+    a.site.define_mutator("strict", script).unwrap();
+    let script = "INSERT INTO ticket VALUES (sheaf_lock('no'), :who)";
+    a.site.define_mutator("loose", script).unwrap();
+    a.exchange();
+    b.exchange();
+    for (device, name) in [(&a, "a"), (&b, "b")] {
+        for mutator in ["strict", "loose"] {
+            device.site.mutate(mutator, &json!({"who": format!("{name} {mutator}")})).unwrap();
+        }
+    }
+    assert_eq!(b.local("SELECT no FROM ticket"), "0;1");
+    a.exchange();
+    let done = b.exchange();
+    assert_eq!((done.rejected.len(), done.merged), (1, 1), "{done:?}");
+    a.exchange();
+    // A call that merges runs on what is there: its number is the one after.
+    assert_eq!(a.local("SELECT * FROM ticket ORDER BY no"), "0|a strict;1|a loose;2|b loose");
+    assert_eq!(stands(&a, View::Global, "no"), "3");
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn what_no_lock_can_be_is_refused_at_once() {
+    let (_world, a, _b) = pair("CREATE TABLE t(v)");
+    let long = format!("'{}'", "x".repeat(1025));
+    for args in [
+        "",
+        "''",
+        "NULL",
+        "7",
+        "x'00'",
+        &long,
+        "'q', -1",
+        "'q', 'some'",
+        "'q', 1.5",
+        "'q', 0, 'wait'",
+        "'q', 0, NULL",
+        "'q', 0, 'reject', 1",
+    ] {
+        let sql = format!("BEGIN; SELECT sheaf_lock({args}); INSERT INTO t VALUES (1); COMMIT");
+        a.try_sql(&sql).expect_err(args);
+    }
+    let many = "BEGIN; WITH n(i) AS (VALUES(0) UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+        SELECT count(sheaf_lock('lock ' || i)) FROM n; INSERT INTO t VALUES (1); COMMIT";
+    assert!(a.try_sql(many).unwrap_err().contains("at most 1000 locks"));
+    assert!(a.site.volume().is_timeline_empty());
+    // A view has nothing to guard.
+    let global = a.site.connection(View::Global).unwrap();
+    assert!(global.prepare("SELECT sheaf_lock('q')").is_err());
+}
+
+/// Every device wants the same strict lock some times over, all at once, round after round: one
+/// gets it in each round, whoever comes first, so nobody waits for longer than the others want.
+#[test]
+fn of_many_that_take_one_lock_each_gets_its_turn() {
+    const DEVICES: usize = 5;
+    const TURNS: usize = 2;
+    let world = World::new();
+    let devices: Vec<Device> = (0..DEVICES).map(|_| world.device()).collect();
+    devices[0].sql("CREATE TABLE turn(at INT PRIMARY KEY NOT NULL, who INT)");
+    devices.iter().for_each(|device| drop(device.exchange()));
+    let mut rng = crate::support::Rng::new(5);
+    let mut left = [TURNS; DEVICES];
+    let mut rounds = 0;
+    while left.iter().any(|turns| *turns > 0) {
+        rounds += 1;
+        let mut wanting: Vec<usize> = (0..DEVICES).filter(|at| left[*at] > 0).collect();
+        for at in &wanting {
+            pull(&devices[*at]);
+            devices[*at]
+                .sql(&format!("INSERT INTO turn VALUES (sheaf_lock('turn', 0, 'reject'), {at})"));
+        }
+        let mut won = 0;
+        while !wanting.is_empty() {
+            let at = wanting.swap_remove(rng.below(wanting.len()));
+            if devices[at].exchange().rejected.is_empty() {
+                left[at] -= 1;
+                won += 1;
+            }
+        }
+        assert_eq!(won, 1, "round {rounds}");
+    }
+    assert_eq!(rounds, DEVICES * TURNS);
+    devices.iter().for_each(|device| drop(device.exchange()));
+    let turns = devices[0].local("SELECT at FROM turn ORDER BY at");
+    let all: Vec<String> = (0..DEVICES * TURNS).map(|at| at.to_string()).collect();
+    assert_eq!(turns, all.join(";"));
+    assert_converged(&devices.iter().collect::<Vec<_>>());
+}
+
+/// Nobody holds a lock, so nobody waits for one: of two that cross, one is late and takes both
+/// the next time.
+#[test]
+fn two_locks_in_opposite_order_are_no_deadlock() {
+    for mode in ["merge", "reject"] {
+        let (_world, a, b) = pair("CREATE TABLE t(who)");
+        let cross = |device: &Device, who: &str, [first, second]: [&str; 2]| {
+            device.sql(&format!(
+                "BEGIN; SELECT sheaf_lock('{first}', 0, '{mode}');
+                 INSERT INTO t VALUES ('{who} {first}');
+                 SELECT sheaf_lock('{second}', 0, '{mode}');
+                 INSERT INTO t VALUES ('{who} {second}'); COMMIT"
+            ));
+        };
+        cross(&a, "a", ["p", "q"]);
+        cross(&b, "b", ["q", "p"]);
+        assert_eq!(a.exchange().rejected, []);
+        let late = b.exchange();
+        if mode == "reject" {
+            assert_eq!(late.rejected.len(), 1);
+            cross(&b, "b", ["q", "p"]);
+            assert_eq!(b.exchange().rejected, []);
+        } else {
+            assert_eq!((late.rejected.len(), late.merged), (0, 1));
+        }
+        a.exchange();
+        assert_eq!(a.local("SELECT who FROM t"), "a p;a q;b q;b p");
+        assert_eq!(a.local("SELECT name, x FROM __sheaf_lock"), "p|2;q|2");
+        assert_converged(&[&a, &b]);
+    }
+}

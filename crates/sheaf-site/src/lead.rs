@@ -60,7 +60,7 @@ struct Attempt {
 
 /// How a run of appends ended.
 enum Run {
-    /// All of the timeline is in the log.
+    /// All of the timeline is in the log, up to what asks its author.
     Complete,
     /// Another writer was first, after this many commits of our own.
     Lost { appended: usize },
@@ -199,13 +199,15 @@ impl Site {
             draft = next;
             let answer = gathered.answers.into_iter().next();
             if gathered.applied.is_empty() {
-                // Nothing was replayed, so the draft is what has been appended, if anything was.
-                if appended > 0 {
+                let is_asked = answer.as_ref().is_some_and(|answer| answer.asks(&batch));
+                // Nothing was applied, so the draft is what has been appended, if anything was.
+                // What is published finds by itself that it asks.
+                if appended > 0 || is_asked {
                     self.publish_rebase(draft, &news, Vec::new())?;
                 } else {
                     drop(draft.discard());
                 }
-                return self.refused(answer);
+                return if is_asked { Ok(Run::Complete) } else { self.refused(answer) };
             }
             let meta = self.push_meta(gathered.tables, gathered.applied);
             let Some(commit) = self.0.volume.push(&mut draft, log, meta)? else {
@@ -266,19 +268,22 @@ impl Site {
     }
 
     /// The oldest pending mutations after `after_seq`, up to about `bytes_max`, made durable here
-    /// before they are handed out.
+    /// before they are handed out. None from the one on that asks its author ([`Site::asking`]).
     ///
     /// # Errors
     /// `Io` when they cannot be made durable.
     pub fn outbox(&self, after_seq: u64, bytes_max: usize) -> Result<Option<Batch>> {
         let decided = self.decided();
-        let mut hash = decided.hash;
+        let (mut hash, asking) = (decided.hash, self.asking());
         let mut mutations: Vec<MutationRecord> = Vec::new();
         let mut bytes = 0;
         for held in self.0.volume.held() {
             if held.seq <= after_seq {
                 hash = hash.after_held(&held);
                 continue;
+            }
+            if asking.as_ref().is_some_and(|asking| held.seq >= asking.seq) {
+                break;
             }
             bytes += held.len() + limits::RECORD_OVERHEAD;
             if !mutations.is_empty() && bytes > bytes_max {
@@ -346,10 +351,10 @@ impl Pass<'_> {
         }
         let duplicates = batch.mutations.len() - fresh.len();
         let mut verdicts = vec![(Verdict::Ok, String::new()); duplicates];
-        let mut hash = known.hash;
+        let mut decided = known;
         let mut rejects = Vec::new();
         for record in fresh {
-            hash = hash.after(record);
+            let after = Decided { seq: record.seq, hash: decided.hash.after(record) };
             if bites(Tooth::ApplyTwice) {
                 self.replay(batch.timeline, record)?;
             }
@@ -357,6 +362,7 @@ impl Pass<'_> {
                 let reason = "made before the newest commit".to_owned();
                 rejects.push(Reject { seq: record.seq, reason: reason.clone() });
                 verdicts.push((Verdict::Rejected, reason));
+                decided = after;
                 continue;
             }
             let replayed = self.replay(batch.timeline, record)?;
@@ -369,30 +375,34 @@ impl Pass<'_> {
                     rejects.push(Reject { seq: record.seq, reason: reason.clone() });
                     (Verdict::Rejected, reason)
                 }
+                // The rest of the timeline waits with it, and nobody else's does.
+                Outcome::Asks { .. } => break,
             });
+            decided = after;
         }
-        if let Some(last) = fresh.last() {
-            self.record_progress(batch.timeline, last.seq, hash)?;
-            let first_seq = last.seq + 1 - fresh.len() as u64;
+        if decided.seq > known.seq {
+            self.record_progress(batch.timeline, decided)?;
+            let first_seq = known.seq + 1;
             let fresh_verdicts = verdicts.iter().skip(duplicates).map(|(verdict, _)| *verdict);
             gathered.applied.push(Applied {
                 timeline: batch.timeline,
                 first_seq,
-                running_hash: hash.0,
+                running_hash: decided.hash.0,
                 runs: run_lengths(fresh_verdicts),
                 rejects,
             });
         }
-        // Only duplicates: their effects are in the base already, and nothing may be appended.
-        let lsn = if fresh.is_empty() { Lsn(self.target.0 - 1) } else { self.target };
+        // Nothing new: the effects are in the base already, and nothing may be appended.
+        let lsn = if decided.seq == known.seq { Lsn(self.target.0 - 1) } else { self.target };
         Ok(Answer::Verdicts { first_seq: batch.first_seq, verdicts, lsn })
     }
 
-    fn record_progress(&self, timeline: TimelineId, seq: u64, hash: RunningHash) -> Result<()> {
+    fn record_progress(&self, timeline: TimelineId, decided: Decided) -> Result<()> {
         if bites(Tooth::SkipProgress) {
             return Ok(());
         }
-        let seq = i64::try_from(seq).map_err(|_| Error::invalid("sequence number too large"))?;
+        let seq =
+            i64::try_from(decided.seq).map_err(|_| Error::invalid("sequence number too large"))?;
         self.conn
             .prepare_cached(
                 "INSERT INTO __sheaf_timelines(timeline, seq, hash) VALUES (?1, ?2, ?3) \
@@ -402,7 +412,7 @@ impl Pass<'_> {
                 statement.execute(rusqlite::params![
                     timeline.as_bytes().as_slice(),
                     seq,
-                    hash.0.as_slice()
+                    decided.hash.0.as_slice()
                 ])
             })
             .map_err(from_sqlite)?;

@@ -37,7 +37,7 @@ pub use diff::Restored;
 pub use error::{explain, from_sqlite};
 pub use follow::Followed;
 pub use lead::{Exchanged, Led};
-pub use locks::{Lock, OnFailure};
+pub use locks::{Asking, Lock, OnFailure};
 pub use mutation::{Body, Change, Mutation, Op};
 pub use rebase::Integrated;
 pub use rowids::RowIds;

@@ -14,6 +14,7 @@ use sheaf_volume::{Error, Result};
 
 use crate::limits;
 
+mod asking;
 mod function;
 mod notes;
 mod table;
@@ -21,6 +22,8 @@ mod table;
 mod tests;
 mod waiting;
 
+pub use asking::Asking;
+pub(crate) use asking::Resolution;
 pub(crate) use function::{NoneWaiting, Waiting, is_own_query, register};
 pub(crate) use notes::Notes;
 pub(crate) use table::{Admitted, admit, advance, prepare};
@@ -34,6 +37,8 @@ pub enum OnFailure {
     Merge,
     /// It is recorded and skipped.
     Reject,
+    /// It waits, and its author's later ones with it, until its author has looked again.
+    Ask,
 }
 
 impl OnFailure {
@@ -42,6 +47,7 @@ impl OnFailure {
         match name {
             "merge" => Some(Self::Merge),
             "reject" => Some(Self::Reject),
+            "ask" => Some(Self::Ask),
             _ => None,
         }
     }
@@ -51,6 +57,7 @@ impl OnFailure {
         match code {
             0 => Some(Self::Merge),
             1 => Some(Self::Reject),
+            2 => Some(Self::Ask),
             _ => None,
         }
     }
@@ -59,6 +66,7 @@ impl OnFailure {
         match self {
             Self::Merge => 0,
             Self::Reject => 1,
+            Self::Ask => 2,
         }
     }
 }
@@ -115,20 +123,21 @@ impl Lock {
         let Self { name, seen, slack, .. } = self;
         match judgement {
             Judgement::Orphaned => format!(
-                "lock {name} failed: an earlier transaction of this device that took it was \
+                "lock `{name}` failed: an earlier transaction of this device that took it was \
                  refused, and this one was made on top of that"
             ),
             Judgement::Future => format!(
-                "the mutation is malformed: lock {name} was seen at {seen}, and the log has it \
+                "the mutation is malformed: lock `{name}` was seen at {seen}, and the log has it \
                  at {}",
                 counter.moves
             ),
             Judgement::Moved | Judgement::Held => format!(
-                "lock {name} failed: it was seen at {seen} and stands at {}; {} moves since, where \
-                 {} would do",
+                "lock `{name}` failed: it was seen at {seen} and stands at {}; {} would do",
                 counter.moves,
-                counter.moves.saturating_sub(*seen),
-                slack.map_or_else(|| "any".to_owned(), |slack| slack.to_string()),
+                slack.map_or_else(
+                    || "any number".to_owned(),
+                    |slack| format!("at most {}", seen.saturating_add(slack)),
+                ),
             ),
         }
     }

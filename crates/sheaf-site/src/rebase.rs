@@ -5,7 +5,7 @@
 //! from what this one met; a prediction that fails is skipped in the local view and kept on the
 //! timeline until the log decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -21,7 +21,7 @@ use sheaf_volume::teeth::{Tooth, bites};
 use crate::capture::Capture;
 use crate::clock;
 use crate::error::from_sqlite;
-use crate::locks;
+use crate::locks::{self, Asking, Resolution};
 use crate::replay::{Outcome, Remap, ReplayContext, Replayed, replay};
 use crate::rowids::RowIds;
 use crate::site::{ATTR_DECIDED, ATTR_ROW_IDS, ATTR_TIMELINE, Site, SiteIds, lock};
@@ -102,6 +102,8 @@ pub(crate) struct OwnNews {
     /// The log has other mutations under this timeline's numbers: this replica was restored from
     /// a backup, or copied.
     pub(crate) forked: bool,
+    /// What an own mutation's author has said when it asked.
+    pub(crate) resolution: Option<Resolution>,
     /// Not all commits were read: what the base has applied beyond is decided, nobody knows how.
     pub(crate) partial: bool,
 }
@@ -113,6 +115,10 @@ pub(crate) struct Redone {
     unpredicted: usize,
     merged: Vec<u64>,
     untold: Vec<u64>,
+    /// The first that asks its author.
+    asking: Option<Asking>,
+    /// Locks that an author has looked at again.
+    looked_at: BTreeSet<String>,
 }
 
 impl Site {
@@ -334,6 +340,7 @@ impl Site {
         let before = self.cookies()?;
         attrs.extend(self.no_moves_attrs());
         if pending.is_empty() {
+            attrs.extend(self.asking_attr(None));
             attrs.extend(self.row_ids_attr(&RowIds::default()));
             drop(draft.publish(Vec::new(), attrs)?);
             self.after_publish(before);
@@ -360,28 +367,13 @@ impl Site {
             }
             for held in &pending {
                 // One at a time: a long timeline is on disk, before and after.
-                let record = MutationRecord::from(pass.draft(|draft| draft.mutation(held))?);
-                let replayed = pass.replay(timeline, &record)?;
-                match replayed.outcome {
-                    Outcome::Applied { merged: true } => redone.merged.push(record.seq),
-                    Outcome::Applied { merged: false } => {}
-                    Outcome::Rejected { .. } => redone.unpredicted += 1,
-                }
-                let kept = match replayed.recaptured {
-                    Some(body) => {
-                        let record = record.recaptured(Lsn(pass.target.0 - 1), &body);
-                        PendingMutation::from(record).into()
-                    }
-                    None => held.clone(),
-                };
-                if !bites(Tooth::PublishHalf) {
-                    pass.draft(|draft| draft.keep(kept))?;
-                }
+                pass.redo(timeline, held, news.resolution, &mut redone)?;
             }
             shown = std::mem::take(&mut pass.remap.shown);
             Ok(redone)
         })?;
         attrs.extend(self.row_ids_attr(&shown));
+        attrs.extend(self.asking_attr(redone.asking.as_ref()));
         redone.replayed = pending.len();
         drop(draft.publish(Vec::new(), attrs)?);
         self.after_publish(before);
@@ -509,6 +501,41 @@ impl Pass<'_> {
     pub(crate) fn schema_changed(&self) -> Result<()> {
         self.capture.clear();
         self.capture.note_schema(self.conn)
+    }
+
+    /// Redoes a pending mutation as a prediction, and keeps it as it is then.
+    fn redo(
+        &mut self,
+        timeline: TimelineId,
+        held: &HeldMutation,
+        resolution: Option<Resolution>,
+        redone: &mut Redone,
+    ) -> Result<()> {
+        let stored = MutationRecord::from(self.draft(|draft| draft.mutation(held))?);
+        let resolved = match resolution {
+            Some(answer) => self.resolve(timeline, &stored, answer, &mut redone.looked_at)?,
+            None => None,
+        };
+        let record = resolved.as_ref().unwrap_or(&stored);
+        let replayed = self.replay(timeline, record)?;
+        match replayed.outcome {
+            Outcome::Applied { merged: true } => redone.merged.push(record.seq),
+            Outcome::Applied { merged: false } => {}
+            Outcome::Rejected { .. } => redone.unpredicted += 1,
+            Outcome::Asks { reason } => {
+                redone.unpredicted += 1;
+                redone.asking.get_or_insert(Asking { seq: record.seq, reason });
+            }
+        }
+        let recaptured = replayed
+            .recaptured
+            .map(|body| record.recaptured(Lsn(self.target.0 - 1), &body))
+            .or(resolved);
+        let kept = recaptured.map_or_else(|| held.clone(), |r| PendingMutation::from(r).into());
+        if !bites(Tooth::PublishHalf) {
+            self.draft(|draft| draft.keep(kept))?;
+        }
+        Ok(())
     }
 
     /// Redoes one mutation in a savepoint.

@@ -71,6 +71,12 @@ pub(crate) enum Outcome {
         /// For people.
         reason: String,
     },
+    /// It has no effects and is not decided: its author has to look again first, and all that is
+    /// later on its timeline waits.
+    Asks {
+        /// For people.
+        reason: String,
+    },
 }
 
 /// The result of replaying one mutation.
@@ -79,7 +85,7 @@ pub(crate) struct Replayed {
     /// What became of it.
     pub outcome: Outcome,
     /// The same intent as captured on the state it met here (possibly with nothing left to do).
-    /// None if it stays as it was: a rejected mutation, or a call whose locks are as they were.
+    /// None if it stays as it was: a mutation without effects, or a call whose locks are as they were.
     pub recaptured: Option<Mutation>,
     /// The tables it touched, sorted.
     pub tables: Vec<String>,
@@ -124,6 +130,18 @@ impl Remap {
         }
         Ok(())
     }
+
+    fn refuse_or_abort(
+        &mut self,
+        conn: &Connection,
+        ctx: &ReplayContext,
+        mutation: &Mutation,
+    ) -> Result<()> {
+        self.refuse(conn, ctx, mutation).map_err(|failure| match failure {
+            Failure::Abort(error) => error,
+            Failure::Reject { reason, .. } => Error::new(ErrorKind::Internal, reason),
+        })
+    }
 }
 
 /// Replays one mutation on a connection that is inside a write transaction.
@@ -159,19 +177,19 @@ pub(crate) fn replay(
         });
     }
     let replayed = match applied {
-        Ok(replayed) => replayed,
+        Ok(replayed) => {
+            // A prediction goes on without it, as it does without one that is refused.
+            if matches!(replayed.outcome, Outcome::Asks { .. }) && !ctx.authority {
+                remap.refuse_or_abort(conn, ctx, mutation)?;
+            }
+            replayed
+        }
         Err(Failure::Abort(error)) => return Err(error),
         Err(Failure::Reject { reason, .. }) => {
             conn.execute_batch("ROLLBACK TO sheaf_replay").map_err(broken)?;
             remap.ids.undo();
             remap.tables.forget();
-            match remap.refuse(conn, ctx, mutation) {
-                Ok(()) => {}
-                Err(Failure::Abort(error)) => return Err(error),
-                Err(Failure::Reject { reason, .. }) => {
-                    return Err(Error::new(ErrorKind::Internal, reason));
-                }
-            }
+            remap.refuse_or_abort(conn, ctx, mutation)?;
             let reason = limits::clip(&reason).to_owned();
             let outcome = Outcome::Rejected { reason };
             Replayed { outcome, recaptured: None, tables: Vec::new() }
@@ -199,6 +217,10 @@ impl Step<'_> {
     fn apply(&mut self, mutation: &Mutation) -> Result<Replayed, Failure> {
         self.remap.ids.load(self.conn, self.ctx.timeline)?;
         let admitted = locks::admit(self.conn, self.ctx.timeline, &mutation.locks)?;
+        if let Some(reason) = &admitted.asks {
+            let outcome = Outcome::Asks { reason: limits::clip(reason).to_owned() };
+            return Ok(Replayed { outcome, recaptured: None, tables: Vec::new() });
+        }
         let mut replayed = self.body(mutation)?;
         self.take_locks(mutation, admitted, &mut replayed)?;
         Ok(replayed)
@@ -211,7 +233,7 @@ impl Step<'_> {
         admitted: locks::Admitted,
         replayed: &mut Replayed,
     ) -> Result<(), Failure> {
-        let locks::Admitted { mut locks, is_merged } = admitted;
+        let locks::Admitted { mut locks, is_merged, .. } = admitted;
         let is_new = |lock: &Lock| !mutation.locks.iter().any(|known| known.name == lock.name);
         locks.extend(self.capture.locks().into_iter().filter(is_new));
         if locks.is_empty() {

@@ -20,6 +20,7 @@ use crate::error::{from_sqlite, kind_number, sqlite_detail};
 use crate::locks::{self, OwnWaiting};
 use crate::mutation::{Body, Mutation};
 use crate::rebase::RebaseConnection;
+use crate::replay::Outcome;
 use crate::rowids::RowIds;
 use crate::sink::LocalSink;
 use crate::timeline::Decided;
@@ -500,7 +501,7 @@ impl Site {
                 })
             };
             let replayed = clock::with_time(time_ms, run)?;
-            if let crate::replay::Outcome::Rejected { reason } = replayed.outcome {
+            if let Outcome::Rejected { reason } | Outcome::Asks { reason } = replayed.outcome {
                 return Err(Error::new(ErrorKind::Invalid, reason));
             }
             local.sink.expect_call(replayed.recaptured.unwrap_or(mutation));

@@ -109,7 +109,7 @@ impl Site {
     pub fn status(&self) -> Status {
         let ids = self.ids();
         let volume = self.volume().status();
-        let mut looked_at = 0;
+        let (mut looked_at, asking) = (0, self.asking());
         let pending = self.volume().held().into_iter().map(|held| {
             let (seq, time_ms, bytes) = (held.seq, held.time_ms, held.len() as u64);
             looked_at += bytes;
@@ -117,6 +117,10 @@ impl Site {
                 self.look_at(seq)
             } else {
                 ("rows", format!("{bytes} bytes, not looked at"))
+            };
+            let summary = match &asking {
+                Some(asking) if asking.seq == seq => format!("{summary} (asks: {})", asking.reason),
+                _ => summary,
             };
             PendingInfo { seq, kind, summary, time_ms, bytes }
         });

@@ -114,11 +114,12 @@ pub struct Batch {
 /// What became of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Decided, all of it; a mutation that had been applied before counts as `Ok`.
+    /// Decided, all of it or up to one that asks its author ([`Answer::asks`]); a mutation that
+    /// had been applied before counts as `Ok`.
     Verdicts {
         /// Number of the first mutation.
         first_seq: u64,
-        /// One verdict per mutation, with the reason of a rejection.
+        /// One verdict per decided mutation, with the reason of a rejection.
         verdicts: Vec<(Verdict, String)>,
         /// The position that holds the effects.
         lsn: Lsn,
@@ -135,6 +136,15 @@ pub enum Answer {
     },
     /// The batch contradicts itself, or holds what only a newer version can read.
     Malformed(String),
+}
+
+impl Answer {
+    /// Whether the batch was decided only up to a mutation whose author has to look again first.
+    /// That author finds it by itself, on any base from the answer's on.
+    #[must_use]
+    pub fn asks(&self, batch: &Batch) -> bool {
+        matches!(self, Self::Verdicts { verdicts, .. } if verdicts.len() < batch.mutations.len())
+    }
 }
 
 /// How far the log has decided a timeline.

@@ -75,8 +75,8 @@ pub(crate) fn register(conn: &Connection, capture: &Capture, waiting: impl Waiti
 
 fn read_arguments(context: &Context<'_>) -> Result<Lock> {
     let argument = |at: usize| (at < context.len()).then(|| context.get_raw(at));
-    let usage = "sheaf_lock(name [, n [, mode]]): n is a number from 0, or 'any'; mode is 'merge' \
-                 or 'reject'";
+    let usage = "sheaf_lock(name [, n [, mode]]): n is a number from 0, or 'any'; mode is \
+                 'merge', 'reject' or 'ask'";
     let wrong = || refusal(usage);
     let text = |value: ValueRef<'_>| value.as_str().map(str::to_owned).map_err(|_| wrong());
     if context.len() > 3 {

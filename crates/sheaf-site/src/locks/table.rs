@@ -27,6 +27,8 @@ pub(crate) struct Admitted {
     pub(crate) locks: BTreeSet<Lock>,
     /// Whether any failed.
     pub(crate) is_merged: bool,
+    /// What its author is asked before it can be applied.
+    pub(crate) asks: Option<String>,
 }
 
 /// Makes the tables if they are not there. Returns whether it did.
@@ -53,6 +55,10 @@ pub(crate) fn admit(
                 let Counter { moves, own } = counter;
                 admitted.locks.insert(Lock { seen: moves, own, ..lock.clone() });
                 admitted.is_merged = true;
+            }
+            (judgement @ (Judgement::Moved | Judgement::Orphaned), OnFailure::Ask) => {
+                admitted.locks.insert(lock.clone());
+                admitted.asks.get_or_insert_with(|| lock.reason(counter, judgement));
             }
             (judgement, _) => return Err(Failure::reject(lock.reason(counter, judgement))),
         }
@@ -83,7 +89,7 @@ pub(crate) fn advance<'a>(
 }
 
 /// How a lock stands for a timeline; a name that nobody has taken stands at 0.
-pub(super) fn counter(
+pub(crate) fn counter(
     conn: &Connection,
     name: &str,
     timeline: TimelineId,

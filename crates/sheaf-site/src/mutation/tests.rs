@@ -360,7 +360,7 @@ fn any_op() -> impl Strategy<Value = Op> {
 
 fn any_lock() -> impl Strategy<Value = Lock> {
     let count = 0..=i64::MAX.unsigned_abs();
-    let on_failure = prop_oneof![Just(OnFailure::Merge), Just(OnFailure::Reject)];
+    let on_failure = (0..3i64).prop_filter_map("a mode", OnFailure::from_code);
     (".{1,8}", count.clone(), any::<u64>(), prop::option::of(count), on_failure).prop_map(
         |(name, seen, own, slack, on_failure)| {
             let own = own.checked_rem(seen).unwrap_or(0);

@@ -1,8 +1,8 @@
 //! Sequence locks: who passes, what becomes of the others, and that all get their turn.
 
 use serde_json::json;
-use sheaf_site::View;
-use sheaf_volume::Remote as _;
+use sheaf_site::{Standing, View};
+use sheaf_volume::{ErrorKind, Remote as _};
 
 use crate::support::{Device, World, assert_converged};
 
@@ -42,10 +42,7 @@ fn a_strict_lock_lets_the_first_pass_and_tells_the_second_why() {
     let done = b.exchange();
     let [(seq, reason)] = &done.rejected[..] else { panic!("{done:?}") };
     assert_eq!(*seq, 1);
-    assert_eq!(
-        reason,
-        "lock q failed: it was seen at 0 and stands at 1; 1 moves since, where 0 would do"
-    );
+    assert_eq!(reason, "lock `q` failed: it was seen at 0 and stands at 1; at most 0 would do");
     // What was refused has moved nothing; made again, it passes.
     assert_eq!(stands(&b, View::Global, "q"), "1");
     b.sql(&format!("{TAKE} INSERT INTO t VALUES ('b', 1); COMMIT"));
@@ -144,7 +141,7 @@ fn what_was_made_on_top_of_a_refused_one_is_refused_too() {
     let done = b.exchange();
     let reasons: Vec<&str> = done.rejected.iter().map(|(_, reason)| reason.as_str()).collect();
     assert!(reasons[0].contains("UNIQUE"), "{reasons:?}");
-    assert!(reasons[1].starts_with("lock q failed: an earlier transaction of this device"));
+    assert!(reasons[1].starts_with("lock `q` failed: an earlier transaction of this device"));
     assert_eq!(reasons.len(), 2);
     b.sql(&format!("{TAKE} INSERT INTO t VALUES ('b2', 2); COMMIT"));
     assert_eq!(b.exchange().rejected, []);
@@ -327,4 +324,174 @@ fn two_locks_in_opposite_order_are_no_deadlock() {
         assert_eq!(a.local("SELECT name, x FROM __sheaf_lock"), "p|2;q|2");
         assert_converged(&[&a, &b]);
     }
+}
+
+const ASK: &str = "BEGIN IMMEDIATE; SELECT sheaf_lock('q', 0, 'ask');";
+
+/// A device whose second mutation asks, because the other one was first.
+fn asking() -> (World, Device, Device) {
+    let (world, a, b) = pair("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, v)");
+    a.sql(&format!("{ASK} INSERT INTO t VALUES ('a', 1); COMMIT"));
+    a.exchange();
+    b.sql("INSERT INTO t VALUES ('b1', 1)");
+    b.sql(&format!("{ASK} INSERT INTO t VALUES ('b2', 1); COMMIT"));
+    b.sql("INSERT INTO t VALUES ('b3', 1)");
+    let done = b.exchange();
+    assert_eq!((done.pushed, done.rejected.len()), (1, 0), "{done:?}");
+    (world, a, b)
+}
+
+#[test]
+fn a_lock_that_asks_holds_back_its_author_and_nobody_else() {
+    let (world, a, b) = asking();
+    let asking = b.site.asking().unwrap();
+    assert_eq!(asking.seq, 2);
+    assert!(asking.reason.starts_with("lock `q` failed: it was seen at 0"), "{asking:?}");
+    assert_eq!(b.site.standing(2), Standing::Asks(asking.reason.clone()));
+    assert_eq!(b.site.standing(3), Standing::Local);
+    // What waits behind it is shown, it is not.
+    assert_eq!(b.local("SELECT id FROM t ORDER BY id"), "a;b1;b3");
+    assert_eq!(b.exchange().pushed, 0);
+    a.sql("INSERT INTO t VALUES ('a2', 1)");
+    a.exchange();
+    assert_eq!(a.local("SELECT id FROM t ORDER BY id"), "a;a2;b1");
+    // It is asked again after a restart, and only the one that asks is answered.
+    b.site.volume().flush().unwrap();
+    let b = world.open(b.dir.crash(), 2);
+    assert_eq!(b.exchange().pushed, 0);
+    assert_eq!(b.site.asking(), Some(asking));
+    assert_eq!(b.site.go_on(3).unwrap_err().kind(), ErrorKind::Conflict);
+    b.site.go_on(2).unwrap();
+    assert_eq!((b.site.asking(), b.site.standing(2)), (None, Standing::Local));
+    assert_eq!(b.local("SELECT id FROM t ORDER BY id"), "a;a2;b1;b2;b3");
+    assert_eq!(b.site.go_on(2).unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(b.exchange().pushed, 2);
+    a.exchange();
+    assert_eq!(stands(&a, View::Global, "q"), "2");
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn what_is_withdrawn_lets_the_rest_go_on() {
+    let (_world, a, b) = asking();
+    b.site.withdraw(2).unwrap();
+    assert_eq!(b.site.asking(), None);
+    assert_eq!(b.exchange().pushed, 2);
+    a.exchange();
+    assert_eq!(a.local("SELECT id FROM t ORDER BY id"), "a;b1;b3");
+    assert_eq!(stands(&a, View::Global, "q"), "1");
+    assert_converged(&[&a, &b]);
+    // Its author has it still.
+    let kept = b.site.rejected();
+    assert_eq!((kept.len(), kept[0].summary.as_str()), (1, "insert t 'b2'"));
+    let Standing::Rejected(reason) = b.site.standing(2) else { panic!() };
+    assert!(reason.starts_with("withdrawn by its author: lock `q` failed"), "{reason}");
+}
+
+#[test]
+fn an_answer_may_come_too_late_again() {
+    let (_world, a, b) = asking();
+    a.sql(&format!("{ASK} INSERT INTO t VALUES ('a2', 1); COMMIT"));
+    a.exchange();
+    b.site.go_on(2).unwrap();
+    assert_eq!(b.exchange().pushed, 0);
+    assert!(b.site.asking().unwrap().reason.contains("seen at 1 and stands at 2"));
+    b.site.go_on(2).unwrap();
+    assert_eq!(b.exchange().pushed, 2);
+    a.exchange();
+    assert_converged(&[&a, &b]);
+}
+
+/// The vectors X01, X02 and X05 in terms of this log: a window of dependent transactions passes;
+/// at the first that fails the rest of its author's waits; the others go on.
+#[test]
+fn a_node_stops_at_what_asks_and_decides_what_others_sent() {
+    let (world, a, b) = pair("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL)");
+    let node = world.device();
+    node.exchange();
+    for device in [&a, &b] {
+        let name = if std::ptr::eq(device, &a) { "a" } else { "b" };
+        for at in 1..=3 {
+            device.sql(&format!("{ASK} INSERT INTO t VALUES ('{name}{at}'); COMMIT"));
+        }
+    }
+    let batch = |device: &Device| {
+        device.site.outbox(device.site.status().acknowledged, usize::MAX).unwrap().unwrap()
+    };
+    let batches = [batch(&a), batch(&b)];
+    let led = node.site.lead(&batches, &*node.log, 4).unwrap();
+    let asks: Vec<bool> = led.answers.iter().zip(&batches).map(|(a, b)| a.asks(b)).collect();
+    assert_eq!(asks, [false, true]);
+    let lsn = led.commit.as_ref().unwrap().lsn;
+    assert_eq!(led.commit.unwrap().applied.len(), 1, "nothing of b");
+    // Sent again as it is, it is answered again, from where it can be understood.
+    let again = node.site.lead(&batches[1..], &*node.log, 4).unwrap();
+    let sheaf_site::Answer::Verdicts { first_seq: 1, verdicts, lsn: known } = &again.answers[0]
+    else {
+        panic!("{again:?}")
+    };
+    assert_eq!((verdicts.len(), *known, again.commit), (0, lsn, None));
+    pull(&b);
+    assert_eq!(b.site.asking().map(|asking| asking.seq), Some(1));
+    assert!(b.site.outbox(0, usize::MAX).unwrap().is_none());
+    b.site.go_on(1).unwrap();
+    // Those behind it were made on top of it, and follow without a question of their own.
+    let led = node.site.lead(&[batch(&b)], &*node.log, 4).unwrap();
+    let answer = format!("{:?}", led.answers[0]);
+    assert_eq!(answer.matches("Ok").count(), 3, "{answer}");
+    for device in [&a, &b, &node] {
+        device.exchange();
+    }
+    assert_eq!(a.local("SELECT count(*) FROM t"), "6");
+    assert_eq!(stands(&a, View::Global, "q"), "6");
+    assert_converged(&[&a, &b, &node]);
+}
+
+#[test]
+fn a_call_that_asks_runs_when_it_is_answered() {
+    let (_world, a, b) = pair("CREATE TABLE ticket(no INT PRIMARY KEY NOT NULL, who)");
+    let script = "INSERT INTO ticket VALUES (sheaf_lock('no', 0, 'ask'), :who)";
+    a.site.define_mutator("issue", script).unwrap();
+    a.exchange();
+    b.exchange();
+    for (device, who) in [(&a, "a"), (&b, "b")] {
+        device.site.mutate("issue", &json!({ "who": who })).unwrap();
+        device.exchange();
+    }
+    assert_eq!(b.local("SELECT * FROM ticket"), "0|a");
+    let seq = b.site.asking().unwrap().seq;
+    b.site.go_on(seq).unwrap();
+    assert_eq!(b.local("SELECT * FROM ticket"), "0|a;1|b");
+    b.exchange();
+    a.exchange();
+    assert_eq!(a.local("SELECT * FROM ticket"), "0|a;1|b");
+    assert_converged(&[&a, &b]);
+}
+
+/// A row that is not there while its mutation waits is nobody else's row of that number.
+#[test]
+fn what_waits_behind_a_question_means_its_own_rows() {
+    let (_world, a, b) = pair("CREATE TABLE p(id INTEGER PRIMARY KEY, v TEXT)");
+    a.sql(&format!("{ASK} INSERT INTO p VALUES (1, 'of a'); COMMIT"));
+    a.exchange();
+    b.sql(&format!("{ASK} INSERT INTO p VALUES (1, 'of b'); COMMIT"));
+    b.sql("UPDATE p SET v = v || '!' WHERE id = 1");
+    assert_eq!(b.exchange().pushed, 0);
+    assert_eq!(b.local("SELECT * FROM p"), "1|of a");
+    let seq = b.site.asking().unwrap().seq;
+    b.site.go_on(seq).unwrap();
+    assert_eq!(b.local("SELECT * FROM p"), "1|of a;2|of b!");
+    b.exchange();
+    a.exchange();
+    assert_eq!(a.local("SELECT * FROM p"), "1|of a;2|of b!");
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn nothing_is_handed_to_a_branch_before_a_question_is_answered() {
+    let (_world, _a, b) = asking();
+    let other = World::new().device();
+    let error = b.site.hand_over(&other.site).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.to_string().contains("change 2 waits for an answer"), "{error}");
 }

@@ -12,6 +12,7 @@ mod capture;
 mod clock;
 pub mod diff;
 mod error;
+mod failed;
 mod follow;
 mod handover;
 mod lead;
@@ -35,6 +36,7 @@ mod vfs;
 
 pub use diff::Restored;
 pub use error::{explain, from_sqlite};
+pub use failed::FailedRow;
 pub use follow::Followed;
 pub use lead::{Exchanged, Led};
 pub use locks::{Asking, Lock, OnFailure};

@@ -172,6 +172,14 @@ impl Mutation {
         Err(Error::invalid("a mutation does not survive its encoding: DDL goes before rows"))
     }
 
+    /// Its steps; none for a call.
+    pub(crate) fn ops(&self) -> &[Op] {
+        match &self.body {
+            Body::Rows(ops) => ops,
+            Body::Call { .. } => &[],
+        }
+    }
+
     /// `rows`, `call` or `ddl`.
     #[must_use]
     pub fn kind(&self) -> &'static str {

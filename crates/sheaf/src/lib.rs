@@ -59,8 +59,8 @@ pub use fork::Forked;
 pub use log::{AppliedRun, LogEntry};
 pub use repair::Repaired;
 pub use sheaf_site::{
-    Asking, Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, Standing, View,
-    from_sqlite, rusqlite,
+    Asking, Error, ErrorKind, FailedRow, Imported, PendingInfo, RejectedInfo, Result, Standing,
+    View, from_sqlite, rusqlite,
 };
 pub use sheaf_site::{Restored, Value, diff};
 pub use sheaf_volume::{

@@ -157,7 +157,9 @@ impl<'a> Rows<'a> {
             Some(Place::At(id)) => Ok(Value::Int(id)),
             Some(Place::Refused) => {
                 let number = quote_key(std::slice::from_ref(value));
-                Err(Failure::reject(format!("refers to {parent} {number}, which was refused")))
+                Err(Failure::reject(format!(
+                    "foreign key ({col}) refers to {parent} {number}, which was refused"
+                )))
             }
         }
     }

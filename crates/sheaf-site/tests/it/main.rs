@@ -18,6 +18,7 @@ mod jump;
 mod lazy;
 mod lockpage;
 mod locks;
+mod rejected;
 mod rowids;
 mod schemas;
 mod space;

@@ -5,7 +5,7 @@
 //! it; nobody is answered before the append is known to be in the log. A node does this for its
 //! devices, a device that has only a bucket does it for itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use sheaf_volume::{
@@ -17,6 +17,7 @@ use sheaf_volume::teeth::{Tooth, bites};
 
 use crate::error::from_sqlite;
 use crate::limits;
+use crate::opbits::OpBits;
 use crate::rebase::{OwnNews, Pass};
 use crate::replay::Outcome;
 use crate::site::Site;
@@ -33,6 +34,9 @@ pub struct Led {
     pub answers: Vec<Answer>,
     /// Own pending mutations that were merged with what was found.
     pub merged: BTreeSet<u64>,
+    /// Of each mutation of the batches that was merged, which operations came out as they were
+    /// sent.
+    pub stands: BTreeMap<(TimelineId, u64), OpBits>,
 }
 
 /// What exchanging with a bucket did.
@@ -56,6 +60,7 @@ pub struct Exchanged {
 struct Attempt {
     commit: Option<Box<Commit>>,
     answers: Vec<Answer>,
+    stands: BTreeMap<(TimelineId, u64), OpBits>,
 }
 
 /// How a run of appends ended.
@@ -74,6 +79,7 @@ struct Gathered {
     answers: Vec<Answer>,
     applied: Vec<Applied>,
     tables: BTreeSet<String>,
+    stands: BTreeMap<(TimelineId, u64), OpBits>,
 }
 
 impl Site {
@@ -91,8 +97,8 @@ impl Site {
             let writer = self.0.volume.writer();
             let draft = self.0.volume.rebase(writer, &[])?;
             if let Some(attempt) = self.attempt(draft, batches, log)? {
-                let Attempt { commit, answers } = attempt;
-                return Ok(Led { commit, found, answers, merged });
+                let Attempt { commit, answers, stands } = attempt;
+                return Ok(Led { commit, found, answers, merged, stands });
             }
         }
         Err(Error::new(ErrorKind::Conflict, "other writers were faster every time; try again"))
@@ -124,17 +130,17 @@ impl Site {
         log: &dyn RemoteLog,
     ) -> Result<Option<Attempt>> {
         let (gathered, mut draft) = self.with_draft(draft, true, |pass| gather(pass, batches))?;
-        let Gathered { answers, applied, tables } = gathered;
+        let Gathered { answers, applied, tables, stands } = gathered;
         if applied.is_empty() {
             drop(draft.discard());
-            return Ok(Some(Attempt { commit: None, answers }));
+            return Ok(Some(Attempt { commit: None, answers, stands }));
         }
         let meta = self.push_meta(tables, applied);
         let Some(commit) = self.0.volume.push(&mut draft, log, meta)? else { return Ok(None) };
         // From here on it is like anybody's commit: what is still pending is redone on top.
         let news = self.own_news([(commit.lsn, &*commit.applied)]);
         self.publish_rebase(draft, &news, Vec::new())?;
-        Ok(Some(Attempt { commit: Some(Box::new(commit)), answers }))
+        Ok(Some(Attempt { commit: Some(Box::new(commit)), answers, stands }))
     }
 
     /// Bucket mode: take what is new, append the own timeline, until nothing is left to do.
@@ -369,7 +375,10 @@ impl Pass<'_> {
             gathered.tables.extend(replayed.tables);
             verdicts.push(match replayed.outcome {
                 Outcome::Applied { merged: false } => (Verdict::Ok, String::new()),
-                Outcome::Applied { merged: true } => (Verdict::Merged, String::new()),
+                Outcome::Applied { merged: true } => {
+                    gathered.stands.insert((batch.timeline, record.seq), replayed.stands);
+                    (Verdict::Merged, String::new())
+                }
                 Outcome::Rejected { reason } => {
                     let reason = limits::clip(&reason).to_owned();
                     rejects.push(Reject { seq: record.seq, reason: reason.clone() });

@@ -22,6 +22,7 @@ use crate::capture::Capture;
 use crate::clock;
 use crate::error::from_sqlite;
 use crate::locks::{self, Asking, Resolution};
+use crate::opbits::OpBits;
 use crate::replay::{Outcome, Remap, ReplayContext, Replayed, replay};
 use crate::rowids::RowIds;
 use crate::site::{ATTR_DECIDED, ATTR_ROW_IDS, ATTR_TIMELINE, Site, SiteIds, lock};
@@ -70,6 +71,8 @@ pub struct Integrated {
     pub unpredicted: usize,
     /// Those of them that were merged with what others did.
     pub merged: Vec<u64>,
+    /// Which operations of each of these came out as they were: as the mutation was before this.
+    pub stands: BTreeMap<u64, OpBits>,
     /// Own mutations that the log decided in a part of it that was not read: in effect, merged
     /// or refused, nobody knows.
     pub untold: Vec<u64>,
@@ -84,6 +87,10 @@ impl Integrated {
         self.replayed = later.replayed;
         self.unpredicted = later.unpredicted;
         self.merged.extend(later.merged);
+        for (seq, stands) in later.stands {
+            // A mutation that is merged again has other operations by then.
+            self.stands.entry(seq).or_insert(stands);
+        }
         self.untold.extend(later.untold);
     }
 }
@@ -114,6 +121,7 @@ pub(crate) struct Redone {
     replayed: usize,
     unpredicted: usize,
     merged: Vec<u64>,
+    stands: BTreeMap<u64, OpBits>,
     untold: Vec<u64>,
     /// The first that asks its author.
     asking: Option<Asking>,
@@ -324,6 +332,7 @@ impl Site {
             replayed: redone.replayed,
             unpredicted: redone.unpredicted,
             merged: redone.merged,
+            stands: redone.stands,
             untold: redone.untold,
         })
     }
@@ -519,7 +528,10 @@ impl Pass<'_> {
         let record = resolved.as_ref().unwrap_or(&stored);
         let replayed = self.replay(timeline, record)?;
         match replayed.outcome {
-            Outcome::Applied { merged: true } => redone.merged.push(record.seq),
+            Outcome::Applied { merged: true } => {
+                redone.merged.push(record.seq);
+                redone.stands.insert(record.seq, replayed.stands);
+            }
             Outcome::Applied { merged: false } => {}
             Outcome::Rejected { .. } => redone.unpredicted += 1,
             Outcome::Asks { reason } => {
@@ -550,7 +562,7 @@ impl Pass<'_> {
             Err(e) if e.kind() != ErrorKind::Unsupported => {
                 let reason = format!("the mutation is malformed: {e}");
                 let outcome = Outcome::Rejected { reason };
-                return Ok(Replayed { outcome, recaptured: None, tables: Vec::new() });
+                return Ok(Replayed::without_effects(outcome));
             }
             Err(e) => return Err(e),
         };

@@ -19,6 +19,7 @@ use crate::{
     locks::{self, Lock},
     mutation::{Body, Mutation, Op},
     mutator,
+    opbits::OpBits,
     rowids::{RowIds, inserted},
 };
 
@@ -89,6 +90,15 @@ pub(crate) struct Replayed {
     pub recaptured: Option<Mutation>,
     /// The tables it touched, sorted.
     pub tables: Vec<String>,
+    /// Which of its operations came out as its author saw them; none of a call or a rejection.
+    pub stands: OpBits,
+}
+
+impl Replayed {
+    /// A mutation that had no effects.
+    pub(crate) fn without_effects(outcome: Outcome) -> Self {
+        Self { outcome, recaptured: None, tables: Vec::new(), stands: OpBits::default() }
+    }
 }
 
 /// What the replays of one transaction share: ids that had to change, and what is known of the
@@ -192,7 +202,7 @@ pub(crate) fn replay(
             remap.refuse_or_abort(conn, ctx, mutation)?;
             let reason = limits::clip(&reason).to_owned();
             let outcome = Outcome::Rejected { reason };
-            Replayed { outcome, recaptured: None, tables: Vec::new() }
+            Replayed::without_effects(outcome)
         }
     };
     conn.execute_batch("RELEASE sheaf_replay").map_err(broken)?;
@@ -219,7 +229,7 @@ impl Step<'_> {
         let admitted = locks::admit(self.conn, self.ctx.timeline, &mutation.locks)?;
         if let Some(reason) = &admitted.asks {
             let outcome = Outcome::Asks { reason: limits::clip(reason).to_owned() };
-            return Ok(Replayed { outcome, recaptured: None, tables: Vec::new() });
+            return Ok(Replayed::without_effects(outcome));
         }
         let mut replayed = self.body(mutation)?;
         self.take_locks(mutation, admitted, &mut replayed)?;
@@ -271,7 +281,8 @@ impl Step<'_> {
                 self.remap.tables.forget();
                 foreign::settle(self.conn, &mut self.remap.tables, &[], &[], false)?;
                 let outcome = Outcome::Applied { merged: false };
-                Ok(Replayed { outcome, recaptured: None, tables: self.capture.tables() })
+                let tables = self.capture.tables();
+                Ok(Replayed { tables, ..Replayed::without_effects(outcome) })
             }
         }
     }
@@ -295,8 +306,8 @@ impl Step<'_> {
         let Remap { ids, tables, shown, .. } = &mut *self.remap;
         let mut rows = Rows::new(self.conn, self.ctx, tables, ids, &mutation.ids);
         rows.apply(ops)?;
-        let Rows { written, mut touched, uncaptured, kept, is_merged, inserted, refused, .. } =
-            rows;
+        let Rows { written, mut touched, uncaptured, kept, inserted, refused, .. } = rows;
+        let Rows { mut stands, is_merged, .. } = rows;
         for (table, origin, id) in inserted {
             shown.show(&table, origin, id);
         }
@@ -304,8 +315,14 @@ impl Step<'_> {
             defer_foreign_keys(self.conn, false)?;
             Switches { triggers: false, foreign_keys: false }.set(self.conn)?;
         }
-        let is_settled = !bites(Tooth::SkipReferences)
-            && foreign::settle(self.conn, tables, &written, &touched, is_parent_lost)?;
+        let settled = match bites(Tooth::SkipReferences) {
+            true => Vec::new(),
+            false => foreign::settle(self.conn, tables, &written, &touched, is_parent_lost)?,
+        };
+        let is_merged = is_merged || !settled.is_empty();
+        for at in settled {
+            stands.get_mut(at).into_iter().for_each(|stands| *stands = false);
+        }
         if touched.iter().any(|table| table.eq_ignore_ascii_case("__sheaf_rules")) {
             tables.forget();
         }
@@ -329,9 +346,10 @@ impl Step<'_> {
             }
         }
         Ok(Replayed {
-            outcome: Outcome::Applied { merged: is_merged || is_settled },
+            outcome: Outcome::Applied { merged: is_merged },
             recaptured: Some(recaptured),
             tables: touched,
+            stands: stands.into_iter().collect(),
         })
     }
 }

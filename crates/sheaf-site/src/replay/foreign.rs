@@ -21,9 +21,11 @@ use crate::value::{Bind, from_ref, quote_key};
 pub(super) struct Written {
     pub(super) table: String,
     pub(super) key: Vec<Value>,
+    /// The number of the operation that wrote it.
+    pub(super) op: usize,
 }
 
-/// Settles orphans among the written rows. Returns whether any row was changed for that. With
+/// Settles orphans among the written rows. Returns the operations whose rows were changed for that. With
 /// `all`, SQLite has not counted orphans: every written row is looked at.
 pub(super) fn settle(
     conn: &Connection,
@@ -31,21 +33,23 @@ pub(super) fn settle(
     written: &[Written],
     touched: &[String],
     all: bool,
-) -> Result<bool, Failure> {
+) -> Result<Vec<usize>, Failure> {
     if !all && !has_open_foreign_keys(conn)? {
-        return Ok(false);
+        return Ok(Vec::new());
     }
-    let mut is_merged = false;
-    for Written { table, key } in written {
+    let mut settled = Vec::new();
+    for Written { table, key, op } in written {
         let table = tables.get(conn, table)?;
         for foreign in &table.foreign_keys {
-            is_merged |= settle_row(conn, &table, key, foreign)?;
+            if settle_row(conn, &table, key, foreign)? {
+                settled.push(*op);
+            }
         }
     }
     if has_open_foreign_keys(conn)? {
         return Err(describe(conn, tables, touched)?);
     }
-    Ok(is_merged)
+    Ok(settled)
 }
 
 fn settle_row(

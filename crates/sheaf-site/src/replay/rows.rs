@@ -52,6 +52,10 @@ pub(super) struct Rows<'a> {
     pub(super) kept: Vec<Op>,
     /// Whether anything differs from what the author saw happen.
     pub(super) is_merged: bool,
+    /// Which operations came out as their author saw them.
+    pub(super) stands: Vec<bool>,
+    /// The number of the operation under way.
+    at: usize,
     /// The largest row id each table gets from this mutation.
     floors: BTreeMap<String, i64>,
 }
@@ -77,6 +81,8 @@ impl<'a> Rows<'a> {
             uncaptured: Vec::new(),
             kept: Vec::new(),
             is_merged: false,
+            stands: Vec::new(),
+            at: 0,
             floors: BTreeMap::new(),
         }
     }
@@ -91,15 +97,16 @@ impl<'a> Rows<'a> {
                 *floor = (*floor).max(*id);
             }
         }
-        let mut waiting: Vec<&Op> = ops.iter().collect();
+        self.stands = vec![true; ops.len()];
+        let mut waiting: Vec<(usize, &Op)> = ops.iter().enumerate().collect();
         for _ in 0..=UNIQUE_RETRIES_MAX {
             let (mut stuck, mut last) = (Vec::new(), None);
             let tried = waiting.len();
-            for op in waiting {
-                match self.op(op) {
+            for (at, op) in waiting {
+                match self.judged(at, op) {
                     Ok(()) => {}
                     Err(failure @ Failure::Reject { is_unique: true, .. }) => {
-                        stuck.push(op);
+                        stuck.push((at, op));
                         last = Some(failure);
                     }
                     Err(failure) => return Err(failure),
@@ -114,6 +121,18 @@ impl<'a> Rows<'a> {
             waiting = stuck;
         }
         Err(Failure::reject("UNIQUE constraint failed: values move in a cycle"))
+    }
+
+    /// Applies an operation, and notes whether it stands.
+    fn judged(&mut self, at: usize, op: &Op) -> Result<(), Failure> {
+        let others = std::mem::take(&mut self.is_merged);
+        self.at = at;
+        let done = self.op(op);
+        if let Some(stands) = self.stands.get_mut(at) {
+            *stands = !self.is_merged;
+        }
+        self.is_merged |= others;
+        done
     }
 
     fn op(&mut self, op: &Op) -> Result<(), Failure> {
@@ -275,7 +294,7 @@ impl<'a> Rows<'a> {
             let (table, key) = (table.name.clone(), key.clone());
             self.uncaptured.push(Op::Insert { table, key, cols });
         }
-        self.written.push(Written { table: table.name.clone(), key });
+        self.written.push(Written { table: table.name.clone(), key, op: self.at });
         Ok(())
     }
 
@@ -387,7 +406,7 @@ impl<'a> Rows<'a> {
         );
         let values = writes.iter().map(|(_, value)| value).chain(&key).map(Bind);
         self.conn.prepare_cached(&sql)?.execute(params_from_iter(values))?;
-        self.written.push(Written { table: table.name.clone(), key });
+        self.written.push(Written { table: table.name.clone(), key, op: self.at });
         Ok(())
     }
 

@@ -23,4 +23,5 @@ mod rowids;
 mod schemas;
 mod space;
 mod sqlite;
+mod stands;
 mod support;

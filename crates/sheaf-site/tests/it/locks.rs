@@ -1,8 +1,10 @@
 //! Sequence locks: who passes, what becomes of the others, and that all get their turn.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use sheaf_site::{Standing, View};
-use sheaf_volume::{ErrorKind, Remote as _};
+use sheaf_volume::{ErrorKind, ManualEnv, Remote as _};
 
 use crate::support::{Device, World, assert_converged};
 
@@ -175,14 +177,14 @@ fn a_lock_lives_and_dies_with_what_it_guards() {
          SELECT sheaf_lock('kept'); INSERT INTO t VALUES (5); RELEASE s; COMMIT",
     );
     // A statement by itself is a transaction too, and so is what a trigger does in it.
-    a.sql("INSERT INTO t SELECT sheaf_lock('alone') + 6");
+    a.sql("INSERT INTO t SELECT sheaf_lock('alone') + sheaf_lock('also') + 6");
     a.sql("CREATE TRIGGER r AFTER DELETE ON t BEGIN SELECT sheaf_lock('trigger'); END");
     a.sql("DELETE FROM t WHERE v = 2");
     a.exchange();
     b.exchange();
     assert_eq!(
         b.local("SELECT name, x FROM __sheaf_lock ORDER BY name"),
-        "alone|1;kept|1;trigger|1"
+        "alone|1;also|1;kept|1;trigger|1"
     );
     assert_converged(&[&a, &b]);
 }
@@ -494,4 +496,87 @@ fn nothing_is_handed_to_a_branch_before_a_question_is_answered() {
     let error = b.site.hand_over(&other.site).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.to_string().contains("change 2 waits for an answer"), "{error}");
+}
+
+/// Three devices that issue tickets, strictly, and take another lock in any mode, at random times:
+/// some transactions fail at a unique value, some wait for an answer, some are pulled over, one
+/// device stops and starts again. A ticket that is issued has the number that comes next, and its
+/// author had seen every ticket before it and none that was never issued.
+#[test]
+fn what_a_strict_author_saw_is_what_was_there() {
+    const SCHEMA: &str = "
+        CREATE TABLE ticket(no INT PRIMARY KEY NOT NULL, id TEXT, saw TEXT, v INT UNIQUE);
+        CREATE TABLE taken(id TEXT PRIMARY KEY NOT NULL, v INT UNIQUE)";
+    let runs = if crate::support::is_long() { 400 } else { 12 };
+    let mut issued = 0;
+    for seed in 0..runs {
+        let mut rng = crate::support::Rng::new(seed);
+        let world = World::new();
+        let mut devices: Vec<Device> = (0..3).map(|_| world.device()).collect();
+        devices[0].sql(SCHEMA);
+        devices.iter().for_each(|device| drop(device.exchange()));
+        for step in 0..60 {
+            let at = rng.below(3);
+            let (device, v) = (&devices[at], rng.below(40));
+            match rng.below(10) {
+                0..=2 => {
+                    let seen = "(SELECT group_concat(id) FROM (SELECT id FROM ticket ORDER BY no))";
+                    // A value that is here already is refused at once.
+                    drop(device.try_sql(&format!(
+                        "INSERT INTO ticket VALUES (sheaf_lock('ticket', 0, 'reject'), \
+                         '{step}', {seen}, {v})"
+                    )));
+                }
+                3..=5 => {
+                    let mode = rng.pick(&["merge", "reject", "ask"]);
+                    let n = rng.pick(&["0", "2", "'any'"]);
+                    drop(device.try_sql(&format!(
+                        "BEGIN; SELECT sheaf_lock('q', {n}, '{mode}');
+                         INSERT INTO taken VALUES ('{step}', {v}); COMMIT"
+                    )));
+                }
+                6 => drop(pull(device)),
+                7 => {
+                    device.site.volume().flush().unwrap();
+                    let dir = device.dir.crash();
+                    let env = Arc::new(ManualEnv::new(1_000_000 + step));
+                    devices[at] = world.try_reopen(dir, at as u64 + 1, env).unwrap();
+                }
+                _ => drop(device.exchange()),
+            }
+        }
+        for device in &devices {
+            while !device.site.volume().is_timeline_empty() {
+                device.exchange();
+                let Some(asking) = device.site.asking() else { continue };
+                if rng.chance(50) {
+                    device.site.go_on(asking.seq).unwrap();
+                } else {
+                    device.site.withdraw(asking.seq).unwrap();
+                }
+            }
+        }
+        devices.iter().for_each(|device| drop(device.exchange()));
+        assert_converged(&devices.iter().collect::<Vec<_>>());
+        let one = &devices[0];
+        let rows = one.local("SELECT no, id, coalesce(saw, '') FROM ticket ORDER BY no");
+        let mut before: Vec<&str> = Vec::new();
+        for (no, row) in rows.split(';').filter(|row| !row.is_empty()).enumerate() {
+            let cells: Vec<&str> = row.split('|').collect();
+            assert_eq!(cells[0], no.to_string(), "seed {seed}: {rows}");
+            assert_eq!(cells[2], before.join(","), "seed {seed}: {rows}");
+            before.push(cells[1]);
+        }
+        issued += before.len();
+        let counted = "SELECT (SELECT count(*) FROM ticket), (SELECT count(*) FROM taken)";
+        let both = "SELECT coalesce((SELECT x FROM __sheaf_lock WHERE name = 'ticket'), 0),
+            coalesce((SELECT x FROM __sheaf_lock WHERE name = 'q'), 0)";
+        assert_eq!(one.local(counted), one.local(both), "seed {seed}");
+        assert_eq!(
+            one.local("SELECT coalesce(sum(x), 0) FROM __sheaf_lock"),
+            one.local("SELECT coalesce(sum(moves), 0) FROM __sheaf_lock_moves"),
+            "seed {seed}"
+        );
+    }
+    assert!(issued > usize::try_from(runs).unwrap() * 2, "{issued} tickets in {runs} runs");
 }

@@ -207,11 +207,14 @@ impl Site {
             if gathered.applied.is_empty() {
                 let is_asked = answer.as_ref().is_some_and(|answer| answer.asks(&batch));
                 // Nothing was applied, so the draft is what has been appended, if anything was.
-                // What is published finds by itself that it asks.
-                if appended > 0 || is_asked {
+                if appended > 0 {
                     self.publish_rebase(draft, &news, Vec::new())?;
                 } else {
                     drop(draft.discard());
+                    if is_asked {
+                        // A redo on this base finds by itself that it asks.
+                        self.redo()?;
+                    }
                 }
                 return if is_asked { Ok(Run::Complete) } else { self.refused(answer) };
             }

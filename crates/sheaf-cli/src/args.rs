@@ -87,7 +87,7 @@ pub(crate) enum Command {
     /// Learn what others changed
     Pull(ContactArgs),
     /// Send what was changed here
-    Push(ContactArgs),
+    Push(PushArgs),
     /// Give up what was changed here and is not in the log yet
     Reset(ResetArgs),
     /// Call a named mutator
@@ -355,6 +355,19 @@ pub(crate) struct ContactArgs {
     /// Seconds to wait for the server
     #[arg(long, value_name = "SECS", default_value = "10", value_parser = parse_timeout, allow_negative_numbers = true)]
     pub(crate) timeout: Duration,
+}
+
+/// `push`
+#[derive(Args, Debug)]
+pub(crate) struct PushArgs {
+    #[command(flatten)]
+    pub(crate) contact: ContactArgs,
+    /// First say that the change that asks, because a lock failed, is wanted on what is there now
+    #[arg(long, value_name = "CHANGE", conflicts_with = "withdraw")]
+    pub(crate) go_on: Option<u64>,
+    /// First give up the change that asks
+    #[arg(long, value_name = "CHANGE")]
+    pub(crate) withdraw: Option<u64>,
 }
 
 /// `reset`

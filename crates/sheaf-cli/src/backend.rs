@@ -288,6 +288,21 @@ impl Site {
         self.site.reset(keep).map_err(|error| failure::of(&error))
     }
 
+    /// The change that waits for its author, and why.
+    pub(crate) fn asking(&self) -> Option<(u64, String)> {
+        self.site.asking().map(|asking| (asking.seq, asking.reason))
+    }
+
+    /// The change that asks is wanted on what is there now.
+    pub(crate) fn go_on(&self, seq: u64) -> Result<(), Failure> {
+        self.site.go_on(seq).map_err(|error| failure::of(&error))
+    }
+
+    /// Gives up the change that asks.
+    pub(crate) fn withdraw(&self, seq: u64) -> Result<(), Failure> {
+        self.site.withdraw(seq).map_err(|error| failure::of(&error))
+    }
+
     /// Forgets the rejected mutations up to this number.
     pub(crate) fn dismiss_rejected(&self, through: u64) -> Result<(), Failure> {
         self.site.dismiss_rejected(through).map_err(|error| failure::of(&error))

@@ -25,12 +25,16 @@
 //! one value that a unique index does not keep unique, so a row with NULL in its declared key is
 //! refused. Tables without row ids are tracked by the bytes of their key, with the same argument.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use sheaf_volume::{Error, ErrorKind, Result};
 
+use crate::limits;
+use crate::locks::Lock;
 use crate::mutation::Mutation;
+use crate::opstream::limit;
 use crate::schema::{Schema, pragma_int};
 
 mod ddl;
@@ -38,6 +42,7 @@ mod hook;
 mod migration;
 mod net;
 mod rows;
+pub(crate) mod savepoint;
 mod state;
 mod table;
 #[cfg(test)]
@@ -174,6 +179,23 @@ impl Capture {
     #[must_use]
     pub(crate) fn is_committing(&self) -> bool {
         self.shared.lock().ending
+    }
+
+    /// Notes a lock that the transaction takes.
+    ///
+    /// # Errors
+    /// `Limit` if there are too many.
+    pub(crate) fn take_lock(&self, lock: Lock) -> Result<()> {
+        if self.shared.lock().work.locks.take(lock) {
+            return Ok(());
+        }
+        Err(limit("locks", limits::LOCKS_MAX))
+    }
+
+    /// The locks that the transaction has taken.
+    #[must_use]
+    pub(crate) fn locks(&self) -> BTreeSet<Lock> {
+        self.shared.lock().work.locks.locks()
     }
 
     /// The tables whose rows were touched, by name; shadow tables by their own names.

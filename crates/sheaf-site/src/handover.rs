@@ -19,10 +19,14 @@ impl Site {
     /// `false` when it had all of them already. Between two steps the branch is to be pushed.
     ///
     /// # Errors
-    /// `Conflict` when the branch has mutations of its own; `Busy` when it has something pending;
+    /// `Conflict` when the branch has mutations of its own, or one asks its author here; `Busy` when it has something pending;
     /// `Unavailable` when a page of the branch that they need cannot be fetched; `Io`. This
     /// replica stays as it is.
     pub fn hand_over(&self, branch: &Self) -> Result<bool> {
+        if let Some(asking) = self.asking() {
+            let text = format!("change {} waits for an answer: {}", asking.seq, asking.reason);
+            return Err(Error::new(ErrorKind::Conflict, text));
+        }
         let known = self.handed_over(branch)?;
         if !branch.volume().is_timeline_empty() {
             let text = "the branch has changes that are not pushed; push it first";

@@ -5,7 +5,7 @@
 //! it; nobody is answered before the append is known to be in the log. A node does this for its
 //! devices, a device that has only a bucket does it for itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use sheaf_volume::{
@@ -17,6 +17,7 @@ use sheaf_volume::teeth::{Tooth, bites};
 
 use crate::error::from_sqlite;
 use crate::limits;
+use crate::opbits::OpBits;
 use crate::rebase::{OwnNews, Pass};
 use crate::replay::Outcome;
 use crate::site::Site;
@@ -33,6 +34,9 @@ pub struct Led {
     pub answers: Vec<Answer>,
     /// Own pending mutations that were merged with what was found.
     pub merged: BTreeSet<u64>,
+    /// Of each mutation of the batches that was merged, which operations came out as they were
+    /// sent.
+    pub stands: BTreeMap<(TimelineId, u64), OpBits>,
 }
 
 /// What exchanging with a bucket did.
@@ -56,11 +60,12 @@ pub struct Exchanged {
 struct Attempt {
     commit: Option<Box<Commit>>,
     answers: Vec<Answer>,
+    stands: BTreeMap<(TimelineId, u64), OpBits>,
 }
 
 /// How a run of appends ended.
 enum Run {
-    /// All of the timeline is in the log.
+    /// All of the timeline is in the log, up to what asks its author.
     Complete,
     /// Another writer was first, after this many commits of our own.
     Lost { appended: usize },
@@ -74,6 +79,7 @@ struct Gathered {
     answers: Vec<Answer>,
     applied: Vec<Applied>,
     tables: BTreeSet<String>,
+    stands: BTreeMap<(TimelineId, u64), OpBits>,
 }
 
 impl Site {
@@ -91,8 +97,8 @@ impl Site {
             let writer = self.0.volume.writer();
             let draft = self.0.volume.rebase(writer, &[])?;
             if let Some(attempt) = self.attempt(draft, batches, log)? {
-                let Attempt { commit, answers } = attempt;
-                return Ok(Led { commit, found, answers, merged });
+                let Attempt { commit, answers, stands } = attempt;
+                return Ok(Led { commit, found, answers, merged, stands });
             }
         }
         Err(Error::new(ErrorKind::Conflict, "other writers were faster every time; try again"))
@@ -124,17 +130,17 @@ impl Site {
         log: &dyn RemoteLog,
     ) -> Result<Option<Attempt>> {
         let (gathered, mut draft) = self.with_draft(draft, true, |pass| gather(pass, batches))?;
-        let Gathered { answers, applied, tables } = gathered;
+        let Gathered { answers, applied, tables, stands } = gathered;
         if applied.is_empty() {
             drop(draft.discard());
-            return Ok(Some(Attempt { commit: None, answers }));
+            return Ok(Some(Attempt { commit: None, answers, stands }));
         }
         let meta = self.push_meta(tables, applied);
         let Some(commit) = self.0.volume.push(&mut draft, log, meta)? else { return Ok(None) };
         // From here on it is like anybody's commit: what is still pending is redone on top.
         let news = self.own_news([(commit.lsn, &*commit.applied)]);
         self.publish_rebase(draft, &news, Vec::new())?;
-        Ok(Some(Attempt { commit: Some(Box::new(commit)), answers }))
+        Ok(Some(Attempt { commit: Some(Box::new(commit)), answers, stands }))
     }
 
     /// Bucket mode: take what is new, append the own timeline, until nothing is left to do.
@@ -199,13 +205,18 @@ impl Site {
             draft = next;
             let answer = gathered.answers.into_iter().next();
             if gathered.applied.is_empty() {
-                // Nothing was replayed, so the draft is what has been appended, if anything was.
+                let is_asked = answer.as_ref().is_some_and(|answer| answer.asks(&batch));
+                // Nothing was applied, so the draft is what has been appended, if anything was.
                 if appended > 0 {
                     self.publish_rebase(draft, &news, Vec::new())?;
                 } else {
                     drop(draft.discard());
+                    if is_asked {
+                        // A redo on this base finds by itself that it asks.
+                        self.redo()?;
+                    }
                 }
-                return self.refused(answer);
+                return if is_asked { Ok(Run::Complete) } else { self.refused(answer) };
             }
             let meta = self.push_meta(gathered.tables, gathered.applied);
             let Some(commit) = self.0.volume.push(&mut draft, log, meta)? else {
@@ -266,19 +277,22 @@ impl Site {
     }
 
     /// The oldest pending mutations after `after_seq`, up to about `bytes_max`, made durable here
-    /// before they are handed out.
+    /// before they are handed out. None from the one on that asks its author ([`Site::asking`]).
     ///
     /// # Errors
     /// `Io` when they cannot be made durable.
     pub fn outbox(&self, after_seq: u64, bytes_max: usize) -> Result<Option<Batch>> {
         let decided = self.decided();
-        let mut hash = decided.hash;
+        let (mut hash, asking) = (decided.hash, self.asking());
         let mut mutations: Vec<MutationRecord> = Vec::new();
         let mut bytes = 0;
         for held in self.0.volume.held() {
             if held.seq <= after_seq {
                 hash = hash.after_held(&held);
                 continue;
+            }
+            if asking.as_ref().is_some_and(|asking| held.seq >= asking.seq) {
+                break;
             }
             bytes += held.len() + limits::RECORD_OVERHEAD;
             if !mutations.is_empty() && bytes > bytes_max {
@@ -346,66 +360,68 @@ impl Pass<'_> {
         }
         let duplicates = batch.mutations.len() - fresh.len();
         let mut verdicts = vec![(Verdict::Ok, String::new()); duplicates];
-        let mut hash = known.hash;
+        let mut decided = known;
         let mut rejects = Vec::new();
-        let mut fresh = fresh;
-        for (done, record) in fresh.iter().enumerate() {
+        for record in fresh {
+            let after = Decided { seq: record.seq, hash: decided.hash.after(record) };
             if bites(Tooth::ApplyTwice) {
                 self.replay(batch.timeline, record)?;
             }
             if bites(Tooth::RefuseEarlier) && record.time_ms < self.site.status().base_time_ms {
-                hash = hash.after(record);
                 let reason = "made before the newest commit".to_owned();
                 rejects.push(Reject { seq: record.seq, reason: reason.clone() });
                 verdicts.push((Verdict::Rejected, reason));
+                decided = after;
                 continue;
             }
             let replayed = self.replay(batch.timeline, record)?;
             let verdict = match replayed.outcome {
                 Outcome::Applied { merged: false } => (Verdict::Ok, String::new()),
-                Outcome::Applied { merged: true } => (Verdict::Merged, String::new()),
+                Outcome::Applied { merged: true } => {
+                    gathered.stands.insert((batch.timeline, record.seq), replayed.stands);
+                    (Verdict::Merged, String::new())
+                }
                 Outcome::Rejected { reason } => {
                     let reason = limits::clip(&reason).to_owned();
                     rejects.push(Reject { seq: record.seq, reason: reason.clone() });
                     (Verdict::Rejected, reason)
                 }
                 // As above, but only its replay could tell.
-                Outcome::Undecided { reason } if done == 0 => {
+                Outcome::Undecided { reason } if decided.seq == known.seq => {
                     return Ok(Answer::Malformed(format!("mutation {}: {reason}", record.seq)));
                 }
-                Outcome::Undecided { .. } => {
-                    fresh = fresh.get(..done).unwrap_or_default();
-                    break;
-                }
+                // The rest of the timeline waits with it, and nobody else's does.
+                Outcome::Undecided { .. } | Outcome::Asks { .. } => break,
             };
-            hash = hash.after(record);
             gathered.tables.extend(replayed.tables);
             verdicts.push(verdict);
+            decided = after;
         }
-        if let Some(last) = fresh.last() {
-            self.record_progress(batch.timeline, last.seq, hash)?;
-            let first_seq = last.seq + 1 - fresh.len() as u64;
+        if decided.seq > known.seq {
+            self.record_progress(batch.timeline, decided)?;
+            let first_seq = known.seq + 1;
             let fresh_verdicts = verdicts.iter().skip(duplicates).map(|(verdict, _)| *verdict);
             gathered.applied.push(Applied {
                 timeline: batch.timeline,
                 first_seq,
-                running_hash: hash.0,
+                running_hash: decided.hash.0,
                 runs: run_lengths(fresh_verdicts),
                 rejects,
             });
         }
-        // Only duplicates: nothing is to be appended for them. Their effects are in the base
-        // already, unless they came twice in this group.
+        // Nothing new: nothing is to be appended for this batch. The effects are in the base
+        // already, unless it came twice in this group.
         let is_of_group = gathered.applied.iter().any(|run| run.timeline == batch.timeline);
         let lsn = if is_of_group { self.target } else { Lsn(self.target.0 - 1) };
         Ok(Answer::Verdicts { first_seq: batch.first_seq, verdicts, lsn })
     }
 
-    fn record_progress(&self, timeline: TimelineId, seq: u64, hash: RunningHash) -> Result<()> {
+    fn record_progress(&self, timeline: TimelineId, decided: Decided) -> Result<()> {
         if bites(Tooth::SkipProgress) {
             return Ok(());
         }
-        let seq = i64::try_from(seq).map_err(|_| Error::invalid("sequence number too large"))?;
+        let seq =
+            i64::try_from(decided.seq).map_err(|_| Error::invalid("sequence number too large"))?;
         self.conn
             .prepare_cached(
                 "INSERT INTO __sheaf_timelines(timeline, seq, hash) VALUES (?1, ?2, ?3) \
@@ -415,7 +431,7 @@ impl Pass<'_> {
                 statement.execute(rusqlite::params![
                     timeline.as_bytes().as_slice(),
                     seq,
-                    hash.0.as_slice()
+                    decided.hash.0.as_slice()
                 ])
             })
             .map_err(from_sqlite)?;

@@ -18,6 +18,8 @@ pub const NAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const SQL_BYTES_MAX: usize = 1024 * 1024;
 /// Arguments of one call; SQLite binds no more than 32,766 in one statement.
 pub const CALL_ARGS_MAX: usize = 1_000;
+/// Locks of one mutation: each is looked up and moved wherever it is applied.
+pub const LOCKS_MAX: usize = 1_000;
 /// Statements of one mutator script: bounds what a call makes every replica do.
 pub const SCRIPT_STATEMENTS_MAX: usize = 1_000;
 /// Bytes of one value: SQLite's own default.

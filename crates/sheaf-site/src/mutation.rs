@@ -7,7 +7,7 @@
 //! `mutation/decode.rs` and the byte table in docs/format.md. Leaves out what a mutation does:
 //! see `replay.rs`.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use bytes::Bytes;
 use sheaf_merge::Value;
@@ -15,7 +15,8 @@ use sheaf_volume::{Error, Result};
 
 use crate::{
     RowIds, limits,
-    opstream::{VERSION, VERSION_PLAIN, Writer, encode_key, op},
+    locks::Lock,
+    opstream::{VERSION_IDS, VERSION_LOCKS, VERSION_PLAIN, Writer, encode_key, op},
     value::quote_key,
 };
 
@@ -98,9 +99,17 @@ pub struct Mutation {
     pub foreign_keys: bool,
     /// Which rows its integers mean, where that is not what they say. Empty for a call.
     pub ids: RowIds,
+    /// The locks it takes.
+    pub locks: BTreeSet<Lock>,
 }
 
 impl Mutation {
+    /// A mutation whose integers mean what they say, and that takes no locks.
+    #[must_use]
+    pub fn new(body: Body, foreign_keys: bool) -> Self {
+        Self { body, foreign_keys, ids: RowIds::default(), locks: BTreeSet::new() }
+    }
+
     /// Reads an op stream.
     ///
     /// # Errors
@@ -113,9 +122,12 @@ impl Mutation {
     /// Writes the op stream. A register is written only when it changes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut encoder = Encoder::new(if self.ids.is_empty() { VERSION_PLAIN } else { VERSION });
+        let mut encoder = Encoder::new(self.version());
         if self.foreign_keys {
             encoder.out.record(op::FLAGS, b"1");
+        }
+        for lock in &self.locks {
+            encoder.out.record(op::LOCK, &encode_key(&lock_entry(lock)));
         }
         for (table, shown, origin) in self.ids.iter() {
             let origin = origin.map_or(Value::Null, Value::Int);
@@ -138,6 +150,15 @@ impl Mutation {
         encoder.out.finish().into()
     }
 
+    /// The oldest version that can say all of it.
+    fn version(&self) -> u8 {
+        match (self.locks.is_empty(), self.ids.is_empty()) {
+            (false, _) => VERSION_LOCKS,
+            (true, false) => VERSION_IDS,
+            (true, true) => VERSION_PLAIN,
+        }
+    }
+
     /// Whether every replica would accept this mutation's size and shape. To be asked before a
     /// local commit: a mutation that fails here would be refused by the node for ever.
     ///
@@ -149,6 +170,14 @@ impl Mutation {
             return Ok(());
         }
         Err(Error::invalid("a mutation does not survive its encoding: DDL goes before rows"))
+    }
+
+    /// Its steps; none for a call.
+    pub(crate) fn ops(&self) -> &[Op] {
+        match &self.body {
+            Body::Rows(ops) => ops,
+            Body::Call { .. } => &[],
+        }
     }
 
     /// `rows`, `call` or `ddl`.
@@ -233,6 +262,17 @@ impl Op {
             }
         }
     }
+}
+
+fn lock_entry(lock: &Lock) -> [Value; 5] {
+    let count = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
+    [
+        Value::Text(lock.name.clone()),
+        count(lock.seen),
+        count(lock.own),
+        lock.slack.map_or(Value::Null, count),
+        Value::Int(lock.on_failure.code()),
+    ]
 }
 
 /// Holds the registers as the reader will see them.

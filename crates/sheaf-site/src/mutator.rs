@@ -12,7 +12,7 @@ use rand_chacha::{
 };
 use rusqlite::{Connection, OptionalExtension as _, functions::FunctionFlags};
 use sheaf_merge::Value;
-use sheaf_volume::{Env, Error, ErrorKind, Result};
+use sheaf_volume::{Env, Error, ErrorKind, Result, TimelineId};
 
 use crate::{
     clock, limits,
@@ -305,6 +305,11 @@ fn refusal(reason: String) -> rusqlite::Error {
 
 fn asked<T>(answer: impl FnOnce(&Running) -> T) -> Option<T> {
     RUNNING.with_borrow(|running| running.as_ref().map(answer))
+}
+
+/// The timeline of the mutation whose script runs on this thread.
+pub(crate) fn timeline() -> Option<TimelineId> {
+    asked(|running| running.ctx.timeline)
 }
 
 fn fill_random(env: &dyn Env, bytes: &mut [u8]) {

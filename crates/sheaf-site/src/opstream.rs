@@ -18,8 +18,10 @@ use sheaf_volume::{Error, ErrorKind, Result};
 
 use crate::limits;
 
-/// Version byte in front of a stream that lists row ids.
-pub(crate) const VERSION: u8 = 2;
+/// Version byte in front of a stream that takes locks.
+pub(crate) const VERSION_LOCKS: u8 = 3;
+/// Version byte in front of one that takes none and lists row ids.
+pub(crate) const VERSION_IDS: u8 = 2;
 /// Version byte in front of every other stream.
 pub(crate) const VERSION_PLAIN: u8 = 1;
 
@@ -40,8 +42,9 @@ pub(crate) mod op {
     pub(crate) const SEED: u8 = b's';
     pub(crate) const TIME: u8 = b'm';
     pub(crate) const ARG: u8 = b'a';
-    /// Specified, but not yet understood here: node id, position, read, lock.
-    pub(crate) const RESERVED: [u8; 4] = [b'i', b'p', b'^', b'!'];
+    pub(crate) const LOCK: u8 = b'!';
+    /// Specified, but not understood here: node id, position, read.
+    pub(crate) const RESERVED: [u8; 3] = [b'i', b'p', b'^'];
 }
 
 /// A malformed stream.
@@ -107,7 +110,7 @@ impl<'a> Reader<'a> {
             return Err(limit("bytes of one mutation", limits::MUTATION_BYTES_MAX));
         }
         match bytes.split_first() {
-            Some((&version @ (VERSION_PLAIN | VERSION), rest)) => Ok(Self { version, rest }),
+            Some((&version @ VERSION_PLAIN..=VERSION_LOCKS, rest)) => Ok(Self { version, rest }),
             Some((version, _)) => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("mutation format {version} is newer than this version of sheaf"),

@@ -5,7 +5,7 @@
 //! from what this one met; a prediction that fails is skipped in the local view and kept on the
 //! timeline until the log decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -21,7 +21,9 @@ use sheaf_volume::teeth::{Tooth, bites};
 use crate::capture::Capture;
 use crate::clock;
 use crate::error::from_sqlite;
+use crate::locks::{self, Asking, Resolution};
 use crate::merges::Merges;
+use crate::opbits::OpBits;
 use crate::replay::{Outcome, Remap, ReplayContext, Replayed, replay};
 use crate::rowids::RowIds;
 use crate::site::{ATTR_DECIDED, ATTR_ROW_IDS, ATTR_TIMELINE, Site, SiteIds, lock};
@@ -70,6 +72,8 @@ pub struct Integrated {
     pub unpredicted: usize,
     /// Those of them that were merged with what others did.
     pub merged: Vec<u64>,
+    /// Which operations of each of these came out as they were: as the mutation was before this.
+    pub stands: BTreeMap<u64, OpBits>,
     /// Own mutations that the log decided in a part of it that was not read: in effect, merged
     /// or refused, nobody knows.
     pub untold: Vec<u64>,
@@ -84,6 +88,10 @@ impl Integrated {
         self.replayed = later.replayed;
         self.unpredicted = later.unpredicted;
         self.merged.extend(later.merged);
+        for (seq, stands) in later.stands {
+            // A mutation that is merged again has other operations by then.
+            self.stands.entry(seq).or_insert(stands);
+        }
         self.untold.extend(later.untold);
     }
 }
@@ -102,6 +110,8 @@ pub(crate) struct OwnNews {
     /// The log has other mutations under this timeline's numbers: this replica was restored from
     /// a backup, or copied.
     pub(crate) forked: bool,
+    /// What an own mutation's author has said when it asked.
+    pub(crate) resolution: Option<Resolution>,
     /// Not all commits were read: what the base has applied beyond is decided, nobody knows how.
     pub(crate) partial: bool,
 }
@@ -112,7 +122,12 @@ pub(crate) struct Redone {
     replayed: usize,
     unpredicted: usize,
     merged: Vec<u64>,
+    stands: BTreeMap<u64, OpBits>,
     untold: Vec<u64>,
+    /// The first that asks its author.
+    asking: Option<Asking>,
+    /// Locks that an author has looked at again.
+    looked_at: BTreeSet<String>,
 }
 
 impl Site {
@@ -318,6 +333,7 @@ impl Site {
             replayed: redone.replayed,
             unpredicted: redone.unpredicted,
             merged: redone.merged,
+            stands: redone.stands,
             untold: redone.untold,
         })
     }
@@ -332,7 +348,9 @@ impl Site {
     ) -> Result<Redone> {
         let decided = news.decided;
         let before = self.cookies()?;
+        attrs.extend(self.no_moves_attrs());
         if pending.is_empty() {
+            attrs.extend(self.asking_attr(None));
             attrs.extend(self.row_ids_attr(&RowIds::default()));
             drop(draft.publish(Vec::new(), attrs)?);
             self.after_publish(before);
@@ -359,30 +377,13 @@ impl Site {
             }
             for held in &pending {
                 // One at a time: a long timeline is on disk, before and after.
-                let record = MutationRecord::from(pass.draft(|draft| draft.mutation(held))?);
-                let replayed = pass.replay(timeline, &record)?;
-                match replayed.outcome {
-                    Outcome::Applied { merged: true } => redone.merged.push(record.seq),
-                    Outcome::Applied { merged: false } => {}
-                    Outcome::Rejected { .. } | Outcome::Undecided { .. } => {
-                        redone.unpredicted += 1;
-                    }
-                }
-                let kept = match replayed.recaptured {
-                    Some(body) => {
-                        let record = record.recaptured(Lsn(pass.target.0 - 1), &body);
-                        PendingMutation::from(record).into()
-                    }
-                    None => held.clone(),
-                };
-                if !bites(Tooth::PublishHalf) {
-                    pass.draft(|draft| draft.keep(kept))?;
-                }
+                pass.redo(timeline, held, news.resolution, &mut redone)?;
             }
             shown = std::mem::take(&mut pass.remap.shown);
             Ok(redone)
         })?;
         attrs.extend(self.row_ids_attr(&shown));
+        attrs.extend(self.asking_attr(redone.asking.as_ref()));
         redone.replayed = pending.len();
         drop(draft.publish(Vec::new(), attrs)?);
         self.after_publish(before);
@@ -480,6 +481,7 @@ impl Site {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let (mut conn, failure) = self.open_file(FileView::Rebase(Arc::clone(&slot)), flags)?;
         let capture = Capture::install(&mut conn)?;
+        locks::register(&conn, &capture, locks::NoneWaiting).map_err(from_sqlite)?;
         Ok(RebaseConnection { conn, slot, capture, failure, noted: None })
     }
 }
@@ -511,6 +513,44 @@ impl Pass<'_> {
         self.capture.note_schema(self.conn)
     }
 
+    /// Redoes a pending mutation as a prediction, and keeps it as it is then.
+    fn redo(
+        &mut self,
+        timeline: TimelineId,
+        held: &HeldMutation,
+        resolution: Option<Resolution>,
+        redone: &mut Redone,
+    ) -> Result<()> {
+        let stored = MutationRecord::from(self.draft(|draft| draft.mutation(held))?);
+        let resolved = match resolution {
+            Some(answer) => self.resolve(timeline, &stored, answer, &mut redone.looked_at)?,
+            None => None,
+        };
+        let record = resolved.as_ref().unwrap_or(&stored);
+        let replayed = self.replay(timeline, record)?;
+        match replayed.outcome {
+            Outcome::Applied { merged: true } => {
+                redone.merged.push(record.seq);
+                redone.stands.insert(record.seq, replayed.stands);
+            }
+            Outcome::Applied { merged: false } => {}
+            Outcome::Rejected { .. } | Outcome::Undecided { .. } => redone.unpredicted += 1,
+            Outcome::Asks { reason } => {
+                redone.unpredicted += 1;
+                redone.asking.get_or_insert(Asking { seq: record.seq, reason });
+            }
+        }
+        let recaptured = replayed
+            .recaptured
+            .map(|body| record.recaptured(Lsn(self.target.0 - 1), &body))
+            .or(resolved);
+        let kept = recaptured.map_or_else(|| held.clone(), |r| PendingMutation::from(r).into());
+        if !bites(Tooth::PublishHalf) {
+            self.draft(|draft| draft.keep(kept))?;
+        }
+        Ok(())
+    }
+
     /// Redoes one mutation in a savepoint.
     pub(crate) fn replay(
         &mut self,
@@ -523,7 +563,7 @@ impl Pass<'_> {
             Err(e) if e.kind() != ErrorKind::Unsupported => {
                 let reason = format!("the mutation is malformed: {e}");
                 let outcome = Outcome::Rejected { reason };
-                return Ok(Replayed { outcome, recaptured: None, tables: Vec::new() });
+                return Ok(Replayed::without_effects(outcome));
             }
             Err(e) => return Err(e),
         };

@@ -16,9 +16,11 @@ use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, Result, TimelineId};
 use crate::{
     capture::Capture,
     clock, limits,
+    locks::{self, Lock},
     merges::Merges,
     mutation::{Body, Mutation, Op},
     mutator,
+    opbits::OpBits,
     rowids::{RowIds, inserted},
 };
 
@@ -78,6 +80,12 @@ pub(crate) enum Outcome {
         /// For people.
         reason: String,
     },
+    /// It has no effects and is not decided: its author has to look again first, and all that is
+    /// later on its timeline waits.
+    Asks {
+        /// For people.
+        reason: String,
+    },
 }
 
 /// The result of replaying one mutation.
@@ -86,10 +94,19 @@ pub(crate) struct Replayed {
     /// What became of it.
     pub outcome: Outcome,
     /// The same intent as captured on the state it met here (possibly with nothing left to do).
-    /// None if it stays as it was: a call, or a rejected mutation.
+    /// None if it stays as it was: a mutation without effects, or a call whose locks are as they were.
     pub recaptured: Option<Mutation>,
     /// The tables it touched, sorted.
     pub tables: Vec<String>,
+    /// Which of its operations came out as its author saw them; none of a call or a rejection.
+    pub stands: OpBits,
+}
+
+impl Replayed {
+    /// A mutation that had no effects.
+    pub(crate) fn without_effects(outcome: Outcome) -> Self {
+        Self { outcome, recaptured: None, tables: Vec::new(), stands: OpBits::default() }
+    }
 }
 
 /// What the replays of one transaction share: ids that had to change, and what is known of the
@@ -143,6 +160,18 @@ impl Remap {
         }
         Ok(())
     }
+
+    fn refuse_or_abort(
+        &mut self,
+        conn: &Connection,
+        ctx: &ReplayContext,
+        mutation: &Mutation,
+    ) -> Result<()> {
+        self.refuse(conn, ctx, mutation).map_err(|failure| match failure {
+            Failure::Abort(error) => error,
+            Failure::Reject { reason, .. } => Error::new(ErrorKind::Internal, reason),
+        })
+    }
 }
 
 /// Replays one mutation on a connection that is inside a write transaction.
@@ -178,26 +207,25 @@ pub(crate) fn replay(
         });
     }
     let replayed = match applied {
-        Ok(replayed) => replayed,
+        Ok(replayed) => {
+            // A prediction goes on without it, as it does without one that is refused.
+            if matches!(replayed.outcome, Outcome::Asks { .. }) && !ctx.authority {
+                remap.refuse_or_abort(conn, ctx, mutation)?;
+            }
+            replayed
+        }
         Err(Failure::Abort(error)) if error.kind() == ErrorKind::Unsupported => {
             undo(conn, remap)?;
             let reason = limits::clip(&error.to_string()).to_owned();
-            let outcome = Outcome::Undecided { reason };
-            Replayed { outcome, recaptured: None, tables: Vec::new() }
+            Replayed::without_effects(Outcome::Undecided { reason })
         }
         Err(Failure::Abort(error)) => return Err(error),
         Err(Failure::Reject { reason, .. }) => {
             undo(conn, remap)?;
-            match remap.refuse(conn, ctx, mutation) {
-                Ok(()) => {}
-                Err(Failure::Abort(error)) => return Err(error),
-                Err(Failure::Reject { reason, .. }) => {
-                    return Err(Error::new(ErrorKind::Internal, reason));
-                }
-            }
+            remap.refuse_or_abort(conn, ctx, mutation)?;
             let reason = limits::clip(&reason).to_owned();
             let outcome = Outcome::Rejected { reason };
-            Replayed { outcome, recaptured: None, tables: Vec::new() }
+            Replayed::without_effects(outcome)
         }
     };
     conn.execute_batch("RELEASE sheaf_replay").map_err(broken)?;
@@ -229,6 +257,46 @@ struct Step<'a> {
 impl Step<'_> {
     fn apply(&mut self, mutation: &Mutation) -> Result<Replayed, Failure> {
         self.remap.ids.load(self.conn, self.ctx.timeline)?;
+        let admitted = locks::admit(self.conn, self.ctx.timeline, &mutation.locks)?;
+        if let Some(reason) = &admitted.asks {
+            let outcome = Outcome::Asks { reason: limits::clip(reason).to_owned() };
+            return Ok(Replayed::without_effects(outcome));
+        }
+        let mut replayed = self.body(mutation)?;
+        self.take_locks(mutation, admitted, &mut replayed)?;
+        Ok(replayed)
+    }
+
+    /// Moves the locks of a mutation that stands, and those that its script took beside them.
+    fn take_locks(
+        &mut self,
+        mutation: &Mutation,
+        admitted: locks::Admitted,
+        replayed: &mut Replayed,
+    ) -> Result<(), Failure> {
+        let locks::Admitted { mut locks, is_merged, .. } = admitted;
+        let is_new = |lock: &Lock| !mutation.locks.iter().any(|known| known.name == lock.name);
+        locks.extend(self.capture.locks().into_iter().filter(is_new));
+        if locks.is_empty() {
+            return Ok(());
+        }
+        self.has_new_schema |= locks::prepare(self.conn)?;
+        let names = locks.iter().map(|lock| lock.name.as_str());
+        locks::advance(self.conn, self.ctx.timeline, names)?;
+        if let Outcome::Applied { merged } = &mut replayed.outcome {
+            *merged |= is_merged;
+        }
+        match &mut replayed.recaptured {
+            Some(recaptured) => recaptured.locks = locks,
+            None if locks != mutation.locks => {
+                replayed.recaptured = Some(Mutation { locks, ..mutation.clone() });
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn body(&mut self, mutation: &Mutation) -> Result<Replayed, Failure> {
         match &mutation.body {
             Body::Rows(ops) => {
                 Switches { triggers: false, foreign_keys: mutation.foreign_keys }.set(self.conn)?;
@@ -246,7 +314,7 @@ impl Step<'_> {
                 let tables = self.capture.tables();
                 crate::siblings::sweep(self.conn, &mut self.remap.tables, &tables)?;
                 let outcome = Outcome::Applied { merged: false };
-                Ok(Replayed { outcome, recaptured: None, tables })
+                Ok(Replayed { tables, ..Replayed::without_effects(outcome) })
             }
         }
     }
@@ -271,7 +339,7 @@ impl Step<'_> {
         let mut rows = Rows::new(self.conn, self.ctx, tables, merges, ids, &mutation.ids);
         rows.apply(ops)?;
         let Rows { written, mut touched, uncaptured, mut kept, proposals, .. } = rows;
-        let Rows { is_merged, inserted, refused, .. } = rows;
+        let Rows { inserted, refused, mut stands, is_merged, .. } = rows;
         for (table, origin, id) in inserted {
             shown.show(&table, origin, id);
         }
@@ -279,8 +347,14 @@ impl Step<'_> {
             defer_foreign_keys(self.conn, false)?;
             Switches { triggers: false, foreign_keys: false }.set(self.conn)?;
         }
-        let is_settled = !bites(Tooth::SkipReferences)
-            && foreign::settle(self.conn, tables, &written, &touched, is_parent_lost)?;
+        let settled = match bites(Tooth::SkipReferences) {
+            true => Vec::new(),
+            false => foreign::settle(self.conn, tables, &written, &touched, is_parent_lost)?,
+        };
+        let is_merged = is_merged || !settled.is_empty();
+        for at in settled {
+            stands.get_mut(at).into_iter().for_each(|stands| *stands = false);
+        }
         if touched.iter().any(|table| table.to_ascii_lowercase().starts_with("__sheaf_")) {
             tables.forget();
             merges.forget();
@@ -309,9 +383,10 @@ impl Step<'_> {
             }
         }
         Ok(Replayed {
-            outcome: Outcome::Applied { merged: is_merged || is_settled },
+            outcome: Outcome::Applied { merged: is_merged },
             recaptured: Some(recaptured),
             tables: touched,
+            stands: stands.into_iter().collect(),
         })
     }
 }
@@ -393,7 +468,7 @@ fn recapture(
             ops.push(op);
         }
     }
-    Mutation { body: Body::Rows(ops), foreign_keys: mutation.foreign_keys, ids: RowIds::default() }
+    Mutation::new(Body::Rows(ops), mutation.foreign_keys)
 }
 
 fn broken(error: rusqlite::Error) -> Error {

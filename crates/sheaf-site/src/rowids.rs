@@ -90,8 +90,8 @@ impl RowIds {
 
     /// As an op stream that does nothing.
     pub(crate) fn encode(&self) -> bytes::Bytes {
-        let body = Body::Rows(Vec::new());
-        Mutation { body, foreign_keys: false, ids: self.clone() }.encode()
+        let nothing = Mutation::new(Body::Rows(Vec::new()), false);
+        Mutation { ids: self.clone(), ..nothing }.encode()
     }
 
     /// Reads what [`RowIds::encode`] wrote.

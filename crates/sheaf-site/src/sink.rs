@@ -121,13 +121,19 @@ impl CommitSink for LocalSink {
         let site = self.site.upgrade().map(Site).ok_or_else(|| {
             Error::new(ErrorKind::Closed, "the site was closed before this transaction ended")
         })?;
+        let mut attrs = Vec::new();
         let call = lock(&self.call).take();
         let mutation = match call {
+            // It ran as it will be redone, and has moved its locks.
             Some(call) => Some(call),
-            None => self.captured()?,
+            None => {
+                let captured = self.captured()?;
+                let locks = captured.iter().flat_map(|captured| &captured.locks);
+                attrs.extend(site.moves_attrs(locks));
+                captured
+            }
         };
         let Some(mut mutation) = mutation else { return Ok(Commitment::default()) };
-        let mut attrs = Vec::new();
         if let Body::Rows(ops) = &mutation.body
             && let Some(mut ids) = site.row_ids()?
         {

@@ -17,9 +17,11 @@ use sheaf_volume::{
 
 use crate::clock;
 use crate::error::{from_sqlite, kind_number, sqlite_detail};
+use crate::locks::{self, OwnWaiting};
 use crate::merges::{Merges, Registered};
 use crate::mutation::{Body, Mutation};
 use crate::rebase::RebaseConnection;
+use crate::replay::Outcome;
 use crate::rowids::RowIds;
 use crate::sink::LocalSink;
 use crate::timeline::Decided;
@@ -371,6 +373,8 @@ impl Site {
         crate::rules::register(&conn).map_err(from_sqlite)?;
         crate::siblings::register_writing(&conn).map_err(from_sqlite)?;
         crate::merges::register(&conn).map_err(from_sqlite)?;
+        let waiting = OwnWaiting(self.downgrade());
+        sink.with_capture(|capture| locks::register(&conn, capture, waiting).map_err(from_sqlite))?;
         Ok(LocalConnection { conn, sink, failure })
     }
 
@@ -483,7 +487,7 @@ impl Site {
         let time_ms = self.0.env.now_ms();
         let args = crate::value::args_from_json(args)?;
         let body = Body::Call { name: name.to_owned(), args, seed, time_ms };
-        let mutation = Mutation { body, foreign_keys: true, ids: RowIds::default() };
+        let mutation = Mutation::new(body, true);
         self.with_writer(|local| {
             let immediate = TransactionBehavior::Immediate;
             let tx = rusqlite::Transaction::new_unchecked(&local.conn, immediate)
@@ -507,13 +511,15 @@ impl Site {
             };
             let replayed = clock::with_time(time_ms, run)?;
             match replayed.outcome {
-                crate::replay::Outcome::Applied { .. } => {}
-                crate::replay::Outcome::Rejected { reason } => return Err(Error::invalid(reason)),
-                crate::replay::Outcome::Undecided { reason } => {
+                Outcome::Applied { .. } => {}
+                Outcome::Rejected { reason } | Outcome::Asks { reason } => {
+                    return Err(Error::invalid(reason));
+                }
+                Outcome::Undecided { reason } => {
                     return Err(Error::new(ErrorKind::Unsupported, reason));
                 }
             }
-            local.sink.expect_call(mutation);
+            local.sink.expect_call(replayed.recaptured.unwrap_or(mutation));
             let committed = tx.commit();
             local.sink.forget_call();
             committed.map_err(|e| sqlite_detail(e, &local.failure))?;

@@ -14,6 +14,9 @@ use crate::site::Site;
 pub enum Standing {
     /// On this device only, or on its way.
     Local,
+    /// On this device only, until its author has looked again: a lock failed, for this reason. See
+    /// [`Site::asking`].
+    Asks(String),
     /// In the log, or replaced by an equal one that was; its effects are in the global view.
     Confirmed,
     /// Recorded and skipped, for this reason; forgotten with [`Site::dismiss_rejected`].
@@ -26,7 +29,8 @@ impl Site {
     #[must_use]
     pub fn standing(&self, seq: u64) -> Standing {
         if self.volume().held().iter().any(|mutation| mutation.seq == seq) {
-            return Standing::Local;
+            let asking = self.asking().filter(|asking| asking.seq == seq);
+            return asking.map_or(Standing::Local, |asking| Standing::Asks(asking.reason));
         }
         let rejected = self.rejected().into_iter().find(|rejected| rejected.seq == seq);
         rejected.map_or(Standing::Confirmed, |rejected| Standing::Rejected(rejected.reason))

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use bytes::{BufMut, Bytes, BytesMut};
 use sheaf_volume::{DeviceId, LocalLsn, Lsn, SiteId, TimelineId, VolumeId};
 
+use crate::failed::FailedRow;
 use crate::limits;
 use crate::site::Site;
 use crate::timeline::MutationRecord;
@@ -76,6 +77,8 @@ pub struct RejectedInfo {
     pub summary: String,
     /// Why.
     pub reason: String,
+    /// The row that it failed at, where the reason names one.
+    pub row: Option<FailedRow>,
     /// When it was made, milliseconds since 1970.
     pub time_ms: u64,
 }
@@ -99,8 +102,11 @@ fn read_rejected(name: &str, value: &Bytes) -> Option<RejectedInfo> {
     let time_ms = u64::from_le_bytes(*time);
     let bytes = Bytes::copy_from_slice(bytes);
     let record = MutationRecord { seq, base: Lsn::ZERO, time_ms, bytes };
-    let summary = record.mutation().map_or_else(|e| e.to_string(), |m| m.summary());
-    Some(RejectedInfo { seq, summary, reason: String::from_utf8_lossy(reason).into(), time_ms })
+    let mutation = record.mutation();
+    let reason = String::from_utf8_lossy(reason).into_owned();
+    let row = FailedRow::read(&reason, mutation.as_ref().ok());
+    let summary = mutation.map_or_else(|e| e.to_string(), |m| m.summary());
+    Some(RejectedInfo { seq, summary, reason, row, time_ms })
 }
 
 impl Site {
@@ -109,7 +115,7 @@ impl Site {
     pub fn status(&self) -> Status {
         let ids = self.ids();
         let volume = self.volume().status();
-        let mut looked_at = 0;
+        let (mut looked_at, asking) = (0, self.asking());
         let pending = self.volume().held().into_iter().map(|held| {
             let (seq, time_ms, bytes) = (held.seq, held.time_ms, held.len() as u64);
             looked_at += bytes;
@@ -117,6 +123,10 @@ impl Site {
                 self.look_at(seq)
             } else {
                 ("rows", format!("{bytes} bytes, not looked at"))
+            };
+            let summary = match &asking {
+                Some(asking) if asking.seq == seq => format!("{summary} (asks: {})", asking.reason),
+                _ => summary,
             };
             PendingInfo { seq, kind, summary, time_ms, bytes }
         });

@@ -114,8 +114,9 @@ pub struct Batch {
 /// What became of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Decided: all of it, or what stands before a mutation that only a newer version can decide.
-    /// One that had been applied before counts as `Ok`.
+    /// Decided: all of it, or what stands before a mutation that asks its author
+    /// ([`Answer::asks`]) or that only a newer version can decide. One that had been applied
+    /// before counts as `Ok`.
     Verdicts {
         /// Number of the first mutation.
         first_seq: u64,
@@ -136,6 +137,15 @@ pub enum Answer {
     },
     /// The batch contradicts itself, or holds what only a newer version can read.
     Malformed(String),
+}
+
+impl Answer {
+    /// Whether the batch was decided only up to a mutation whose author has to look again first.
+    /// That author finds it by itself, on any base from the answer's on.
+    #[must_use]
+    pub fn asks(&self, batch: &Batch) -> bool {
+        matches!(self, Self::Verdicts { verdicts, .. } if verdicts.len() < batch.mutations.len())
+    }
 }
 
 /// How far the log has decided a timeline.

@@ -60,7 +60,8 @@ pub use log::{AppliedRun, LogEntry};
 pub use repair::Repaired;
 pub use sheaf_site::{Custom, Restored, Sides, Value, diff};
 pub use sheaf_site::{
-    Declared, Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Result, RuleInfo, Standing,
+    Asking, Declared, Error, ErrorKind, FailedRow, Imported, PendingInfo, RejectedInfo, Result,
+    RuleInfo, Standing,
     View, from_sqlite, rusqlite,
 };
 pub use sheaf_volume::{

@@ -11,8 +11,8 @@ use std::{
 
 use rusqlite::{Connection, Transaction};
 use sheaf_site::{
-    Custom, Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Restored, Result, RuleInfo,
-    Sides, View,
+    Asking, Custom, Error, ErrorKind, Imported, PendingInfo, RejectedInfo, Restored, Result,
+    RuleInfo, Sides, View,
 };
 use sheaf_volume::{
     DeviceId, Dir as _, Evicted, LocalLsn, Lsn, Remote, SiteId, StdDir, TimelineId, VolumeId,
@@ -325,6 +325,32 @@ impl Site {
     /// `Io` when the disk fails.
     pub fn dismiss_rejected(&self, through_seq: u64) -> Result<()> {
         self.0.site.dismiss_rejected(through_seq)
+    }
+
+    /// The own change that waits for its author, because a lock with the mode `ask` has failed:
+    /// nothing from it on is pushed before [`Site::go_on`] or [`Site::withdraw`].
+    #[must_use]
+    pub fn asking(&self) -> Option<Asking> {
+        self.0.site.asking()
+    }
+
+    /// Says that its author has seen what is there now and wants the change that asks all the
+    /// same, and those after it that take the same locks. They ask again if a lock moves before
+    /// they arrive.
+    ///
+    /// # Errors
+    /// `Conflict` if that change does not ask (any more); `Unavailable` when a page that redoing
+    /// needs cannot be fetched; `Io`.
+    pub fn go_on(&self, seq: u64) -> Result<()> {
+        self.0.site.go_on(seq)
+    }
+
+    /// Gives up the change that asks, which is kept among the rejected ones; those after it go on.
+    ///
+    /// # Errors
+    /// As [`Site::go_on`].
+    pub fn withdraw(&self, seq: u64) -> Result<()> {
+        self.0.site.withdraw(seq)
     }
 
     /// Fetches every page that is not here; `progress` is told done and total.

@@ -114,7 +114,12 @@ pub(crate) fn after(
         Contact::Lost(reason) => Ok(unreachable(site, &reason, console)),
         Contact::Reached if site.status().pending.is_empty() => Ok(Exit::Done),
         Contact::Reached => match exchange(site, args, console) {
-            Ok(done) => judge_after(site.name(), &done),
+            Ok(done) => {
+                if let Some(question) = question(site) {
+                    console.warn("asks", &question);
+                }
+                judge_after(site.name(), &done)
+            }
             Err(Refusal::Unreachable(reason)) => Ok(unreachable(site, &reason, console)),
             Err(Refusal::Refused(failure)) => {
                 Err(failure.with_note("the change is kept on this device"))
@@ -126,6 +131,16 @@ pub(crate) fn after(
 fn exchange(site: &Site, args: ExchangeArgs, console: &mut Console) -> Result<Exchanged, Refusal> {
     let sample = || site.push_progress();
     progress::during(console, "push", Unit::Bytes, sample, || site.exchange(args.timeout))
+}
+
+/// What the site asks its user before it sends more.
+pub(crate) fn question(site: &Site) -> Option<String> {
+    let (seq, reason) = site.asking()?;
+    let name = site.name();
+    Some(format!(
+        "change {seq} waits for you, and what comes after it: {reason}; look at what is there, then \
+         `sheaf push {name} --go-on {seq}` or `--withdraw {seq}`"
+    ))
 }
 
 /// A rejected mutation makes the command fail: what it was asked to do is not in the site.

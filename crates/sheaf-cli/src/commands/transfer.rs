@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    args::{ContactArgs, GlobalArgs},
+    args::{ContactArgs, GlobalArgs, PushArgs},
     backend::{Device, Exchanged, Refusal, Site},
     commands::contact,
     console::Console,
@@ -22,21 +22,48 @@ pub(crate) enum Direction {
     Push,
 }
 
-pub(super) fn run(
-    direction: Direction,
+pub(super) fn pull(
     args: &ContactArgs,
     global: &GlobalArgs,
     console: &mut Console,
 ) -> Result<Exit, Failure> {
     let device = Device::open(global)?;
-    let site = device.existing(&args.site)?;
+    run(Direction::Pull, &device.existing(&args.site)?, args, console)
+}
+
+pub(super) fn push(
+    args: &PushArgs,
+    global: &GlobalArgs,
+    console: &mut Console,
+) -> Result<Exit, Failure> {
+    let device = Device::open(global)?;
+    let site = device.existing(&args.contact.site)?;
+    if let Some(seq) = args.go_on {
+        site.go_on(seq)?;
+    }
+    if let Some(seq) = args.withdraw {
+        site.withdraw(seq)?;
+    }
+    let exit = run(Direction::Push, &site, &args.contact, console)?;
+    match contact::question(&site) {
+        Some(question) => Err(Failure::new("asks", question)),
+        None => Ok(exit),
+    }
+}
+
+fn run(
+    direction: Direction,
+    site: &Site,
+    args: &ContactArgs,
+    console: &mut Console,
+) -> Result<Exit, Failure> {
     let doing = if direction == Direction::Push { "push" } else { "pull" };
     let done = progress::during(
         console,
         doing,
         Unit::Bytes,
         || site.push_progress(),
-        || talk(&site, direction, args.timeout),
+        || talk(site, direction, args.timeout),
     )?;
     print(direction, &done, console);
     report_rejected(&args.site, &done)

@@ -167,6 +167,35 @@ fn a_rejected_change_fails_with_its_reason() {
 }
 
 #[test]
+fn a_change_that_asks_waits_for_an_answer() {
+    let bed = Bed::new();
+    let node = bed.node();
+    let bucket = format!("file://{}", bed.path("bucket").display());
+    for (a, b) in [two(&bed, &node), (bed.device("c", &bucket), bed.device("d", &bucket))] {
+        a.run(&["sql", "s", SETUP]).ok();
+        b.run(&["clone", "s", "--full"]).ok();
+        let take = |id: u32| {
+            format!(
+                "BEGIN; SELECT sheaf_lock('t', 0, 'ask'); INSERT INTO t VALUES ({id}, '{id}', 1); \
+                 COMMIT"
+            )
+        };
+        for id in [20, 21] {
+            b.run(&["sql", "s", "--offline", &take(id)]).ok();
+        }
+        a.run(&["sql", "s", &take(10)]).ok();
+        b.run(&["push", "s"]).fails(1, "`sheaf push s --go-on 1` or `--withdraw 1`");
+        assert!(b.run(&["status", "s"]).ok().contains("(asks: lock `t` failed"));
+        b.run(&["push", "s", "--go-on", "2"]).fails(1, "does not wait");
+        b.run(&["push", "s", "--withdraw", "1"]).fails(1, "`sheaf push s --go-on 2`");
+        b.run(&["push", "s", "--go-on", "2"]).ok();
+        a.run(&["pull", "s"]).ok();
+        let ids = a.run(&["sql", "s", "SELECT id FROM t WHERE id > 9 ORDER BY id"]).ok();
+        assert_eq!(ids, "10\n21\n");
+    }
+}
+
+#[test]
 fn a_silent_server_is_status_three_and_loses_nothing() {
     let bed = Bed::new();
     let node = bed.node();

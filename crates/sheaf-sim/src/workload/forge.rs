@@ -6,7 +6,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use sheaf_merge::Value;
-use sheaf_site::{Body, Change, ErrorKind, Mutation, Op, RowIds};
+use sheaf_site::{Body, Change, ErrorKind, Mutation, Op};
 
 use crate::rng::Rng;
 
@@ -111,11 +111,11 @@ fn wellformed(rng: &mut Rng) -> Mutation {
             let name = word(rng, &["absent", "transfer", "", "sqlite_schema"]);
             let args = vec![("n".to_owned(), Value::Text("everything".into()))];
             let body = Body::Call { name, args, seed: [0; 32], time_ms: u64::MAX };
-            Mutation { body, foreign_keys: rng.chance(500_000), ids: RowIds::default() }
+            Mutation::new(body, rng.chance(500_000))
         }
     }
 }
 
 fn rows(ops: Vec<Op>) -> Mutation {
-    Mutation { body: Body::Rows(ops), foreign_keys: true, ids: RowIds::default() }
+    Mutation::new(Body::Rows(ops), true)
 }

@@ -6,6 +6,7 @@
 //! last entry that names the table. Leaves out whether a statement succeeded: `migration.rs`
 //! finds out.
 
+use super::savepoint::Savepoints;
 use super::token::Tokens;
 use crate::schema::fold;
 
@@ -145,7 +146,7 @@ impl DdlEntry {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DdlLog {
     entries: Vec<DdlEntry>,
-    savepoints: Vec<(String, usize)>,
+    savepoints: Savepoints<usize>,
     last_id: u64,
 }
 
@@ -170,24 +171,18 @@ impl DdlLog {
         self.entries.push(DdlEntry { id: self.last_id, sql, names });
     }
 
-    pub(crate) fn savepoint(&mut self, name: String) {
-        self.savepoints.push((name, self.entries.len()));
+    pub(crate) fn savepoint(&mut self, name: &str) {
+        self.savepoints.open(name, self.entries.len());
     }
 
     pub(crate) fn release(&mut self, name: &str) {
-        if let Some(at) = self.savepoints.iter().rposition(|(known, _)| known == name) {
-            self.savepoints.truncate(at);
-        }
+        self.savepoints.release(name);
     }
 
     /// Drops what came after the savepoint, which stays. Returns whether that was anything.
     pub(crate) fn rollback_to(&mut self, name: &str) -> bool {
         let before = self.entries.len();
-        // A name that is not known here makes the statement fail, except after a RELEASE that
-        // failed: then too much stays in the log, which can only lead to a refusal.
-        if let Some(at) = self.savepoints.iter().rposition(|(known, _)| known == name) {
-            self.savepoints.truncate(at + 1);
-            let mark = self.savepoints.last().map_or(0, |(_, mark)| *mark);
+        if let Some(mark) = self.savepoints.rollback_to(name) {
             self.entries.truncate(mark);
         }
         self.entries.len() != before
@@ -254,9 +249,9 @@ mod tests {
             Statement::Ddl(names) => log.push(names, sql),
             other => panic!("{other:?}"),
         };
-        log.savepoint("a".to_owned());
+        log.savepoint("a");
         push(&mut log, "CREATE TABLE t(x)");
-        log.savepoint("b".to_owned());
+        log.savepoint("b");
         push(&mut log, "ALTER TABLE t RENAME TO u");
         assert_eq!((log.layout_of("t"), log.layout_of("u")), (2, 2));
         assert_eq!(log.name_at_start("u"), "t");

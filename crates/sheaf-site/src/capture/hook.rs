@@ -23,6 +23,7 @@ use super::Shared;
 use super::ddl::{Statement, classify};
 use super::rows::{Before, Cell, Image, encode_value, text_or_blob};
 use super::state::{Rows, Tracker};
+use crate::locks;
 use crate::schema::{Affinity, sql_error};
 
 /// The name under which the connection keeps the context.
@@ -429,6 +430,10 @@ fn on_statement(shared: &Shared, handle: Handle, statement: &trace::StmtRef<'_>,
     }
     state.end_if_over(handle.is_autocommit());
     let work = &mut state.work;
+    if handle.is_autocommit() && !locks::is_own_query(text) {
+        // Taken by a transaction that wrote nothing, of whose end nobody tells.
+        work.locks.clear();
+    }
     match classify(text) {
         Statement::Ddl(names) => {
             // Bound parameters occur only in CREATE TABLE AS, whose rows are captured as rows.
@@ -439,9 +444,16 @@ fn on_statement(shared: &Shared, handle: Handle, statement: &trace::StmtRef<'_>,
             }
         }
         // In the middle of a write SQLite refuses to open a savepoint.
-        Statement::Savepoint(name) if !handle.is_writing() => work.ddl.savepoint(name),
-        Statement::Release(name) => work.ddl.release(&name),
+        Statement::Savepoint(name) if !handle.is_writing() => {
+            work.ddl.savepoint(&name);
+            work.locks.savepoint(&name);
+        }
+        Statement::Release(name) => {
+            work.ddl.release(&name);
+            work.locks.release(&name);
+        }
         Statement::RollbackTo(name) => {
+            work.locks.rollback_to(&name);
             if work.ddl.rollback_to(&name) {
                 work.layouts_changed();
             }

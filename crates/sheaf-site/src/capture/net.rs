@@ -48,7 +48,8 @@ pub(crate) fn mutation(
         return Ok(None);
     }
     let foreign_keys = work.foreign_keys.unwrap_or(false);
-    Ok(Some(Mutation { body: Body::Rows(ops), foreign_keys, ids: RowIds::default() }))
+    let locks = work.locks.locks();
+    Ok(Some(Mutation { body: Body::Rows(ops), foreign_keys, ids: RowIds::default(), locks }))
 }
 
 fn header_changes(noted: &Noted, reader: &Connection, ops: &mut Vec<Op>) -> Result<()> {

@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use super::ddl::DdlLog;
 use super::rows::{FixedState, KeyedSet, RowidSet};
+use crate::locks::Notes;
 use crate::schema::{Affinity, FtsContent, Schema, TableInfo, TableKind, fold, is_internal};
 
 /// Tables of Sheaf itself whose rows follow from the log and are no part of a mutation.
-const OWN_TABLES: [&str; 2] = ["__sheaf_remap", "__sheaf_timelines"];
+const OWN_TABLES: [&str; 4] =
+    ["__sheaf_lock", "__sheaf_lock_moves", "__sheaf_remap", "__sheaf_timelines"];
 
 /// What the callbacks must know about a table: made from the schema when it is noted.
 #[derive(Debug)]
@@ -135,6 +137,8 @@ impl Noted {
 pub(crate) struct Work {
     pub(crate) trackers: Vec<Tracker>,
     pub(crate) ddl: DdlLog,
+    /// What it has taken of `sheaf_lock`: no change by itself.
+    pub(crate) locks: Notes,
     /// A pragma may have changed the header.
     pub(crate) header: bool,
     /// `PRAGMA foreign_keys` when the first change was made.

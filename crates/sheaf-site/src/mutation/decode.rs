@@ -4,13 +4,19 @@
 //! with an incomplete address, a dangling base, an unknown op or trailing bytes make the whole
 //! mutation malformed.
 
+use std::collections::BTreeSet;
+
 use sheaf_merge::Value;
 use sheaf_volume::{Error, ErrorKind, Result};
 
 use super::{Body, Change, INDEXED_NAME_BYTES_MIN, Mutation, Op};
 use crate::{
     RowIds, limits,
-    opstream::{Reader, VERSION, decimal, decode_key, decode_value, limit, malformed, op, text},
+    locks::{Lock, OnFailure},
+    opstream::{
+        Reader, VERSION_IDS, VERSION_LOCKS, decimal, decode_key, decode_value, limit, malformed,
+        op, text,
+    },
 };
 
 /// The edits of the row whose key was read last.
@@ -40,6 +46,7 @@ struct Fold {
     version: u8,
     foreign_keys: Option<bool>,
     ids: RowIds,
+    locks: BTreeSet<Lock>,
     /// The table and number listed last, and how many are.
     listed: Option<(String, i64)>,
     listed_count: usize,
@@ -77,6 +84,7 @@ impl Fold {
     fn record(&mut self, op: u8, value: &[u8]) -> Result<()> {
         match op {
             op::FLAGS => self.flags(value),
+            op::LOCK => self.lock(value),
             op::ROW_ID => self.row_id(value),
             op::DDL => self.ddl(value),
             op::TABLE => self.set_table(value),
@@ -101,8 +109,13 @@ impl Fold {
         self.ops.is_empty() && self.table.is_none() && self.call.is_none()
     }
 
+    /// Whether a lock or a row id was read.
+    fn is_listing(&self) -> bool {
+        self.listed.is_some() || !self.locks.is_empty()
+    }
+
     fn flags(&mut self, value: &[u8]) -> Result<()> {
-        if !self.is_fresh() || self.foreign_keys.is_some() || self.listed.is_some() {
+        if !self.is_fresh() || self.foreign_keys.is_some() || self.is_listing() {
             return Err(malformed("flags out of place"));
         }
         match decimal::<u64>(value)? {
@@ -113,8 +126,41 @@ impl Fold {
     }
 
     /// Before everything but the flags, ascending, so that there is one spelling.
+    fn lock(&mut self, value: &[u8]) -> Result<()> {
+        if !self.is_fresh() || self.listed.is_some() || self.version < VERSION_LOCKS {
+            return Err(malformed("a lock out of place"));
+        }
+        let entry = decode_key(value)?;
+        let [Value::Text(name), Value::Int(seen), Value::Int(own), slack, Value::Int(mode)] =
+            entry.as_slice()
+        else {
+            return Err(malformed("a lock"));
+        };
+        let count = |n: i64| u64::try_from(n).map_err(|_| malformed("a count below zero"));
+        let slack = match slack {
+            Value::Null => None,
+            Value::Int(slack) => Some(count(*slack)?),
+            _ => return Err(malformed("a lock that bears what is no number")),
+        };
+        let on_failure = OnFailure::from_code(*mode).ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, format!("unknown mode of a lock: {mode}"))
+        })?;
+        let (seen, own) = (count(*seen)?, count(*own)?);
+        let lock = Lock { name: name.clone(), seen, own, slack, on_failure };
+        lock.check().map_err(malformed)?;
+        if self.locks.len() == limits::LOCKS_MAX {
+            return Err(limit("locks", limits::LOCKS_MAX));
+        }
+        if self.locks.last().is_some_and(|last| *last >= lock) {
+            return Err(malformed("locks out of order"));
+        }
+        self.locks.insert(lock);
+        Ok(())
+    }
+
+    /// Before everything but the flags and locks, ascending, so that there is one spelling.
     fn row_id(&mut self, value: &[u8]) -> Result<()> {
-        if !self.is_fresh() || self.version < VERSION {
+        if !self.is_fresh() || self.version < VERSION_IDS {
             return Err(malformed("a row id out of place"));
         }
         let entry = decode_key(value)?;
@@ -308,13 +354,14 @@ impl Fold {
             }
             Some(_) => return Err(malformed("an incomplete call")),
         };
-        if (self.version == VERSION) == self.ids.is_empty() {
-            return Err(malformed("a version that does not fit what the stream holds"));
-        }
         if matches!(body, Body::Call { .. }) && !self.ids.is_empty() {
             return Err(malformed("row ids in a call"));
         }
-        Ok(Mutation { body, foreign_keys, ids: self.ids })
+        let mutation = Mutation { body, foreign_keys, ids: self.ids, locks: self.locks };
+        if self.version != mutation.version() {
+            return Err(malformed("a version that does not fit what the stream holds"));
+        }
+        Ok(mutation)
     }
 }
 

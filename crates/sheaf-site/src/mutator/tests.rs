@@ -1,4 +1,4 @@
-use sheaf_volume::{DeviceId, Lsn, ManualEnv, TimelineId};
+use sheaf_volume::{DeviceId, Lsn, ManualEnv};
 
 use super::*;
 use crate::{
@@ -32,7 +32,7 @@ fn call(conn: &Connection, seed: u8, args: &[(&str, Value)]) -> Outcome {
     let args = args.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     let body = Body::Call { name: "m".into(), args, seed: [seed; 32], time_ms: 1_234_567 };
     conn.execute_batch("BEGIN").unwrap();
-    let mutation = Mutation { body, foreign_keys: true, ids: crate::RowIds::default() };
+    let mutation = Mutation::new(body, true);
     let mut own = Connection::open_in_memory().unwrap();
     // Calls are not re-captured, so any capture does.
     let capture = Capture::install(&mut own).unwrap();

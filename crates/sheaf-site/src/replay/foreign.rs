@@ -4,7 +4,7 @@
 //! for exactly that (CASCADE: the child goes; SET NULL: the reference goes); without one the
 //! mutation is rejected, and the message names a row.
 
-use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 use sheaf_merge::Value;
 
 use super::{
@@ -14,16 +14,18 @@ use super::{
     table::{ForeignKey, Table, Tables, has as table_exists},
 };
 use crate::schema::quote_ident;
-use crate::value::{Bind, quote_key};
+use crate::value::{Bind, from_ref, quote_key};
 
 /// A row that a mutation wrote.
 #[derive(Clone, Debug)]
 pub(super) struct Written {
     pub(super) table: String,
     pub(super) key: Vec<Value>,
+    /// The number of the operation that wrote it.
+    pub(super) op: usize,
 }
 
-/// Settles orphans among the written rows. Returns whether any row was changed for that. With
+/// Settles orphans among the written rows. Returns the operations whose rows were changed for that. With
 /// `all`, SQLite has not counted orphans: every written row is looked at.
 pub(super) fn settle(
     conn: &Connection,
@@ -31,21 +33,23 @@ pub(super) fn settle(
     written: &[Written],
     touched: &[String],
     all: bool,
-) -> Result<bool, Failure> {
+) -> Result<Vec<usize>, Failure> {
     if !all && !has_open_foreign_keys(conn)? {
-        return Ok(false);
+        return Ok(Vec::new());
     }
-    let mut is_merged = false;
-    for Written { table, key } in written {
+    let mut settled = Vec::new();
+    for Written { table, key, op } in written {
         let table = tables.get(conn, table)?;
         for foreign in &table.foreign_keys {
-            is_merged |= settle_row(conn, &table, key, foreign)?;
+            if settle_row(conn, &table, key, foreign)? {
+                settled.push(*op);
+            }
         }
     }
     if has_open_foreign_keys(conn)? {
-        return Err(Failure::reject(describe(conn, touched)?));
+        return Err(describe(conn, tables, touched)?);
     }
-    Ok(is_merged)
+    Ok(settled)
 }
 
 fn settle_row(
@@ -70,8 +74,7 @@ fn settle_row(
             format!("UPDATE OR ABORT main.{name} SET {} WHERE {condition}", nulls.join(", "))
         }
         _ => {
-            let reason =
-                format!("refers to {} {}, which is gone", foreign.parent, quote_key(&values));
+            let reason = format!("{}, which is gone", foreign.said_of(&values));
             return Err(Failure::reject(reason).at(&table.name, key));
         }
     };
@@ -97,8 +100,19 @@ fn has_parent(conn: &Connection, foreign: &ForeignKey, values: &[Value]) -> Resu
     Ok(found.is_some())
 }
 
+impl ForeignKey {
+    fn said_of(&self, values: &[Value]) -> String {
+        let columns = self.from.join(", ");
+        format!("foreign key ({columns}) refers to {} {}", self.parent, quote_key(values))
+    }
+}
+
 /// Finds a row to name: in the touched tables, and in those that refer to them.
-fn describe(conn: &Connection, touched: &[String]) -> Result<String, Failure> {
+fn describe(
+    conn: &Connection,
+    tables: &mut Tables,
+    touched: &[String],
+) -> Result<Failure, Failure> {
     let mut statement = conn.prepare_cached(
         "SELECT l.name FROM pragma_table_list AS l WHERE l.schema = 'main' AND l.type = 'table'
          AND (l.name = ?1 COLLATE NOCASE OR EXISTS
@@ -109,19 +123,58 @@ fn describe(conn: &Connection, touched: &[String]) -> Result<String, Failure> {
         let children: Vec<String> =
             statement.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?;
         for child in children {
-            let found = conn
-                .prepare_cached("SELECT rowid, parent FROM pragma_foreign_key_check(?1, 'main')")?
-                .query_row([&child], |row| {
-                    Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, String>(1)?))
-                })
-                .optional()?;
-            if let Some((rowid, parent)) = found {
-                let row = rowid.map(|rowid| format!(" row {rowid}")).unwrap_or_default();
-                return Ok(format!(
-                    "FOREIGN KEY constraint failed: {child}{row} refers to a row of {parent} that does not exist"
-                ));
+            let child = tables.get(conn, &child)?;
+            for foreign in &child.foreign_keys {
+                if let Some(failure) = find_orphan(conn, &child, foreign)? {
+                    return Ok(failure);
+                }
             }
         }
     }
-    Ok("FOREIGN KEY constraint failed".to_owned())
+    Ok(Failure::reject("FOREIGN KEY constraint failed"))
+}
+
+/// A failure that names a row which refers to nothing by this key, if there is one.
+fn find_orphan(
+    conn: &Connection,
+    child: &Table,
+    foreign: &ForeignKey,
+) -> Result<Option<Failure>, Failure> {
+    if foreign.from.is_empty() {
+        return Ok(None);
+    }
+    let column = |name: &str| format!("c.{}", quote_ident(name));
+    let key = child.identity.columns().into_iter().map(column);
+    let from: Vec<String> = foreign.from.iter().map(|name| column(name)).collect();
+    let shown: Vec<String> = key.chain(from.iter().cloned()).collect();
+    let mut conditions: Vec<String> = from.iter().map(|c| format!("{c} IS NOT NULL")).collect();
+    if table_exists(conn, &foreign.parent)? {
+        let pairs = foreign.to.iter().zip(&from);
+        let pairs: Vec<String> =
+            pairs.map(|(to, from)| format!("p.{} = {from}", quote_ident(to))).collect();
+        conditions.push(format!(
+            "NOT EXISTS (SELECT 1 FROM main.{} AS p WHERE {})",
+            quote_ident(&foreign.parent),
+            pairs.join(" AND ")
+        ));
+    }
+    let sql = format!(
+        "SELECT {} FROM main.{} AS c WHERE {} LIMIT 1",
+        shown.join(", "),
+        quote_ident(&child.name),
+        conditions.join(" AND ")
+    );
+    let read = |row: &Row<'_>| {
+        (0..shown.len()).map(|at| Ok(from_ref(row.get_ref(at)?))).collect::<Result<Vec<_>, _>>()
+    };
+    let found = conn.prepare_cached(&sql)?.query_row([], read).optional()?;
+    let Some(values) = found else { return Ok(None) };
+    let mut values = values
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| Failure::reject(error.to_string()))?;
+    let from = values.split_off(values.len().saturating_sub(foreign.from.len()));
+    let what = foreign.said_of(&from);
+    let reason = format!("FOREIGN KEY constraint failed: {what}, which does not exist");
+    Ok(Some(Failure::reject(reason).at(&child.name, &values)))
 }

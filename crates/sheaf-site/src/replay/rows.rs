@@ -61,6 +61,10 @@ pub(super) struct Rows<'a> {
     pub(super) proposals: Vec<Op>,
     /// Whether anything differs from what the author saw happen.
     pub(super) is_merged: bool,
+    /// Which operations came out as their author saw them.
+    pub(super) stands: Vec<bool>,
+    /// The number of the operation under way.
+    at: usize,
     /// The largest row id each table gets from this mutation.
     floors: BTreeMap<String, i64>,
 }
@@ -89,6 +93,8 @@ impl<'a> Rows<'a> {
             kept: Vec::new(),
             proposals: Vec::new(),
             is_merged: false,
+            stands: Vec::new(),
+            at: 0,
             floors: BTreeMap::new(),
         }
     }
@@ -103,15 +109,16 @@ impl<'a> Rows<'a> {
                 *floor = (*floor).max(*id);
             }
         }
+        self.stands = vec![true; ops.len()];
         let mut waiting = self.in_order(ops)?;
         for _ in 0..=UNIQUE_RETRIES_MAX {
             let (mut stuck, mut last) = (Vec::new(), None);
             let tried = waiting.len();
-            for op in waiting {
-                match self.op(op) {
+            for (at, op) in waiting {
+                match self.judged(at, op) {
                     Ok(()) => {}
                     Err(failure @ Failure::Reject { is_unique: true, .. }) => {
-                        stuck.push(op);
+                        stuck.push((at, op));
                         last = Some(failure);
                     }
                     Err(failure) => return Err(failure),
@@ -131,14 +138,14 @@ impl<'a> Rows<'a> {
     /// The operations in the order in which they are applied: as they come, except that a row
     /// which is given another parent is given it before the old one goes. What SQLite does to the
     /// children of a deleted row it does at once, deferred or not, and the author has moved these.
-    fn in_order<'o>(&mut self, ops: &'o [Op]) -> Result<Vec<&'o Op>, Failure> {
-        let mut order: Vec<&Op> = ops.iter().collect();
-        if !order.iter().any(|op| matches!(op, Op::Delete { .. })) {
+    fn in_order<'o>(&mut self, ops: &'o [Op]) -> Result<Vec<(usize, &'o Op)>, Failure> {
+        let mut order: Vec<(usize, &Op)> = ops.iter().enumerate().collect();
+        if !ops.iter().any(|op| matches!(op, Op::Delete { .. })) {
             return Ok(order);
         }
         let mut parents: BTreeSet<String> = BTreeSet::new();
         let mut moved = Vec::new();
-        for op in ops {
+        for (at, op) in ops.iter().enumerate() {
             let Op::Update { table, changes, .. } = op else { continue };
             let left = match self.tables.get(self.conn, table) {
                 Ok(table) => table.parents_left(changes.iter().map(|change| change.col.as_str())),
@@ -148,23 +155,34 @@ impl<'a> Rows<'a> {
             };
             if !left.is_empty() {
                 parents.extend(left.into_iter().map(|parent| parent.to_ascii_lowercase()));
-                moved.push(op);
+                moved.push((at, op));
             }
         }
-        let is_parent = |op: &&Op| {
+        let is_parent = |(_, op): &(usize, &Op)| {
             let Op::Delete { table, .. } = op else { return false };
             parents.contains(&table.to_ascii_lowercase())
         };
         if let Some(first) = order.iter().position(is_parent) {
             let rest = order.split_off(first);
-            let addresses: BTreeSet<*const Op> =
-                moved.iter().map(|op| std::ptr::from_ref(*op)).collect();
-            let is_moved = |op: &&Op| addresses.contains(&std::ptr::from_ref(*op));
-            order.retain(|op| !is_moved(op));
+            let places: BTreeSet<usize> = moved.iter().map(|(at, _)| *at).collect();
+            let is_moved = |(at, _): &(usize, &Op)| places.contains(at);
+            order.retain(|one| !is_moved(one));
             order.extend(&moved);
-            order.extend(rest.into_iter().filter(|op| !is_moved(op)));
+            order.extend(rest.into_iter().filter(|one| !is_moved(one)));
         }
         Ok(order)
+    }
+
+    /// Applies an operation, and notes whether it stands.
+    fn judged(&mut self, at: usize, op: &Op) -> Result<(), Failure> {
+        let others = std::mem::take(&mut self.is_merged);
+        self.at = at;
+        let done = self.op(op);
+        if let Some(stands) = self.stands.get_mut(at) {
+            *stands = !self.is_merged;
+        }
+        self.is_merged |= others;
+        done
     }
 
     fn op(&mut self, op: &Op) -> Result<(), Failure> {
@@ -215,7 +233,9 @@ impl<'a> Rows<'a> {
             Some(Place::At(id)) => Ok(Value::Int(id)),
             Some(Place::Refused) => {
                 let number = quote_key(std::slice::from_ref(value));
-                Err(Failure::reject(format!("refers to {parent} {number}, which was refused")))
+                Err(Failure::reject(format!(
+                    "foreign key ({col}) refers to {parent} {number}, which was refused"
+                )))
             }
         }
     }
@@ -332,7 +352,7 @@ impl<'a> Rows<'a> {
             let (table, key) = (table.name.clone(), key.clone());
             self.uncaptured.push(Op::Insert { table, key, cols });
         }
-        self.written.push(Written { table: table.name.clone(), key });
+        self.written.push(Written { table: table.name.clone(), key, op: self.at });
         Ok(())
     }
 
@@ -482,7 +502,7 @@ impl<'a> Rows<'a> {
         );
         let values = writes.iter().map(|(_, value)| value).chain(&key).map(Bind);
         self.conn.prepare_cached(&sql)?.execute(params_from_iter(values))?;
-        self.written.push(Written { table: table.name.clone(), key });
+        self.written.push(Written { table: table.name.clone(), key, op: self.at });
         Ok(())
     }
 

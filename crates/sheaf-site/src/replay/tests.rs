@@ -101,7 +101,7 @@ fn context() -> ReplayContext {
 }
 
 fn rows(ops: Vec<Op>) -> Mutation {
-    Mutation { body: Body::Rows(ops), foreign_keys: true, ids: RowIds::default() }
+    Mutation::new(Body::Rows(ops), true)
 }
 
 fn update(table: &str, key: impl Into<Value>, changes: &[(&str, Value, Value)]) -> Op {

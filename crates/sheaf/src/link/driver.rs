@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use sheaf_site::Error;
 use sheaf_sync::{ClientEvent, ClientSession, Identity, wire::CreateIds};
-use sheaf_volume::{Env, Lineage, PageSize, Remote};
+use sheaf_volume::{Env, Lineage, Lsn, PageSize, Remote};
 
 use super::{state::Entry, wishes::Wishes};
 use crate::{event::Event, limits};
@@ -53,6 +53,9 @@ struct Progress {
     acknowledged: u64,
     /// The gap the node named last: the same one twice cannot be mended by sending again.
     gap: Option<u64>,
+    /// The node waits for this device's user, who learns it from the state at this position:
+    /// nothing is offered before it is here.
+    asked_at: Option<Lsn>,
 }
 
 /// One device's end of its link to one node. Whoever owns it calls [`Driver::step`] after every

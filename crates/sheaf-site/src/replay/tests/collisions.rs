@@ -152,8 +152,14 @@ fn foreign_keys_are_checked_when_a_mutation_ends() {
     let db = Db::new(LISTS);
     // The child comes first, and that is fine.
     db.applied(vec![item(2, 2, "early"), list(2, "late")], false);
-    db.rejected(vec![item(3, 99, "orphan")], "items 3: refers to lists 99, which is gone");
-    db.rejected(vec![delete("lists", 1)], "items row 1 refers to a row of lists");
+    db.rejected(
+        vec![item(3, 99, "orphan")],
+        "items 3: foreign key (list) refers to lists 99, which is gone",
+    );
+    db.rejected(
+        vec![delete("lists", 1)],
+        "items 1: FOREIGN KEY constraint failed: foreign key (list) refers to lists 1",
+    );
     assert_eq!(db.show("SELECT count(*) FROM items"), "2");
     let loose = Mutation { foreign_keys: false, ..rows(vec![item(3, 99, "orphan")]) };
     assert_eq!(db.replay(&[loose]), [Outcome::Applied { merged: false }]);

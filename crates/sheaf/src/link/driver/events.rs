@@ -55,8 +55,10 @@ impl<T: Transport> Driver<T> {
             Some(Err(error)) => return self.stuck(name, error),
             None => return,
         };
+        let is_asked = self.progress.get(name).is_some_and(|p| p.asked_at.is_some());
         self.wishes.entry(name, |entry| {
             entry.base = outcome.base;
+            entry.dirty |= is_asked;
             entry.tally.integrated(count, &outcome);
         });
         let site = name.to_owned();
@@ -92,6 +94,9 @@ impl<T: Transport> Driver<T> {
             PushAnswer::Verdicts { first_seq, verdicts, lsn } => {
                 let count = verdicts.len() as u64;
                 let last = (first_seq + count).saturating_sub(1);
+                if verdicts.len() < batch.mutations.len() {
+                    progress.asked_at = Some(lsn);
+                }
                 progress.acknowledged = progress.acknowledged.max(last);
                 progress.gap = None;
                 self.wishes.entry(name, |entry| {

@@ -35,6 +35,13 @@ impl<T: Transport> Driver<T> {
 
     /// Whether there was anything to offer.
     fn offer(&mut self, name: &str) -> Result<bool> {
+        let asked_at = self.progress.get(name).and_then(|progress| progress.asked_at);
+        if let Some(lsn) = asked_at {
+            if self.wishes.with_site(name, |site| site.base().0 < lsn).unwrap_or(false) {
+                return Ok(true);
+            }
+            self.progress.entry(name.to_owned()).and_modify(|progress| progress.asked_at = None);
+        }
         let after = self.progress.get(name).map_or(0, |progress| progress.acknowledged);
         let max = self.session.push_bytes_max().min(limits::PUSH_BYTES);
         let batch = self.wishes.with_site(name, |site| {

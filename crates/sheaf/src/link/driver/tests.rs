@@ -16,7 +16,7 @@ use sheaf_sync::{
     wire::{self, OpenedSite, PushAnswer, PushBatch, PushMutation},
 };
 use sheaf_volume::{
-    BucketRemote, DeviceId, FetchedPage, Lsn, ManualEnv, MemDir, MemObjects, Remote as _, VolumeId,
+    BucketRemote, DeviceId, FetchedPage, ManualEnv, MemDir, MemObjects, Remote as _, VolumeId,
 };
 
 use super::*;
@@ -554,4 +554,42 @@ fn commits_are_left_with_the_node_while_there_is_much_to_push() {
     assert!(world.site.volume().is_timeline_empty());
     assert_eq!(world.rows(View::Global).len(), 30);
     assert!(bases.len() <= 5, "30 MB were redone again and again: {bases:?}");
+}
+
+/// The node decides up to the one that asks, and the device sends it again only when its user has
+/// answered: not at once, and not for ever.
+#[test]
+fn what_asks_its_user_is_sent_again_when_it_is_answered() {
+    let mut world = world();
+    let _first = world.ask();
+    world.run();
+    let (node, log) = &world.node.sites[NAME];
+    let take = |mode: &str, what: &str| {
+        format!("SELECT sheaf_lock('list', 0, '{mode}'); INSERT INTO todo(what) VALUES ('{what}')")
+    };
+    let theirs = take("merge", "of the node");
+    node.write(|tx| tx.execute_batch(&theirs).map_err(from_sqlite)).unwrap();
+    node.exchange_with_log(log).unwrap();
+
+    world.exec("INSERT INTO todo(what) VALUES ('bread')");
+    world.exec(&take("ask", "eggs"));
+    world.exec("INSERT INTO todo(what) VALUES ('salt')");
+    let asked = world.ask();
+    world.run();
+    assert_eq!(asked.outcome().unwrap().unwrap().pushed, 1);
+    assert_eq!(world.pushes.len(), 2);
+    assert_eq!(world.rows(View::Global), ["milk", "of the node", "bread"]);
+    assert_eq!(world.rows(View::Local), ["milk", "of the node", "bread", "salt"]);
+    let asking = world.site.asking().unwrap();
+    assert_eq!(asking.seq, 4, "{asking:?}");
+    let asked = world.ask();
+    world.run();
+    assert_eq!((asked.outcome().unwrap().unwrap().pushed, world.pushes.len()), (0, 2));
+
+    world.site.go_on(asking.seq).unwrap();
+    let asked = world.ask();
+    world.run();
+    assert_eq!((asked.outcome().unwrap().unwrap().pushed, world.pushes.len()), (2, 3));
+    assert_eq!(world.rows(View::Global), ["milk", "of the node", "bread", "eggs", "salt"]);
+    assert!(world.site.volume().is_timeline_empty() && world.site.asking().is_none());
 }

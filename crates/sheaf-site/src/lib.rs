@@ -31,6 +31,7 @@ mod timeline;
 mod transfer;
 mod value;
 mod vfs;
+mod watch;
 
 pub use diff::Restored;
 pub use error::{explain, from_sqlite};
@@ -47,3 +48,4 @@ pub use standing::Standing;
 pub use status::{PendingInfo, RejectedInfo, Status};
 pub use timeline::{Answer, Batch, MutationRecord, RunningHash};
 pub use transfer::Imported;
+pub use watch::{PendingChange, PendingRow, Waiting};

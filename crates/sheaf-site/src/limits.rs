@@ -36,6 +36,13 @@ pub const RECORD_OVERHEAD: usize = 32;
 pub const LEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of waiting mutations that a status looks into: it must not read a long timeline.
 pub const STATUS_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Rows of waiting mutations that are indexed, and rows of calls that are remembered: some tens of
+/// megabytes at most. Beyond, what waits is unknown.
+pub const PENDING_ROWS_MAX: usize = 200_000;
+/// Bytes of waiting mutations that the index looks into, for the time that takes.
+pub const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Waiting mutations that one list for people names.
+pub const PENDING_LIST_MAX: usize = 1_000;
 /// Appends tried before the caller is told that others are always faster.
 pub const LEAD_ATTEMPTS_MAX: u32 = 16;
 

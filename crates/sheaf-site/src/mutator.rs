@@ -297,6 +297,11 @@ fn register_random(
     conn.create_scalar_function("sheaf_uuid", 0, flags, move |_| Ok(uuid(source.as_ref())))
 }
 
+/// Whether a mutator runs on this thread.
+pub(crate) fn is_running() -> bool {
+    asked(|_| ()).is_some()
+}
+
 fn refusal(reason: String) -> rusqlite::Error {
     rusqlite::Error::UserFunctionError(reason.into())
 }

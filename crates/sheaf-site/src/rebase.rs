@@ -27,6 +27,7 @@ use crate::site::{ATTR_DECIDED, ATTR_ROW_IDS, ATTR_TIMELINE, Site, SiteIds, lock
 use crate::status::rejected_attr;
 use crate::timeline::{Decided, MutationRecord, RunningHash};
 use crate::vfs::{DraftSlot, Failure, FileView, SCHEMA_COOKIE, read_u32};
+use crate::watch::Notes;
 
 /// How far the schema cookie shown to connections jumps when a schema change was dropped: more
 /// than any one history changes its schema.
@@ -334,10 +335,10 @@ impl Site {
         if pending.is_empty() {
             attrs.extend(self.row_ids_attr(&RowIds::default()));
             drop(draft.publish(Vec::new(), attrs)?);
-            self.after_publish(before);
+            self.after_publish(before, Notes::default());
             return Ok(Redone::default());
         }
-        let mut shown = RowIds::default();
+        let (mut shown, mut notes) = (RowIds::default(), Notes::default());
         let (mut redone, draft) = self.with_draft(draft, false, |pass| {
             // First contact skips the commits that would have told: the base itself knows.
             let mut timeline = self.timeline();
@@ -360,6 +361,7 @@ impl Site {
                 // One at a time: a long timeline is on disk, before and after.
                 let record = MutationRecord::from(pass.draft(|draft| draft.mutation(held))?);
                 let replayed = pass.replay(timeline, &record)?;
+                notes.add(record.uid(), std::mem::take(&mut pass.remap.noted));
                 match replayed.outcome {
                     Outcome::Applied { merged: true } => redone.merged.push(record.seq),
                     Outcome::Applied { merged: false } => {}
@@ -382,7 +384,7 @@ impl Site {
         attrs.extend(self.row_ids_attr(&shown));
         redone.replayed = pending.len();
         drop(draft.publish(Vec::new(), attrs)?);
-        self.after_publish(before);
+        self.after_publish(before, notes);
         Ok(redone)
     }
 
@@ -409,7 +411,8 @@ impl Site {
 
     /// When drafts had changed the schema, the redone history may have another schema under the
     /// same cookie; SQLite must not take its old one for valid.
-    fn after_publish(&self, (base, head): (u32, u32)) {
+    fn after_publish(&self, (base, head): (u32, u32), notes: Notes) {
+        self.0.watch.redone(notes);
         if base != head {
             self.0.schema_bias.fetch_add(SCHEMA_BIAS_STEP, Ordering::AcqRel);
         }

@@ -19,6 +19,7 @@ use crate::{
     mutation::{Body, Mutation, Op},
     mutator,
     rowids::{RowIds, inserted},
+    watch::Noted,
 };
 
 mod ddl;
@@ -91,6 +92,8 @@ pub(crate) struct Remap {
     ids: Ids,
     /// Which rows a prediction shows under numbers that are a guess.
     pub(crate) shown: RowIds,
+    /// What the last replay told besides its outcome.
+    pub(crate) noted: Noted,
     tables: Tables,
     /// The schema that `tables` describe.
     schema_version: i64,
@@ -142,6 +145,7 @@ pub(crate) fn replay(
 ) -> Result<Replayed> {
     let _restore = Restore { conn, switches: Switches::read(conn)? };
     capture.clear();
+    remap.noted = Noted::default();
     let version = schema_version(conn).map_err(broken)?;
     if version != remap.schema_version {
         remap.tables.forget();
@@ -172,6 +176,7 @@ pub(crate) fn replay(
                 }
             }
             let reason = limits::clip(&reason).to_owned();
+            remap.noted = Noted { failing: Some(reason.clone()), ..Noted::default() };
             let outcome = Outcome::Rejected { reason };
             Replayed { outcome, recaptured: None, tables: Vec::new() }
         }
@@ -211,6 +216,9 @@ impl Step<'_> {
                 // It may have changed the rules, which are rows.
                 self.remap.tables.forget();
                 foreign::settle(self.conn, &mut self.remap.tables, &[], &[], false)?;
+                if !self.ctx.authority {
+                    self.remap.noted.call(self.capture.finish(self.conn));
+                }
                 let outcome = Outcome::Applied { merged: false };
                 Ok(Replayed { outcome, recaptured: None, tables: self.capture.tables() })
             }

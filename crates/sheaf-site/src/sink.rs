@@ -15,6 +15,7 @@ use crate::mutation::{Body, Mutation};
 use crate::site::{Inner, Site, lock};
 use crate::timeline::MutationRecord;
 use crate::vfs::{CommitSink, Commitment, DraftSlot, Failure, FileView, SCHEMA_COOKIE, read_u32};
+use crate::watch::Noted;
 
 /// The [`CommitSink`] of one writable connection.
 pub(crate) struct LocalSink {
@@ -23,7 +24,7 @@ pub(crate) struct LocalSink {
     capture: OnceLock<Capture>,
     readers: Mutex<Option<Readers>>,
     /// Set while a named mutator commits: its call is the mutation, not its rows.
-    call: Mutex<Option<Mutation>>,
+    call: Mutex<Option<(Mutation, Noted)>>,
 }
 
 /// Connections that look at the transaction from outside.
@@ -55,8 +56,8 @@ impl LocalSink {
         f(capture)
     }
 
-    pub(crate) fn expect_call(&self, mutation: Mutation) {
-        *lock(&self.call) = Some(mutation);
+    pub(crate) fn expect_call(&self, mutation: Mutation, noted: Noted) {
+        *lock(&self.call) = Some((mutation, noted));
     }
 
     pub(crate) fn forget_call(&self) {
@@ -122,9 +123,9 @@ impl CommitSink for LocalSink {
             Error::new(ErrorKind::Closed, "the site was closed before this transaction ended")
         })?;
         let call = lock(&self.call).take();
-        let mutation = match call {
-            Some(call) => Some(call),
-            None => self.captured()?,
+        let (mutation, noted) = match call {
+            Some((call, noted)) => (Some(call), Some(noted)),
+            None => (self.captured()?, None),
         };
         let Some(mut mutation) = mutation else { return Ok(Commitment::default()) };
         let mut attrs = Vec::new();
@@ -139,6 +140,9 @@ impl CommitSink for LocalSink {
         }
         let mut uid = [0; 8];
         site.0.env.fill_random(&mut uid);
+        if let Some(noted) = noted {
+            site.0.watch.note(uid, noted);
+        }
         let (seq, base, now) = (site.last_seq() + 1, site.base().0, site.0.env.now_ms());
         let record = MutationRecord::new(seq, base, now, uid, &mutation);
         crate::limits::check_mutation(record.bytes.len())?;

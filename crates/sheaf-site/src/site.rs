@@ -105,6 +105,7 @@ pub(crate) struct Inner {
     listeners: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
     /// What the outbox has handed out since opening.
     pub(crate) offered_bytes: AtomicU64,
+    pub(crate) watch: crate::watch::Hub,
 }
 
 /// A writable connection with its capture.
@@ -177,6 +178,7 @@ impl Site {
             refused_size: Mutex::default(),
             listeners: Mutex::default(),
             offered_bytes: AtomicU64::new(0),
+            watch: crate::watch::Hub::default(),
         })))
     }
 
@@ -320,6 +322,7 @@ impl Site {
             conn.pragma_update(None, "synchronous", "normal")?;
             self.register_functions(&conn, &failure)?;
             crate::mutator::register_functions(&conn, Arc::clone(&self.0.env))?;
+            crate::watch::register_functions(self, &conn)?;
             Ok(conn)
         };
         let conn = open().map_err(|e| sqlite_detail(e, &failure))?;
@@ -490,9 +493,9 @@ impl Site {
                 device: self.0.device,
                 time_ms,
             };
+            let mut remap = crate::replay::Remap::default();
             let run = || {
                 local.sink.with_capture(|capture| {
-                    let mut remap = crate::replay::Remap::default();
                     crate::replay::replay(&tx, capture, &context, &mut remap, &mutation)
                 })
             };
@@ -500,7 +503,7 @@ impl Site {
             if let crate::replay::Outcome::Rejected { reason } = replayed.outcome {
                 return Err(Error::new(ErrorKind::Invalid, reason));
             }
-            local.sink.expect_call(mutation);
+            local.sink.expect_call(mutation, remap.noted);
             let committed = tx.commit();
             local.sink.forget_call();
             committed.map_err(|e| sqlite_detail(e, &local.failure))?;

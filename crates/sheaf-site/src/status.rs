@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use sheaf_volume::{DeviceId, LocalLsn, Lsn, SiteId, TimelineId, VolumeId};
+use sheaf_volume::{DeviceId, HeldMutation, LocalLsn, Lsn, SiteId, TimelineId, VolumeId};
 
 use crate::limits;
 use crate::site::Site;
@@ -109,17 +109,6 @@ impl Site {
     pub fn status(&self) -> Status {
         let ids = self.ids();
         let volume = self.volume().status();
-        let mut looked_at = 0;
-        let pending = self.volume().held().into_iter().map(|held| {
-            let (seq, time_ms, bytes) = (held.seq, held.time_ms, held.len() as u64);
-            looked_at += bytes;
-            let (kind, summary) = if looked_at <= limits::STATUS_BYTES_MAX {
-                self.look_at(seq)
-            } else {
-                ("rows", format!("{bytes} bytes, not looked at"))
-            };
-            PendingInfo { seq, kind, summary, time_ms, bytes }
-        });
         let page_count = volume.page_count.0;
         Status {
             name: self.name(),
@@ -136,11 +125,26 @@ impl Site {
             page_count,
             pages_present: u64::from(page_count).saturating_sub(volume.pages_pending),
             pages_pending: volume.pages_pending,
-            pending: pending.collect(),
+            pending: self.pending_infos(&self.volume().held()),
             rejected: self.rejected(),
             pushing: volume.pushing,
             poisoned: volume.poisoned,
         }
+    }
+
+    pub(crate) fn pending_infos(&self, held: &[HeldMutation]) -> Vec<PendingInfo> {
+        let mut looked_at = 0;
+        let infos = held.iter().map(|held| {
+            let (seq, time_ms, bytes) = (held.seq, held.time_ms, held.len() as u64);
+            looked_at += bytes;
+            let (kind, summary) = if looked_at <= limits::STATUS_BYTES_MAX {
+                self.look_at(seq)
+            } else {
+                ("rows", format!("{bytes} bytes, not looked at"))
+            };
+            PendingInfo { seq, kind, summary, time_ms, bytes }
+        });
+        infos.collect()
     }
 
     /// Kind and summary of a mutation that waits.

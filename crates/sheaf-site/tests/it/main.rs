@@ -17,6 +17,7 @@ mod journal;
 mod jump;
 mod lazy;
 mod lockpage;
+mod pending;
 mod rowids;
 mod schemas;
 mod space;

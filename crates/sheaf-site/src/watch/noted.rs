@@ -1,0 +1,90 @@
+//! What a replay tells besides its outcome, as far as the author's device wants to know it.
+//!
+//! Invariant: bounded; what is beyond a bound is unknown, never nothing. Leaves out what is
+//! written down on disk: see `conflicts.rs`.
+
+use std::sync::Arc;
+
+use sheaf_merge::Value;
+
+use super::ByUid;
+use crate::limits;
+use crate::mutation::{Body, Mutation, Op};
+use crate::schema::fold;
+
+/// What one replay told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Noted {
+    /// The rows that a call changed; `None` if nobody knows.
+    pub(crate) called: Option<Arc<[Touch]>>,
+    /// Why it has no effect for now.
+    pub(crate) failing: Option<String>,
+}
+
+/// One row that a mutation changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Touch {
+    /// The table, in lower case.
+    pub(crate) table: String,
+    /// The key, as the mutation has it.
+    pub(crate) key: Vec<Value>,
+    /// The columns, in lower case; `None` for all of them.
+    pub(crate) cols: Option<Vec<String>>,
+    /// Whether it makes the row.
+    pub(crate) is_new: bool,
+}
+
+impl Touch {
+    /// The row that an operation changes, if it is one of rows.
+    pub(crate) fn of(op: &Op) -> Option<Self> {
+        let (table, key, cols, is_new) = match op {
+            Op::Ddl { .. } => return None,
+            Op::Insert { table, key, .. } => (table, key, None, true),
+            Op::Delete { table, key, .. } => (table, key, None, false),
+            Op::Update { table, key, changes } => {
+                let cols = changes.iter().map(|change| fold(&change.col)).collect();
+                (table, key, Some(cols), false)
+            }
+        };
+        Some(Self { table: fold(table), key: key.clone(), cols, is_new })
+    }
+}
+
+impl Noted {
+    /// Notes what a call did, as captured.
+    pub(crate) fn call(&mut self, captured: sheaf_volume::Result<Option<Mutation>>) {
+        self.called = match captured {
+            Ok(None) => Some(Arc::new([])),
+            Ok(Some(Mutation { body: Body::Rows(ops), .. }))
+                if ops.len() <= limits::PENDING_ROWS_MAX =>
+            {
+                Some(ops.iter().filter_map(Touch::of).collect())
+            }
+            // What cannot be captured is not wrong in a call, only unknown.
+            Ok(Some(_)) | Err(_) => None,
+        };
+    }
+}
+
+/// What is noted of the mutations that wait, by identity.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    by_uid: ByUid<Noted>,
+    rows: usize,
+}
+
+impl Notes {
+    /// Adds what a replay told, unless that is nothing, or too much.
+    pub(crate) fn add(&mut self, uid: [u8; 8], noted: Noted) {
+        let rows = 1 + noted.called.as_ref().map_or(0, |rows| rows.len());
+        let is_news = noted.called.is_some() || noted.failing.is_some();
+        if is_news && self.rows + rows <= limits::PENDING_ROWS_MAX {
+            self.rows += rows;
+            self.by_uid.insert(uid, noted);
+        }
+    }
+
+    pub(crate) fn get(&self, uid: &[u8]) -> Option<&Noted> {
+        self.by_uid.get(uid)
+    }
+}

@@ -48,4 +48,4 @@ pub use standing::Standing;
 pub use status::{PendingInfo, RejectedInfo, Status};
 pub use timeline::{Answer, Batch, MutationRecord, RunningHash};
 pub use transfer::Imported;
-pub use watch::{PendingChange, PendingRow, Waiting};
+pub use watch::{Conflict, ConflictKind, PendingChange, PendingRow, Waiting};

@@ -43,6 +43,10 @@ pub const PENDING_ROWS_MAX: usize = 200_000;
 pub const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Waiting mutations that one list for people names.
 pub const PENDING_LIST_MAX: usize = 1_000;
+/// Values that gave way which a replica remembers, and cells with several values that it lists.
+pub const CONFLICTS_MAX: usize = 256;
+/// Bytes of each value that is remembered so.
+pub const CONFLICT_VALUE_BYTES_MAX: usize = 4_096;
 /// Appends tried before the caller is told that others are always faster.
 pub const LEAD_ATTEMPTS_MAX: u32 = 16;
 

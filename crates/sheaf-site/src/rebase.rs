@@ -131,6 +131,31 @@ impl Site {
     /// # Errors
     /// As [`Site::integrate`].
     pub fn integrate_news(&self, mut commits: Vec<CommitNews>) -> Result<Integrated> {
+        let Some(at) = self.first_merged(&commits) else { return self.take(commits) };
+        // The redo on what comes before shows what is merged there, which the verdict does not
+        // tell. Where it cannot be done, nothing rests on it.
+        let before = commits.iter().take(at).cloned().collect();
+        let Ok(mut outcome) = self.take(before) else { return self.take(commits) };
+        outcome.add(self.take(commits.split_off(at))?);
+        Ok(outcome)
+    }
+
+    /// Where the first commit is that merged a mutation of this device, if others come before.
+    fn first_merged(&self, commits: &[CommitNews]) -> Option<usize> {
+        if self.0.volume.is_timeline_empty() {
+            return None;
+        }
+        let (timeline, decided, base) = (self.timeline(), self.decided().seq, self.base().0);
+        let is_merged = |applied: &Applied| {
+            let is_new = |(seq, verdict)| verdict == Verdict::Merged && seq > decided;
+            applied.timeline == timeline && applied.verdicts().any(is_new)
+        };
+        let at = commits.iter().position(|commit| commit.applied().iter().any(is_merged))?;
+        let others = commits.iter().take(at).any(|commit| commit.lsn() > base);
+        others.then_some(at)
+    }
+
+    fn take(&self, mut commits: Vec<CommitNews>) -> Result<Integrated> {
         let writer = self.0.volume.writer();
         let base = self.base().0;
         commits.retain(|commit| commit.lsn() > base);
@@ -294,6 +319,7 @@ impl Site {
         for held in &decided {
             if let Some(reason) = news.rejected.get(&held.seq) {
                 attrs.push(rejected_attr(&draft.mutation(held)?.into(), reason));
+                attrs.extend(self.conflicts_gone([held]));
             }
         }
         attrs.extend(extra);
@@ -338,7 +364,8 @@ impl Site {
             self.after_publish(before, Notes::default());
             return Ok(Redone::default());
         }
-        let (mut shown, mut notes) = (RowIds::default(), Notes::default());
+        let (mut shown, mut notes, mut told) = (RowIds::default(), Notes::default(), Vec::new());
+        let lsn = draft.base_lsn();
         let (mut redone, draft) = self.with_draft(draft, false, |pass| {
             // First contact skips the commits that would have told: the base itself knows.
             let mut timeline = self.timeline();
@@ -361,7 +388,11 @@ impl Site {
                 // One at a time: a long timeline is on disk, before and after.
                 let record = MutationRecord::from(pass.draft(|draft| draft.mutation(held))?);
                 let replayed = pass.replay(timeline, &record)?;
-                notes.add(record.uid(), std::mem::take(&mut pass.remap.noted));
+                let mut noted = std::mem::take(&mut pass.remap.noted);
+                if !noted.told.is_empty() {
+                    told.push((record.clone(), std::mem::take(&mut noted.told)));
+                }
+                notes.add(record.uid(), noted);
                 match replayed.outcome {
                     Outcome::Applied { merged: true } => redone.merged.push(record.seq),
                     Outcome::Applied { merged: false } => {}
@@ -382,6 +413,7 @@ impl Site {
             Ok(redone)
         })?;
         attrs.extend(self.row_ids_attr(&shown));
+        attrs.extend(self.conflict_attrs(lsn, told));
         redone.replayed = pending.len();
         drop(draft.publish(Vec::new(), attrs)?);
         self.after_publish(before, notes);

@@ -241,11 +241,13 @@ impl Step<'_> {
             // SQLite refuses more than it did to the author, and settling looks for itself.
             Switches { triggers: false, foreign_keys: false }.set(self.conn)?;
         }
-        let Remap { ids, tables, shown, .. } = &mut *self.remap;
+        let Remap { ids, tables, shown, noted, .. } = &mut *self.remap;
         let mut rows = Rows::new(self.conn, self.ctx, tables, ids, &mutation.ids);
         rows.apply(ops)?;
-        let Rows { written, mut touched, uncaptured, kept, is_merged, inserted, refused, .. } =
-            rows;
+        let Rows {
+            written, mut touched, uncaptured, kept, is_merged, inserted, refused, tale, ..
+        } = rows;
+        noted.told = tale.told;
         for (table, origin, id) in inserted {
             shown.show(&table, origin, id);
         }

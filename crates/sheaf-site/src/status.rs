@@ -91,7 +91,7 @@ pub(crate) fn rejected_attr(record: &MutationRecord, reason: &str) -> (String, O
     (format!("{REJECTED}{:020}", record.seq), Some(value.freeze()))
 }
 
-fn read_rejected(name: &str, value: &Bytes) -> Option<RejectedInfo> {
+fn read_rejected(name: &str, value: &Bytes) -> Option<(MutationRecord, String)> {
     let seq = name.strip_prefix(REJECTED)?.parse().ok()?;
     let (time, rest) = value.split_first_chunk::<8>()?;
     let (len, rest) = rest.split_first_chunk::<4>()?;
@@ -99,8 +99,7 @@ fn read_rejected(name: &str, value: &Bytes) -> Option<RejectedInfo> {
     let time_ms = u64::from_le_bytes(*time);
     let bytes = Bytes::copy_from_slice(bytes);
     let record = MutationRecord { seq, base: Lsn::ZERO, time_ms, bytes };
-    let summary = record.mutation().map_or_else(|e| e.to_string(), |m| m.summary());
-    Some(RejectedInfo { seq, summary, reason: String::from_utf8_lossy(reason).into(), time_ms })
+    Some((record, String::from_utf8_lossy(reason).into()))
 }
 
 impl Site {
@@ -163,6 +162,15 @@ impl Site {
     /// Mutations of this device that the log rejected, oldest first.
     #[must_use]
     pub fn rejected(&self) -> Vec<RejectedInfo> {
+        let info = |(record, reason): (MutationRecord, String)| {
+            let summary = record.mutation().map_or_else(|e| e.to_string(), |m| m.summary());
+            RejectedInfo { seq: record.seq, summary, reason, time_ms: record.time_ms }
+        };
+        self.rejected_records().into_iter().map(info).collect()
+    }
+
+    /// The same with what they were.
+    pub(crate) fn rejected_records(&self) -> Vec<(MutationRecord, String)> {
         let attrs = self.volume().attrs(REJECTED);
         attrs.iter().filter_map(|(name, value)| read_rejected(name, value)).collect()
     }

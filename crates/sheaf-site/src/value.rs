@@ -93,6 +93,20 @@ pub(crate) fn args_from_json(json: &serde_json::Value) -> Result<Vec<(String, Va
     }
 }
 
+/// Values as a JSON array; blobs as `{"$hex": "00ff"}`, and what JSON has no number for as text.
+pub(crate) fn to_json(values: &[Value]) -> String {
+    use serde_json::Value as Json;
+    let json = |value: &Value| match value {
+        Value::Null => Json::Null,
+        Value::Int(int) => (*int).into(),
+        Value::Real(real) => serde_json::Number::from_f64(*real)
+            .map_or_else(|| Json::String(real.to_string()), Json::Number),
+        Value::Text(text) => Json::String(text.clone()),
+        Value::Blob(blob) => serde_json::json!({ "$hex": encode_hex(blob) }),
+    };
+    Json::Array(values.iter().map(json).collect()).to_string()
+}
+
 /// A short form for messages.
 pub(crate) fn quote(value: &Value) -> String {
     match value {
@@ -117,7 +131,7 @@ pub(crate) fn quote_key(key: &[Value]) -> String {
     key.iter().map(quote).collect::<Vec<_>>().join(",")
 }
 
-fn encode_hex(bytes: &[u8]) -> String {
+pub(crate) fn encode_hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
         write!(hex, "{byte:02x}").expect("BUG: writing to a string fails");
@@ -125,7 +139,7 @@ fn encode_hex(bytes: &[u8]) -> String {
     })
 }
 
-fn decode_hex(hex: &str) -> Option<Vec<u8>> {
+pub(crate) fn decode_hex(hex: &str) -> Option<Vec<u8>> {
     let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
     let pairs = hex.as_bytes().chunks(2);
     pairs

@@ -12,11 +12,16 @@ use rusqlite::{Connection, functions::FunctionFlags};
 use sheaf_merge::Value;
 use sheaf_volume::TimelineId;
 
+mod conflicts;
 mod noted;
 mod pending;
+mod told;
+mod vtab;
 
+pub use conflicts::{Conflict, ConflictKind};
 pub(crate) use noted::{Noted, Notes, Touch};
 pub use pending::{PendingChange, PendingRow, Waiting};
+pub(crate) use told::{Tale, Told};
 
 use crate::mutator;
 use crate::site::{Inner, Site, lock};
@@ -62,6 +67,7 @@ impl Hub {
 /// Adds the SQL functions of this module to a connection.
 pub(crate) fn register_functions(site: &Site, conn: &Connection) -> rusqlite::Result<()> {
     let weak = site.downgrade();
+    vtab::register(conn, weak.clone())?;
     let asked = weak.clone();
     let flags = FunctionFlags::SQLITE_UTF8;
     // sheaf_pending(table, key...)

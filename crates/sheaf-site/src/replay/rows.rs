@@ -23,6 +23,7 @@ use crate::{
     rowids::RowIds,
     schema::quote_ident,
     value::{Bind, from_ref, quote_key},
+    watch::Tale,
 };
 
 /// Times the operations that met a taken unique value are tried again. Chains of moved values
@@ -52,6 +53,8 @@ pub(super) struct Rows<'a> {
     pub(super) kept: Vec<Op>,
     /// Whether anything differs from what the author saw happen.
     pub(super) is_merged: bool,
+    /// What merges decided by order.
+    pub(super) tale: Tale,
     /// The largest row id each table gets from this mutation.
     floors: BTreeMap<String, i64>,
 }
@@ -77,6 +80,7 @@ impl<'a> Rows<'a> {
             uncaptured: Vec::new(),
             kept: Vec::new(),
             is_merged: false,
+            tale: Tale::new(!ctx.authority),
             floors: BTreeMap::new(),
         }
     }
@@ -291,6 +295,7 @@ impl<'a> Rows<'a> {
             if merged.is_refused() {
                 return Err(refused(col));
             }
+            self.tale.cell((&table.name, &key), col, [None, Some(left), Some(right)], &merged);
             self.is_merged |= !left.same(right) || !merged.value.same(left);
             if !merged.value.same(right) {
                 writes.push((col.as_str(), merged.value));
@@ -315,6 +320,7 @@ impl<'a> Rows<'a> {
         let Some(right) = read_row(self.conn, table, &key, &names)? else {
             // Only the changed columns are known, so update-wins cannot bring the row back.
             self.is_merged = true;
+            self.tale.row_gone((&table.name, &key), changes);
             return self.keep_update(table, key, changes);
         };
         let mut writes = Vec::new();
@@ -328,6 +334,8 @@ impl<'a> Rows<'a> {
             if merged.is_refused() {
                 return Err(refused(name));
             }
+            let sides = [Some(&base), Some(&left), Some(right)];
+            self.tale.cell((&table.name, &key), name, sides, &merged);
             self.is_merged |=
                 !right.same(&base) && (!right.same(&left) || !merged.value.same(&left));
             if !merged.value.same(right) {
@@ -414,6 +422,7 @@ impl<'a> Rows<'a> {
             let outcome = merge_row(table.policy, Presence::Unchanged, Presence::Absent, presence);
             if outcome == RowOutcome::DropLeftDelete {
                 self.is_merged = true;
+                self.tale.row_stays((&table.name, &key));
                 return Ok(());
             }
         }

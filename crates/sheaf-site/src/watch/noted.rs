@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sheaf_merge::Value;
 
-use super::ByUid;
+use super::{ByUid, Told};
 use crate::limits;
 use crate::mutation::{Body, Mutation, Op};
 use crate::schema::fold;
@@ -17,6 +17,8 @@ use crate::schema::fold;
 pub(crate) struct Noted {
     /// The rows that a call changed; `None` if nobody knows.
     pub(crate) called: Option<Arc<[Touch]>>,
+    /// What its merges decided by order.
+    pub(crate) told: Vec<Told>,
     /// Why it has no effect for now.
     pub(crate) failing: Option<String>,
 }

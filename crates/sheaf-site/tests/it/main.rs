@@ -10,6 +10,7 @@
 
 mod bucket;
 mod cold;
+mod conflicts;
 mod damage;
 mod differential;
 mod handover;

@@ -48,4 +48,7 @@ pub use standing::Standing;
 pub use status::{PendingInfo, RejectedInfo, Status};
 pub use timeline::{Answer, Batch, MutationRecord, RunningHash};
 pub use transfer::Imported;
-pub use watch::{Conflict, ConflictKind, PendingChange, PendingRow, Waiting};
+pub use watch::{
+    CellWatch, Changed, Conflict, ConflictKind, Convergence, Edit, EditState, Listening, Notice,
+    PendingChange, PendingRow, Row, RowWatch, Waiting, WatchEvent,
+};

@@ -47,6 +47,14 @@ pub const PENDING_LIST_MAX: usize = 1_000;
 pub const CONFLICTS_MAX: usize = 256;
 /// Bytes of each value that is remembered so.
 pub const CONFLICT_VALUE_BYTES_MAX: usize = 4_096;
+/// Listeners of one site, which handles of editors are too.
+pub const LISTENERS_MAX: usize = 1_024;
+/// Edits of one value that an editor has outstanding; more are taken as one.
+pub const EDITS_MAX: usize = 64;
+/// How often a handle reads two states before it leaves a busy site alone until it is asked again.
+pub const WATCH_READS_MAX: usize = 8;
+/// Rejections that wait for whoever polls a handle.
+pub const WATCH_REJECTED_MAX: usize = 64;
 /// Appends tried before the caller is told that others are always faster.
 pub const LEAD_ATTEMPTS_MAX: u32 = 16;
 

@@ -163,8 +163,13 @@ impl Site {
             return Ok(Integrated { base, ..Integrated::default() });
         }
         let news = self.own_news(commits.iter().map(|commit| (commit.lsn(), commit.applied())));
-        let draft = self.0.volume.rebase_news(writer, &commits)?;
-        self.publish_rebase(draft, &news, Vec::new())
+        self.expect_pull(&commits);
+        let draft = self.0.volume.rebase_news(writer, &commits);
+        let taken = draft.and_then(|draft| self.publish_rebase(draft, &news, Vec::new()));
+        if taken.is_err() {
+            self.0.watch.expect(None);
+        }
+        taken
     }
 
     /// First contact with a site that is elsewhere already: takes its ids and newest state, every
@@ -448,6 +453,7 @@ impl Site {
         if base != head {
             self.0.schema_bias.fetch_add(SCHEMA_BIAS_STEP, Ordering::AcqRel);
         }
+        self.pulled();
     }
 
     /// Runs `f` in a write transaction on a rebase draft; gives the draft back with its changes.

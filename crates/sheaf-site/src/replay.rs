@@ -22,6 +22,7 @@ use crate::{
     watch::Noted,
 };
 
+pub(crate) mod cell;
 mod ddl;
 pub(crate) mod failure;
 mod ffi;

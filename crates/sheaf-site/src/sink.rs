@@ -140,6 +140,8 @@ impl CommitSink for LocalSink {
         }
         let mut uid = [0; 8];
         site.0.env.fill_random(&mut uid);
+        let called = noted.as_ref().and_then(|noted| noted.called.as_deref());
+        site.0.watch.expect_commit(&mutation, called);
         if let Some(noted) = noted {
             site.0.watch.note(uid, noted);
         }
@@ -157,8 +159,11 @@ impl CommitSink for LocalSink {
             // The draft's schema is cached under a number that the next draft may use for another.
             *lock(&self.readers) = None;
         }
-        if saved && let Some(site) = self.site.upgrade() {
-            Site(site).notify();
+        if let Some(site) = self.site.upgrade() {
+            site.watch.committed(saved);
+            if saved {
+                Site(site).notify();
+            }
         }
     }
 }

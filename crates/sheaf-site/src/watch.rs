@@ -12,13 +12,21 @@ use rusqlite::{Connection, functions::FunctionFlags};
 use sheaf_merge::Value;
 use sheaf_volume::TimelineId;
 
+mod changes;
 mod conflicts;
+mod editor;
+mod handles;
+mod machine;
 mod noted;
 mod pending;
 mod told;
 mod vtab;
 
+pub use changes::{Changed, Listening};
 pub use conflicts::{Conflict, ConflictKind};
+pub use editor::{EditState, WatchEvent};
+pub use handles::{CellWatch, RowWatch};
+pub use machine::{Convergence, Edit, Notice};
 pub(crate) use noted::{Noted, Notes, Touch};
 pub use pending::{PendingChange, PendingRow, Waiting};
 pub(crate) use told::{Tale, Told};
@@ -37,6 +45,9 @@ pub(crate) struct Hub {
     index: Mutex<pending::Index>,
     /// The newest mutation that was handed out, and of which timeline.
     sent: Mutex<Option<(TimelineId, u64)>>,
+    listeners: Mutex<changes::Listeners>,
+    /// Connections of the handles, opened for the first one.
+    readers: Mutex<Option<editor::Readers>>,
 }
 
 impl Hub {
@@ -110,6 +121,9 @@ fn answer(
 fn refusal(reason: &str) -> rusqlite::Error {
     rusqlite::Error::UserFunctionError(reason.into())
 }
+
+/// Columns and their values, in the table's order.
+pub type Row = Vec<(String, Value)>;
 
 /// Notes by the identity of a mutation.
 type ByUid<T> = BTreeMap<[u8; 8], T>;

@@ -97,6 +97,8 @@ pub(crate) struct Index {
     bytes: usize,
     /// Mutations of which not every row is in it.
     unknown: BTreeSet<u64>,
+    /// Whether one of them changes the schema.
+    has_schema: bool,
 }
 
 impl Shown {
@@ -150,6 +152,7 @@ impl Index {
         };
         match &mutation.body {
             Body::Rows(ops) => {
+                self.has_schema |= mutation.kind() == "ddl";
                 for touch in ops.iter().filter_map(Touch::of) {
                     self.touch(record.seq, &touch, &mutation.ids);
                 }
@@ -203,6 +206,44 @@ impl Index {
     fn claims(&self, table: &str, key: &[Value]) -> &[Claim] {
         let rows = self.tables.get(&fold(table));
         rows.and_then(|rows| rows.get(&encode_key(key))).map_or(&[], Vec::as_slice)
+    }
+
+    /// Which mutations touch a row, or one column of it.
+    pub(super) fn outstanding(
+        &self,
+        table: &str,
+        key: &[Value],
+        column: Option<&str>,
+    ) -> BTreeSet<u64> {
+        let claims = self.claims(table, key).iter();
+        let touches = |claim: &&Claim| column.is_none_or(|column| claims_column(claim, column));
+        claims.filter(touches).map(|(seq, _)| *seq).collect()
+    }
+
+    /// Mutations of which not every row is known.
+    pub(super) fn unknown(&self) -> impl Iterator<Item = u64> {
+        self.unknown.iter().copied()
+    }
+
+    /// The tables whose rows wait, if all are known.
+    pub(super) fn tables(&self) -> Option<impl Iterator<Item = String>> {
+        let is_known = self.unknown.is_empty() && !self.has_schema;
+        is_known.then(|| self.tables.keys().cloned())
+    }
+
+    /// The number under which this device inserts a row that is shown under this one.
+    pub(super) fn own_origin(&self, table: &str, id: i64) -> Option<i64> {
+        match self.shown.get(table, id) {
+            Some(origin) => origin,
+            None => self.own.contains(&(table.to_owned(), id)).then_some(id),
+        }
+    }
+
+    /// The number under which an own row of this origin is shown, if it is; `None` once it is
+    /// not among those that wait.
+    pub(super) fn shown_as(&self, table: &str, origin: i64) -> Option<Option<i64>> {
+        let waits = self.own.contains(&(table.to_owned(), origin));
+        (waits || !self.unknown.is_empty()).then(|| self.shown.own(table, origin))
     }
 
     fn answer(&self, is_touched: bool) -> Waiting {

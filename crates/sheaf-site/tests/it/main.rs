@@ -24,3 +24,4 @@ mod schemas;
 mod space;
 mod sqlite;
 mod support;
+mod watch;

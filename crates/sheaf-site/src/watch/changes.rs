@@ -1,0 +1,152 @@
+//! Telling that a site's state has changed, and in which tables.
+//!
+//! Invariant: every step that shows connections another state is told after it can be seen; a
+//! table that is not named has not changed. Listeners are bounded, are called on the thread that
+//! made the change, and hold nothing up: they only note it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use sheaf_volume::{CommitNews, Error, ErrorKind, Result};
+
+use super::{Hub, Touch};
+use crate::limits;
+use crate::mutation::{Body, Mutation, Op};
+use crate::schema::fold;
+use crate::site::{Inner, Site, lock};
+
+/// The state that connections see has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The tables, in lower case, whose rows may read differently now; `None` if it may be any.
+    pub tables: Option<BTreeSet<String>>,
+}
+
+impl Changed {
+    /// Whether rows of this table may read differently.
+    #[must_use]
+    pub fn touches(&self, table: &str) -> bool {
+        self.tables.as_ref().is_none_or(|tables| tables.contains(&fold(table)))
+    }
+}
+
+type Listener = Arc<dyn Fn(&Changed) + Send + Sync>;
+
+/// Who is to be told.
+#[derive(Default)]
+pub(super) struct Listeners {
+    next: u64,
+    by_id: BTreeMap<u64, Listener>,
+    /// The tables of the step under way, set by whoever holds the volume's writer.
+    expected: Option<BTreeSet<String>>,
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listeners").field("count", &self.by_id.len()).finish_non_exhaustive()
+    }
+}
+
+/// A listener that is called until this is dropped.
+#[derive(Debug)]
+pub struct Listening {
+    site: Weak<Inner>,
+    id: u64,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Some(site) = self.site.upgrade() {
+            let gone = lock(&site.watch.listeners).by_id.remove(&self.id);
+            // What it holds may hold the site: not to be dropped under the lock.
+            drop(gone);
+        }
+    }
+}
+
+impl Site {
+    /// Calls `f` after every step that shows connections another state: a local commit, a rebase.
+    /// It runs on the thread that made the change and must return at once.
+    ///
+    /// # Errors
+    /// `Limit` beyond [`limits::LISTENERS_MAX`].
+    pub fn on_change(&self, f: impl Fn(&Changed) + Send + Sync + 'static) -> Result<Listening> {
+        let mut listeners = lock(&self.0.watch.listeners);
+        if listeners.by_id.len() >= limits::LISTENERS_MAX {
+            let text = format!("a site tells at most {} listeners", limits::LISTENERS_MAX);
+            return Err(Error::new(ErrorKind::Limit, text));
+        }
+        listeners.next += 1;
+        let id = listeners.next;
+        listeners.by_id.insert(id, Arc::new(f));
+        Ok(Listening { site: self.downgrade(), id })
+    }
+
+    /// A pull of these commits begins: with what waits, they are all that can change.
+    pub(crate) fn expect_pull(&self, commits: &[CommitNews]) {
+        if !self.0.watch.is_heard() {
+            return;
+        }
+        let tables = commits.iter().flat_map(|commit| match commit {
+            CommitNews::Whole(commit) => &commit.tables,
+            CommitNews::Delta(delta) => &delta.tables,
+        });
+        let mut tables: BTreeSet<String> = tables.map(|table| fold(table)).collect();
+        let waiting = self.with_index(|index| index.tables().map(|all| tables.extend(all)));
+        let is_known = matches!(waiting, Ok(Some(())));
+        self.0.watch.expect(is_known.then_some(tables));
+    }
+
+    /// The timeline was redone and published.
+    pub(crate) fn pulled(&self) {
+        let hub = &self.0.watch;
+        let Some(mut tables) = lock(&hub.listeners).expected.take() else {
+            return hub.tell(Changed { tables: None });
+        };
+        let waiting = self.with_index(|index| index.tables().map(|all| tables.extend(all)));
+        let is_known = matches!(waiting, Ok(Some(())));
+        hub.tell(Changed { tables: is_known.then_some(tables) });
+    }
+}
+
+impl Hub {
+    pub(crate) fn is_heard(&self) -> bool {
+        !lock(&self.listeners).by_id.is_empty()
+    }
+
+    /// The step under way changes no other tables than these.
+    pub(crate) fn expect(&self, tables: Option<BTreeSet<String>>) {
+        lock(&self.listeners).expected = tables;
+    }
+
+    /// A local commit of this mutation begins; `called` is what it changed if it is a call.
+    pub(crate) fn expect_commit(&self, mutation: &Mutation, called: Option<&[Touch]>) {
+        if !self.is_heard() {
+            return;
+        }
+        let tables = match &mutation.body {
+            Body::Rows(ops) if !ops.iter().any(|op| matches!(op, Op::Ddl { .. })) => {
+                Some(ops.iter().filter_map(Op::table).map(fold).collect())
+            }
+            Body::Rows(_) => None,
+            Body::Call { .. } => called.map(|rows| rows.iter().map(|r| r.table.clone()).collect()),
+        };
+        self.expect(tables);
+    }
+
+    /// A local commit has ended.
+    pub(crate) fn committed(&self, is_saved: bool) {
+        let tables = lock(&self.listeners).expected.take();
+        if is_saved {
+            self.tell(Changed { tables });
+        }
+    }
+
+    fn tell(&self, change: Changed) {
+        let listeners: Vec<Listener> = lock(&self.listeners).by_id.values().cloned().collect();
+        for listener in listeners {
+            listener(&change);
+        }
+    }
+}

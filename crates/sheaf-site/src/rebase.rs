@@ -453,7 +453,7 @@ impl Site {
         if base != head {
             self.0.schema_bias.fetch_add(SCHEMA_BIAS_STEP, Ordering::AcqRel);
         }
-        self.pulled();
+        self.pulled(base == head);
     }
 
     /// Runs `f` in a write transaction on a rebase draft; gives the draft back with its changes.

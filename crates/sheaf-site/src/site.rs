@@ -442,19 +442,26 @@ impl Site {
         self.0.volume.last_pending_seq().unwrap_or_else(|| self.decided().seq)
     }
 
+    /// As [`Site::connection`], but only for reading.
+    ///
+    /// # Errors
+    /// As [`Site::connection`].
+    pub fn reader(&self, view: View) -> Result<Connection> {
+        match view {
+            View::Local => {
+                let local = FileView::Local { slot: Arc::default(), sink: None };
+                Ok(self.open_file(local, OpenFlags::SQLITE_OPEN_READ_ONLY)?.0)
+            }
+            other => self.connection(other),
+        }
+    }
+
     /// Reads a view in one transaction.
     ///
     /// # Errors
     /// Whatever `f` returns, and as [`Site::connection`].
     pub fn read<T>(&self, view: View, f: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let conn = match view {
-            View::Local => {
-                let slot = Arc::default();
-                let local = FileView::Local { slot, sink: None };
-                self.open_file(local, OpenFlags::SQLITE_OPEN_READ_ONLY)?.0
-            }
-            other => self.connection(other)?,
-        };
+        let conn = self.reader(view)?;
         conn.execute_batch("BEGIN").map_err(from_sqlite)?;
         f(&conn)
     }

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use sheaf_volume::{CommitNews, Error, ErrorKind, Result};
+use sheaf_volume::{CommitNews, Error, ErrorKind, PageIdx, Result};
 
 use super::{Hub, Touch};
 use crate::limits;
 use crate::mutation::{Body, Mutation, Op};
 use crate::schema::fold;
 use crate::site::{Inner, Site, lock};
+use crate::vfs::{SCHEMA_COOKIE, read_u32};
 
 /// The state that connections see has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub(super) struct Listeners {
     by_id: BTreeMap<u64, Listener>,
     /// The tables of the step under way, set by whoever holds the volume's writer.
     expected: Option<BTreeSet<String>>,
+    /// The schema cookie after the last rebase; `None` before the first.
+    cookie: Option<u32>,
 }
 
 impl fmt::Debug for Listeners {
@@ -98,10 +101,28 @@ impl Site {
         self.0.watch.expect(is_known.then_some(tables));
     }
 
-    /// The timeline was redone and published.
-    pub(crate) fn pulled(&self) {
+    /// The tables, in lower case, of which rows wait for the log's decision; `None` if it may be
+    /// any.
+    ///
+    /// # Errors
+    /// As [`Site::waiting`].
+    pub fn pending_tables(&self) -> Result<Option<BTreeSet<String>>> {
+        self.with_index(|index| index.tables().map(Iterator::collect))
+    }
+
+    /// The timeline was redone and published; `is_same_schema` if that dropped no schema change.
+    pub(crate) fn pulled(&self, is_same_schema: bool) {
         let hub = &self.0.watch;
-        let Some(mut tables) = lock(&hub.listeners).expected.take() else {
+        if !hub.is_heard() {
+            return;
+        }
+        let expected = lock(&hub.listeners).expected.take();
+        // A page that is not here is not fetched for this.
+        let first = self.volume().head().page_if_here(PageIdx::FIRST).ok().flatten();
+        let cookie = first.map(|page| read_u32(&page, SCHEMA_COOKIE));
+        let before = std::mem::replace(&mut lock(&hub.listeners).cookie, cookie);
+        let is_same_schema = is_same_schema && cookie.is_some() && cookie == before;
+        let Some(mut tables) = expected.filter(|_| is_same_schema) else {
             return hub.tell(Changed { tables: None });
         };
         let waiting = self.with_index(|index| index.tables().map(|all| tables.extend(all)));

@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction};
+use rusqlite::{Connection, OptionalExtension as _, Transaction};
 use sheaf_merge::Value;
 use sheaf_volume::{Error, ErrorKind, LocalLsn, Result, TimelineId};
 
@@ -24,7 +24,6 @@ use crate::limits;
 use crate::replay::cell;
 use crate::schema::fold;
 use crate::site::{Site, View, lock};
-use crate::vfs::FileView;
 
 /// What a handle tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -349,10 +348,7 @@ impl State {
 
 impl Readers {
     fn open(site: &Site) -> Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let local = FileView::Local { slot: Arc::default(), sink: None };
-        let (local, _) = site.open_file(local, flags)?;
-        Ok(Self { local, agreed: site.connection(View::Global)? })
+        Ok(Self { local: site.reader(View::Local)?, agreed: site.reader(View::Global)? })
     }
 }
 

@@ -13,22 +13,24 @@ use sheaf_merge::Value;
 use sheaf_volume::TimelineId;
 
 mod changes;
+mod code;
 mod conflicts;
 mod editor;
 mod handles;
 mod machine;
 mod noted;
 mod pending;
+mod taking;
 mod told;
 mod vtab;
 
 pub use changes::{Changed, Listening};
 pub use conflicts::{Conflict, ConflictKind};
-pub use editor::{EditState, WatchEvent};
 pub use handles::{CellWatch, RowWatch};
 pub use machine::{Convergence, Edit, Notice};
 pub(crate) use noted::{Noted, Notes, Touch};
 pub use pending::{PendingChange, PendingRow, Waiting};
+pub use taking::{EditState, WatchEvent};
 pub(crate) use told::{Tale, Told};
 
 use crate::mutator;

@@ -13,17 +13,19 @@ use rusqlite::OptionalExtension as _;
 use sheaf_merge::{Value, mvr::Siblings};
 use sheaf_volume::{HeldMutation, Lsn, Result};
 
-use super::told::{Came, Told};
+use super::code::{decode, encode, of_mutation};
+use super::told::Told;
 use crate::error::from_sqlite;
 use crate::limits;
 use crate::mutation::{Body, Op};
-use crate::opstream::{decode_key, encode_key};
+use crate::opstream::decode_key;
+use crate::replay::cell;
 use crate::site::{Site, View};
 use crate::timeline::MutationRecord;
 
 /// How the names of these attributes begin; the identity of the mutation and the conflict's own
 /// number follow.
-const PREFIX: &str = "conflict/";
+pub(super) const PREFIX: &str = "conflict/";
 
 /// What kind of conflict it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +218,7 @@ impl Site {
             if has.is_none() {
                 return Ok(Vec::new());
             }
-            let sql = "SELECT tbl, pk, col, blob FROM main.__sheaf_mvr LIMIT ?1";
+            let sql = "SELECT tbl, pk, col, siblings FROM main.__sheaf_mvr LIMIT ?1";
             let mut statement = conn.prepare(sql).map_err(from_sqlite)?;
             let max = i64::try_from(limits::CONFLICTS_MAX).unwrap_or(i64::MAX);
             let cells = statement.query_map([max], |row| {
@@ -225,7 +227,17 @@ impl Site {
                 Ok(siblings(table, &key, column, &blob))
             });
             let cells = cells.and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>);
-            Ok(cells.map_err(from_sqlite)?.into_iter().flatten().collect())
+            let cells = cells.map_err(from_sqlite)?.into_iter().flatten();
+            let mut all = Vec::new();
+            for (table, column, cell) in cells.filter_map(|cell| cell.named()) {
+                // They count only while the newest of them is what the cell holds.
+                let held = cell::read(conn, &table, &cell.key, Some(&column))?;
+                let held = held.and_then(|row| row.into_iter().next());
+                if held.map(|(_, value)| value) == cell.stands {
+                    all.push(cell);
+                }
+            }
+            Ok(all)
         })
     }
 }
@@ -237,14 +249,19 @@ fn siblings(table: String, key: &[u8], column: String, blob: &[u8]) -> Option<Co
         table: Some(table),
         key: decode_key(key).ok()?,
         column: Some(column),
-        stands: siblings.shown(None),
+        stands: siblings.iter().last().map(|sibling| sibling.value.clone()),
         siblings: siblings.iter().map(|sibling| sibling.value.clone()).collect(),
         ..Conflict::of(ConflictKind::Siblings)
     })
 }
 
 impl Conflict {
-    fn of(kind: ConflictKind) -> Self {
+    /// With its table and column, for a cell.
+    fn named(self) -> Option<(String, String, Self)> {
+        Some((self.table.clone()?, self.column.clone()?, self))
+    }
+
+    pub(super) fn of(kind: ConflictKind) -> Self {
         Self {
             id: None,
             kind,
@@ -266,12 +283,7 @@ impl Conflict {
 }
 
 /// Position of the base, number of the mutation, place within it: by age.
-type Order = (u64, u64, u64);
-
-/// The beginning of the names of what one mutation told.
-fn of_mutation(uid: &[u8]) -> String {
-    format!("{PREFIX}{}/", crate::value::encode_hex(uid))
-}
+pub(super) type Order = (u64, u64, u64);
 
 /// The only row that a mutation changes.
 fn only_row(record: &MutationRecord) -> Option<(Option<String>, Vec<Value>)> {
@@ -286,100 +298,4 @@ fn only_row(record: &MutationRecord) -> Option<(Option<String>, Vec<Value>)> {
         return None;
     };
     Some((Some(table.clone()), key.clone()))
-}
-
-impl Told {
-    /// Numbers the cell, so that it is told once for each mutation.
-    fn number(&self, uid: &[u8]) -> u64 {
-        let mut hasher = blake3::Hasher::new();
-        let column = self.column.clone().map_or(Value::Null, Value::Text);
-        let cell = [Value::Text(self.table.clone()), column];
-        hasher.update(uid).update(&encode_key(&cell)).update(&encode_key(&self.key));
-        let hash = hasher.finalize();
-        let first = hash.as_bytes().split_first_chunk();
-        // 63 bits, so that it is an integer in SQL.
-        first.map_or(0, |(first, _)| u64::from_le_bytes(*first) >> 1)
-    }
-}
-
-const CAME: [Came; 3] = [Came::Overridden, Came::Lost, Came::Partly];
-
-/// A list of values, as keys are written: numbers, then the cell, then a value or nothing in
-/// twos, since a value may be NULL.
-fn encode(order: Order, time_ms: u64, told: &Told) -> Bytes {
-    let int = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
-    let came = CAME.iter().position(|came| *came == told.came).unwrap_or_default();
-    let mut is_cut = false;
-    let mut fields = vec![int(order.0), int(order.1), int(order.2), int(time_ms), int(came as u64)];
-    fields.push(Value::Text(told.table.clone()));
-    fields.push(Value::Blob(encode_key(&told.key)));
-    fields.push(told.column.clone().map_or(Value::Null, Value::Text));
-    for value in [&told.base, &told.ours, &told.theirs, &told.stands] {
-        fields.push(int(u64::from(value.is_some())));
-        fields.push(value.as_ref().map_or(Value::Null, |value| cut(value, &mut is_cut)));
-    }
-    fields.push(int(u64::from(is_cut)));
-    encode_key(&fields).into()
-}
-
-/// The beginning of a value that is too long to be kept.
-fn cut(value: &Value, is_cut: &mut bool) -> Value {
-    let max = limits::CONFLICT_VALUE_BYTES_MAX;
-    match value {
-        Value::Text(text) if text.len() > max => {
-            *is_cut = true;
-            Value::Text(text.get(..text.floor_char_boundary(max)).unwrap_or_default().to_owned())
-        }
-        Value::Blob(blob) if blob.len() > max => {
-            *is_cut = true;
-            Value::Blob(blob.get(..max).unwrap_or_default().to_vec())
-        }
-        value => value.clone(),
-    }
-}
-
-fn decode(name: &str, bytes: &[u8]) -> Option<(Vec<u8>, Order, Conflict)> {
-    let (uid, id) = name.strip_prefix(PREFIX)?.split_once('/')?;
-    let mut fields = decode_key(bytes).ok()?.into_iter();
-    let mut next = || fields.next();
-    let int = |value: Option<Value>| match value? {
-        Value::Int(int) => u64::try_from(int).ok(),
-        _ => None,
-    };
-    let text = |value: Option<Value>| match value {
-        Some(Value::Text(text)) => Some(text),
-        _ => None,
-    };
-    let order = (int(next())?, int(next())?, int(next())?);
-    let time_ms = int(next());
-    let kind = match CAME.get(usize::try_from(int(next())?).ok()?)? {
-        Came::Overridden => ConflictKind::Overridden,
-        Came::Lost => ConflictKind::Lost,
-        Came::Partly => ConflictKind::Partly,
-    };
-    let table = text(next());
-    let Some(Value::Blob(key)) = next() else { return None };
-    let column = text(next());
-    let mut value = || {
-        let is_there = int(next())? == 1;
-        let value = next()?;
-        is_there.then_some(value)
-    };
-    let (base, ours, theirs, stands) = (value(), value(), value(), value());
-    let is_cut = int(next())? == 1;
-    let conflict = Conflict {
-        id: u64::from_str_radix(id, 16).ok(),
-        seq: Some(order.1),
-        time_ms,
-        table,
-        key: decode_key(&key).ok()?,
-        column,
-        base,
-        ours,
-        theirs,
-        stands,
-        is_cut,
-        ..Conflict::of(kind)
-    };
-    Some((crate::value::decode_hex(uid)?, order, conflict))
 }

@@ -7,7 +7,8 @@ use sheaf_merge::Value;
 use sheaf_volume::Result;
 
 use super::Row;
-use super::editor::{EditState, Editor, Shown, WatchEvent};
+use super::editor::Editor;
+use super::taking::{EditState, Shown, WatchEvent};
 use crate::site::Site;
 
 fn only_cell(shown: Shown) -> Option<Value> {

@@ -10,7 +10,11 @@ use sheaf_merge::Value;
 use super::{ByUid, Told};
 use crate::limits;
 use crate::mutation::{Body, Mutation, Op};
+use crate::opstream::decode_key;
 use crate::schema::fold;
+
+/// The table that keeps the concurrent values of cells.
+pub(super) const SIBLINGS: &str = "__sheaf_mvr";
 
 /// What one replay told.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +52,18 @@ impl Touch {
                 (table, key, Some(cols), false)
             }
         };
+        if table.eq_ignore_ascii_case(SIBLINGS) {
+            return Self::of_siblings(key);
+        }
         Some(Self { table: fold(table), key: key.clone(), cols, is_new })
+    }
+
+    /// The cell whose values a row of siblings keeps: a change that stands beside others is on
+    /// the timeline as such a row, and not as the cell.
+    fn of_siblings(key: &[Value]) -> Option<Self> {
+        let [Value::Text(table), Value::Blob(key), Value::Text(col)] = key else { return None };
+        let key = decode_key(key).ok()?;
+        Some(Self { table: fold(table), key, cols: Some(vec![fold(col)]), is_new: false })
     }
 }
 
@@ -88,5 +103,21 @@ impl Notes {
 
     pub(crate) fn get(&self, uid: &[u8]) -> Option<&Noted> {
         self.by_uid.get(uid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::opstream::encode_key;
+
+    #[test]
+    fn a_row_of_siblings_is_a_claim_on_its_cell() {
+        let pk = vec![Value::Int(7), "x".into()];
+        let key = vec!["Note".into(), Value::Blob(encode_key(&pk)), "Body".into()];
+        let op = Op::Delete { table: "__sheaf_mvr".into(), key, old: Vec::new() };
+        let cols = Some(vec!["body".to_owned()]);
+        let touch = Touch { table: "note".to_owned(), key: pk, cols, is_new: false };
+        assert_eq!(Touch::of(&op), Some(touch));
     }
 }

@@ -17,7 +17,7 @@ use sheaf_volume::Result;
 use super::{Notes, Touch};
 use crate::limits;
 use crate::mutation::Body;
-use crate::opstream::encode_key;
+use crate::opstream::{decode_key, encode_key};
 use crate::rowids::RowIds;
 use crate::schema::fold;
 use crate::site::{Site, lock};
@@ -254,18 +254,25 @@ impl Index {
         }
     }
 
-    /// The rows of one mutation.
-    fn rows_of(&self, seq: u64) -> Option<Vec<PendingRow>> {
-        if self.unknown.contains(&seq) {
-            return None;
+    /// The rows of the mutations up to one.
+    fn rows(&self, through: u64) -> BTreeMap<u64, Vec<PendingRow>> {
+        let mut rows: BTreeMap<u64, Vec<PendingRow>> = BTreeMap::new();
+        for (table, key, (seq, _)) in self.all_claims() {
+            if *seq <= through
+                && let Ok(key) = decode_key(key)
+            {
+                let of = rows.entry(*seq).or_default();
+                of.push(PendingRow { table: table.clone(), key });
+            }
         }
-        let all = self.tables.iter().flat_map(|(table, rows)| rows.iter().map(move |r| (table, r)));
-        let of = all.filter(|(_, (_, claims))| claims.iter().any(|(of, _)| *of == seq));
-        of.map(|(table, (key, _))| {
-            let key = crate::opstream::decode_key(key).ok()?;
-            Some(PendingRow { table: table.clone(), key })
+        rows
+    }
+
+    fn all_claims(&self) -> impl Iterator<Item = (&String, &Vec<u8>, &Claim)> {
+        self.tables.iter().flat_map(|(table, rows)| {
+            let claims = rows.iter().flat_map(|(key, claims)| claims.iter().map(move |c| (key, c)));
+            claims.map(move |(key, claim)| (table, key, claim))
         })
-        .collect()
     }
 }
 
@@ -310,10 +317,12 @@ impl Site {
         let infos = self.pending_infos(&held);
         self.with_index(|index| {
             let notes = lock(&self.0.watch.notes);
+            let mut rows = index.rows(held.last().map_or(0, |held| held.seq));
             let changes = infos.into_iter().zip(&held).map(|(info, held)| PendingChange {
                 is_sent: info.seq <= sent,
                 failing: notes.get(held.head()).and_then(|noted| noted.failing.clone()),
-                rows: index.rows_of(info.seq),
+                rows: (!index.unknown.contains(&info.seq))
+                    .then(|| rows.remove(&info.seq).unwrap_or_default()),
                 info,
             });
             changes.collect()

@@ -1,5 +1,9 @@
 //! What gave way when changes of two devices met, and who is told.
 
+use sheaf_merge::{
+    Rule,
+    mvr::{Sibling, Siblings},
+};
 use sheaf_site::{ConflictKind, Value, View};
 use sheaf_volume::Verdict;
 
@@ -158,4 +162,27 @@ fn mutators_cannot_ask_for_conflicts() {
     let error = a.site.mutate("ask", &serde_json::json!({})).unwrap_err();
     assert!(error.to_string().contains("not for mutators"), "{error}");
     assert!(a.try_sql("DELETE FROM sheaf_conflicts").is_err());
+}
+
+#[test]
+fn a_cell_with_several_values_is_listed_while_they_count() {
+    let (_world, a, _b) =
+        pair("CREATE TABLE t(id INTEGER PRIMARY KEY, v MVR_BLOB); INSERT INTO t VALUES (7, 'two')");
+    let mut siblings = Siblings::new(Rule::Mvr);
+    for (at, text) in [(1, "one"), (2, "two")] {
+        let sibling = Sibling { read: 0, write: at, author: at.into(), value: text.into() };
+        siblings.propose(sibling, |_| None).unwrap();
+    }
+    let hex: String = siblings.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+    a.sql(&format!(
+        "CREATE TABLE IF NOT EXISTS __sheaf_mvr(tbl TEXT NOT NULL, pk BLOB NOT NULL,
+         col TEXT NOT NULL, siblings BLOB NOT NULL, PRIMARY KEY(tbl, pk, col)) WITHOUT ROWID;
+         INSERT INTO __sheaf_mvr VALUES ('t', CAST('2:i7' AS BLOB), 'v', x'{hex}');
+         INSERT INTO __sheaf_mvr VALUES ('t', CAST('2:i8' AS BLOB), 'v', x'{hex}')"
+    ));
+    let all = "SELECT kind, tbl, key, col, stands, siblings, id FROM sheaf_conflicts";
+    assert_eq!(a.local(all), "siblings|t|[7]|v|two|[\"one\",\"two\"]|NULL");
+    // Who writes another value has chosen.
+    a.sql("UPDATE t SET v = 'three'");
+    assert_eq!(a.local(all), "");
 }

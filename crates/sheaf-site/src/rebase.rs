@@ -27,7 +27,7 @@ use crate::site::{ATTR_DECIDED, ATTR_ROW_IDS, ATTR_TIMELINE, Site, SiteIds, lock
 use crate::status::rejected_attr;
 use crate::timeline::{Decided, MutationRecord, RunningHash};
 use crate::vfs::{DraftSlot, Failure, FileView, SCHEMA_COOKIE, read_u32};
-use crate::watch::Notes;
+use crate::watch::{Notes, Tables};
 
 /// How far the schema cookie shown to connections jumps when a schema change was dropped: more
 /// than any one history changes its schema.
@@ -104,6 +104,8 @@ pub(crate) struct OwnNews {
     pub(crate) forked: bool,
     /// Not all commits were read: what the base has applied beyond is decided, nobody knows how.
     pub(crate) partial: bool,
+    /// The tables of the commits and of what waited before; `None` if it may be any.
+    pub(crate) tables: Tables,
 }
 
 /// What redoing a timeline did.
@@ -162,14 +164,10 @@ impl Site {
         if commits.is_empty() {
             return Ok(Integrated { base, ..Integrated::default() });
         }
-        let news = self.own_news(commits.iter().map(|commit| (commit.lsn(), commit.applied())));
-        self.expect_pull(&commits);
-        let draft = self.0.volume.rebase_news(writer, &commits);
-        let taken = draft.and_then(|draft| self.publish_rebase(draft, &news, Vec::new()));
-        if taken.is_err() {
-            self.0.watch.expect(None);
-        }
-        taken
+        let mut news = self.own_news(commits.iter().map(|commit| (commit.lsn(), commit.applied())));
+        news.tables = self.pull_tables(&commits);
+        let draft = self.0.volume.rebase_news(writer, &commits)?;
+        self.publish_rebase(draft, &news, Vec::new())
     }
 
     /// First contact with a site that is elsewhere already: takes its ids and newest state, every
@@ -366,7 +364,7 @@ impl Site {
         if pending.is_empty() {
             attrs.extend(self.row_ids_attr(&RowIds::default()));
             drop(draft.publish(Vec::new(), attrs)?);
-            self.after_publish(before, Notes::default());
+            self.after_publish(before, Notes::default(), news);
             return Ok(Redone::default());
         }
         let (mut shown, mut notes, mut told) = (RowIds::default(), Notes::default(), Vec::new());
@@ -421,7 +419,7 @@ impl Site {
         attrs.extend(self.conflict_attrs(lsn, told));
         redone.replayed = pending.len();
         drop(draft.publish(Vec::new(), attrs)?);
-        self.after_publish(before, notes);
+        self.after_publish(before, notes, news);
         Ok(redone)
     }
 
@@ -448,12 +446,12 @@ impl Site {
 
     /// When drafts had changed the schema, the redone history may have another schema under the
     /// same cookie; SQLite must not take its old one for valid.
-    fn after_publish(&self, (base, head): (u32, u32), notes: Notes) {
+    fn after_publish(&self, (base, head): (u32, u32), notes: Notes, news: &OwnNews) {
         self.0.watch.redone(notes);
         if base != head {
             self.0.schema_bias.fetch_add(SCHEMA_BIAS_STEP, Ordering::AcqRel);
         }
-        self.pulled(base == head);
+        self.pulled(news.tables.clone(), base == head);
     }
 
     /// Runs `f` in a write transaction on a rebase draft; gives the draft back with its changes.

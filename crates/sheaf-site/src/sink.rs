@@ -15,7 +15,7 @@ use crate::mutation::{Body, Mutation};
 use crate::site::{Inner, Site, lock};
 use crate::timeline::MutationRecord;
 use crate::vfs::{CommitSink, Commitment, DraftSlot, Failure, FileView, SCHEMA_COOKIE, read_u32};
-use crate::watch::Noted;
+use crate::watch::{Noted, Tables};
 
 /// The [`CommitSink`] of one writable connection.
 pub(crate) struct LocalSink {
@@ -25,6 +25,8 @@ pub(crate) struct LocalSink {
     readers: Mutex<Option<Readers>>,
     /// Set while a named mutator commits: its call is the mutation, not its rows.
     call: Mutex<Option<(Mutation, Noted)>>,
+    /// What the commit under way changes.
+    tables: Mutex<Tables>,
 }
 
 /// Connections that look at the transaction from outside.
@@ -42,7 +44,7 @@ struct Readers {
 impl LocalSink {
     pub(crate) fn new(site: Weak<Inner>, slot: Arc<DraftSlot>) -> Self {
         let (capture, readers, call) = (OnceLock::new(), Mutex::default(), Mutex::default());
-        Self { site, slot, capture, readers, call }
+        Self { site, slot, capture, readers, call, tables: Mutex::default() }
     }
 
     /// Starts capturing what this connection changes.
@@ -141,7 +143,7 @@ impl CommitSink for LocalSink {
         let mut uid = [0; 8];
         site.0.env.fill_random(&mut uid);
         let called = noted.as_ref().and_then(|noted| noted.called.as_deref());
-        site.0.watch.expect_commit(&mutation, called);
+        *lock(&self.tables) = site.0.watch.commit_tables(&mutation, called);
         if let Some(noted) = noted {
             site.0.watch.note(uid, noted);
         }
@@ -152,6 +154,7 @@ impl CommitSink for LocalSink {
     }
 
     fn after_commit(&self, saved: bool) {
+        let tables = lock(&self.tables).take();
         if let Some(capture) = self.capture.get() {
             capture.clear();
         }
@@ -159,11 +162,9 @@ impl CommitSink for LocalSink {
             // The draft's schema is cached under a number that the next draft may use for another.
             *lock(&self.readers) = None;
         }
-        if let Some(site) = self.site.upgrade() {
-            site.watch.committed(saved);
-            if saved {
-                Site(site).notify();
-            }
+        if saved && let Some(site) = self.site.upgrade() {
+            site.watch.committed(tables);
+            Site(site).notify();
         }
     }
 }

@@ -24,6 +24,7 @@ mod taking;
 mod told;
 mod vtab;
 
+pub(crate) use changes::Tables;
 pub use changes::{Changed, Listening};
 pub use conflicts::{Conflict, ConflictKind};
 pub use handles::{CellWatch, RowWatch};

@@ -32,6 +32,9 @@ impl Changed {
     }
 }
 
+/// Names of tables in lower case; `None` if it may be any.
+pub(crate) type Tables = Option<BTreeSet<String>>;
+
 type Listener = Arc<dyn Fn(&Changed) + Send + Sync>;
 
 /// Who is to be told.
@@ -39,8 +42,6 @@ type Listener = Arc<dyn Fn(&Changed) + Send + Sync>;
 pub(super) struct Listeners {
     next: u64,
     by_id: BTreeMap<u64, Listener>,
-    /// The tables of the step under way, set by whoever holds the volume's writer.
-    expected: Option<BTreeSet<String>>,
     /// The schema cookie after the last rebase; `None` before the first.
     cookie: Option<u32>,
 }
@@ -86,10 +87,10 @@ impl Site {
         Ok(Listening { site: self.downgrade(), id })
     }
 
-    /// A pull of these commits begins: with what waits, they are all that can change.
-    pub(crate) fn expect_pull(&self, commits: &[CommitNews]) {
+    /// The tables that a pull of these commits may change; `None` for any, and where nobody asks.
+    pub(crate) fn pull_tables(&self, commits: &[CommitNews]) -> Tables {
         if !self.0.watch.is_heard() {
-            return;
+            return None;
         }
         let tables = commits.iter().flat_map(|commit| match commit {
             CommitNews::Whole(commit) => &commit.tables,
@@ -98,7 +99,7 @@ impl Site {
         let mut tables: BTreeSet<String> = tables.map(|table| fold(table)).collect();
         let waiting = self.with_index(|index| index.tables().map(|all| tables.extend(all)));
         let is_known = matches!(waiting, Ok(Some(())));
-        self.0.watch.expect(is_known.then_some(tables));
+        is_known.then_some(tables)
     }
 
     /// The tables, in lower case, of which rows wait for the log's decision; `None` if it may be
@@ -110,19 +111,19 @@ impl Site {
         self.with_index(|index| index.tables().map(Iterator::collect))
     }
 
-    /// The timeline was redone and published; `is_same_schema` if that dropped no schema change.
-    pub(crate) fn pulled(&self, is_same_schema: bool) {
+    /// The timeline was redone and published, which changed these tables and those of what waits
+    /// now; any if it dropped a schema change.
+    pub(crate) fn pulled(&self, tables: Tables, is_same_schema: bool) {
         let hub = &self.0.watch;
         if !hub.is_heard() {
             return;
         }
-        let expected = lock(&hub.listeners).expected.take();
         // A page that is not here is not fetched for this.
         let first = self.volume().head().page_if_here(PageIdx::FIRST).ok().flatten();
         let cookie = first.map(|page| read_u32(&page, SCHEMA_COOKIE));
         let before = std::mem::replace(&mut lock(&hub.listeners).cookie, cookie);
         let is_same_schema = is_same_schema && cookie.is_some() && cookie == before;
-        let Some(mut tables) = expected.filter(|_| is_same_schema) else {
+        let Some(mut tables) = tables.filter(|_| is_same_schema) else {
             return hub.tell(Changed { tables: None });
         };
         let waiting = self.with_index(|index| index.tables().map(|all| tables.extend(all)));
@@ -136,32 +137,24 @@ impl Hub {
         !lock(&self.listeners).by_id.is_empty()
     }
 
-    /// The step under way changes no other tables than these.
-    pub(crate) fn expect(&self, tables: Option<BTreeSet<String>>) {
-        lock(&self.listeners).expected = tables;
-    }
-
-    /// A local commit of this mutation begins; `called` is what it changed if it is a call.
-    pub(crate) fn expect_commit(&self, mutation: &Mutation, called: Option<&[Touch]>) {
+    /// The tables that a local commit of this mutation changes; `called` is what it changed if it
+    /// is a call.
+    pub(crate) fn commit_tables(&self, mutation: &Mutation, called: Option<&[Touch]>) -> Tables {
         if !self.is_heard() {
-            return;
+            return None;
         }
-        let tables = match &mutation.body {
+        match &mutation.body {
             Body::Rows(ops) if !ops.iter().any(|op| matches!(op, Op::Ddl { .. })) => {
                 Some(ops.iter().filter_map(Op::table).map(fold).collect())
             }
             Body::Rows(_) => None,
             Body::Call { .. } => called.map(|rows| rows.iter().map(|r| r.table.clone()).collect()),
-        };
-        self.expect(tables);
+        }
     }
 
-    /// A local commit has ended.
-    pub(crate) fn committed(&self, is_saved: bool) {
-        let tables = lock(&self.listeners).expected.take();
-        if is_saved {
-            self.tell(Changed { tables });
-        }
+    /// A local commit can be seen.
+    pub(crate) fn committed(&self, tables: Tables) {
+        self.tell(Changed { tables });
     }
 
     fn tell(&self, change: Changed) {

@@ -46,7 +46,7 @@ impl Site {
     pub fn give_up_handed_over(
         &self,
         branch: &Self,
-        attrs: Vec<(String, Option<Bytes>)>,
+        mut attrs: Vec<(String, Option<Bytes>)>,
     ) -> Result<Option<usize>> {
         let writer = self.volume().writer();
         let known = self.handed_over(branch)?;
@@ -56,6 +56,7 @@ impl Site {
             return Ok(None);
         }
         let draft = self.volume().rebase(writer, &[])?;
+        attrs.extend(self.conflicts_gone(&held));
         self.publish_renumbered(draft, Vec::new(), attrs)?;
         Ok(Some(held.len()))
     }

@@ -311,6 +311,8 @@ impl Site {
         let offered: usize = mutations.iter().map(|record| record.bytes.len()).sum();
         self.0.offered_bytes.fetch_add(offered as u64, Ordering::Relaxed);
         let (timeline, device) = (self.timeline(), self.device());
+        let last_seq = mutations.last().map_or(first_seq, |record| record.seq);
+        self.0.watch.sent(timeline, last_seq);
         Ok(Some(Batch { timeline, device, first_seq, prev_hash: hash.0, mutations }))
     }
 }

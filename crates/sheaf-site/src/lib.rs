@@ -39,6 +39,7 @@ mod timeline;
 mod transfer;
 mod value;
 mod vfs;
+mod watch;
 
 pub use diff::Restored;
 pub use error::{explain, from_sqlite};
@@ -60,3 +61,7 @@ pub use status::{PendingInfo, RejectedInfo, Status};
 pub use timeline::{Answer, Batch, MutationRecord, RunningHash};
 pub use transfer::Imported;
 pub use vfs::leads;
+pub use watch::{
+    CellWatch, Changed, Conflict, ConflictKind, Convergence, Edit, EditState, Listening, Notice,
+    PendingChange, PendingRow, Row, RowWatch, Waiting, WatchEvent,
+};

@@ -38,6 +38,25 @@ pub const RECORD_OVERHEAD: usize = 32;
 pub const LEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of waiting mutations that a status looks into: it must not read a long timeline.
 pub const STATUS_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Rows of waiting mutations that are indexed, and rows of calls that are remembered: some tens of
+/// megabytes at most. Beyond, what waits is unknown.
+pub const PENDING_ROWS_MAX: usize = 200_000;
+/// Bytes of waiting mutations that the index looks into, for the time that takes.
+pub const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Waiting mutations that one list for people names.
+pub const PENDING_LIST_MAX: usize = 1_000;
+/// Values that gave way which a replica remembers, and cells with several values that it lists.
+pub const CONFLICTS_MAX: usize = 256;
+/// Bytes of each value that is remembered so.
+pub const CONFLICT_VALUE_BYTES_MAX: usize = 4_096;
+/// Listeners of one site, which handles of editors are too.
+pub const LISTENERS_MAX: usize = 1_024;
+/// Edits of one value that an editor has outstanding; more are taken as one.
+pub const EDITS_MAX: usize = 64;
+/// How often a handle reads two states before it leaves a busy site alone until it is asked again.
+pub const WATCH_READS_MAX: usize = 8;
+/// Rejections that wait for whoever polls a handle.
+pub const WATCH_REJECTED_MAX: usize = 64;
 /// Appends tried before the caller is told that others are always faster.
 pub const LEAD_ATTEMPTS_MAX: u32 = 16;
 

@@ -32,6 +32,11 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS main.__sheaf_merges(
 pub(crate) type Registered = Arc<Mutex<Closures>>;
 
 impl Site {
+    /// The merge functions of one transaction.
+    pub(crate) fn merges(&self) -> Merges {
+        Merges::new(Arc::clone(&self.0.merges))
+    }
+
     /// Defines the function of the merge rule `custom:NAME`: an SQL expression over `:base`,
     /// `:left` and `:right`, which are what the author saw, what it wrote, and what was ordered in
     /// between. It travels like any row, so every replica and node of the site has it. `None`

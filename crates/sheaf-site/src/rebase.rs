@@ -22,7 +22,6 @@ use crate::capture::Capture;
 use crate::clock;
 use crate::error::from_sqlite;
 use crate::locks::{self, Asking, Resolution};
-use crate::merges::Merges;
 use crate::opbits::OpBits;
 use crate::replay::{Outcome, Remap, ReplayContext, Replayed, replay};
 use crate::rowids::RowIds;
@@ -30,6 +29,7 @@ use crate::site::{ATTR_DECIDED, ATTR_ROW_IDS, ATTR_TIMELINE, Site, SiteIds, lock
 use crate::status::rejected_attr;
 use crate::timeline::{Decided, MutationRecord, RunningHash};
 use crate::vfs::{DraftSlot, Failure, FileView, SCHEMA_COOKIE, read_u32};
+use crate::watch::{Noted, Notes, Tables};
 
 /// How far the schema cookie shown to connections jumps when a schema change was dropped: more
 /// than any one history changes its schema.
@@ -114,6 +114,8 @@ pub(crate) struct OwnNews {
     pub(crate) resolution: Option<Resolution>,
     /// Not all commits were read: what the base has applied beyond is decided, nobody knows how.
     pub(crate) partial: bool,
+    /// The tables of the commits and of what waited before; `None` if it may be any.
+    pub(crate) tables: Tables,
 }
 
 /// What redoing a timeline did.
@@ -146,13 +148,39 @@ impl Site {
     /// # Errors
     /// As [`Site::integrate`].
     pub fn integrate_news(&self, mut commits: Vec<CommitNews>) -> Result<Integrated> {
+        let Some(at) = self.first_merged(&commits) else { return self.take(commits) };
+        // The redo on what comes before shows what is merged there, which the verdict does not
+        // tell. Where it cannot be done, nothing rests on it.
+        let before = commits.iter().take(at).cloned().collect();
+        let Ok(mut outcome) = self.take(before) else { return self.take(commits) };
+        outcome.add(self.take(commits.split_off(at))?);
+        Ok(outcome)
+    }
+
+    /// Where the first commit is that merged a mutation of this device, if others come before.
+    fn first_merged(&self, commits: &[CommitNews]) -> Option<usize> {
+        if self.0.volume.is_timeline_empty() {
+            return None;
+        }
+        let (timeline, decided, base) = (self.timeline(), self.decided().seq, self.base().0);
+        let is_merged = |applied: &Applied| {
+            let is_new = |(seq, verdict)| verdict == Verdict::Merged && seq > decided;
+            applied.timeline == timeline && applied.verdicts().any(is_new)
+        };
+        let at = commits.iter().position(|commit| commit.applied().iter().any(is_merged))?;
+        let others = commits.iter().take(at).any(|commit| commit.lsn() > base);
+        others.then_some(at)
+    }
+
+    fn take(&self, mut commits: Vec<CommitNews>) -> Result<Integrated> {
         let writer = self.0.volume.writer();
         let base = self.base().0;
         commits.retain(|commit| commit.lsn() > base);
         if commits.is_empty() {
             return Ok(Integrated { base, ..Integrated::default() });
         }
-        let news = self.own_news(commits.iter().map(|commit| (commit.lsn(), commit.applied())));
+        let mut news = self.own_news(commits.iter().map(|commit| (commit.lsn(), commit.applied())));
+        news.tables = self.pull_tables(&commits);
         let draft = self.0.volume.rebase_news(writer, &commits)?;
         self.publish_rebase(draft, &news, Vec::new())
     }
@@ -309,6 +337,7 @@ impl Site {
         for held in &decided {
             if let Some(reason) = news.rejected.get(&held.seq) {
                 attrs.push(rejected_attr(&draft.mutation(held)?.into(), reason));
+                attrs.extend(self.conflicts_gone([held]));
             }
         }
         attrs.extend(extra);
@@ -353,10 +382,11 @@ impl Site {
             attrs.extend(self.asking_attr(None));
             attrs.extend(self.row_ids_attr(&RowIds::default()));
             drop(draft.publish(Vec::new(), attrs)?);
-            self.after_publish(before);
+            self.after_publish(before, Notes::default(), news);
             return Ok(Redone::default());
         }
-        let mut shown = RowIds::default();
+        let (mut shown, mut notes, mut told) = (RowIds::default(), Notes::default(), Vec::new());
+        let lsn = draft.base_lsn();
         let (mut redone, draft) = self.with_draft(draft, false, |pass| {
             // First contact skips the commits that would have told: the base itself knows.
             let mut timeline = self.timeline();
@@ -377,16 +407,23 @@ impl Site {
             }
             for held in &pending {
                 // One at a time: a long timeline is on disk, before and after.
-                pass.redo(timeline, held, news.resolution, &mut redone)?;
+                let (record, mut noted) =
+                    pass.redo(timeline, held, news.resolution, &mut redone)?;
+                let merges = std::mem::take(&mut noted.told);
+                notes.add(record.uid(), noted);
+                if !merges.is_empty() {
+                    told.push((record, merges));
+                }
             }
             shown = std::mem::take(&mut pass.remap.shown);
             Ok(redone)
         })?;
         attrs.extend(self.row_ids_attr(&shown));
         attrs.extend(self.asking_attr(redone.asking.as_ref()));
+        attrs.extend(self.conflict_attrs(lsn, told));
         redone.replayed = pending.len();
         drop(draft.publish(Vec::new(), attrs)?);
-        self.after_publish(before);
+        self.after_publish(before, notes, news);
         Ok(redone)
     }
 
@@ -413,10 +450,12 @@ impl Site {
 
     /// When drafts had changed the schema, the redone history may have another schema under the
     /// same cookie; SQLite must not take its old one for valid.
-    fn after_publish(&self, (base, head): (u32, u32)) {
+    fn after_publish(&self, (base, head): (u32, u32), notes: Notes, news: &OwnNews) {
+        self.0.watch.redone(notes);
         if base != head {
             self.0.schema_bias.fetch_add(SCHEMA_BIAS_STEP, Ordering::AcqRel);
         }
+        self.pulled(news.tables.clone(), base == head);
     }
 
     /// Runs `f` in a write transaction on a rebase draft; gives the draft back with its changes.
@@ -446,7 +485,7 @@ impl Site {
             }
             rebase.capture.clear();
             let (conn, capture) = (&rebase.conn, &rebase.capture);
-            let remap = Remap::new(Merges::new(Arc::clone(&site.0.merges)));
+            let remap = Remap::new(site.merges());
             let slot = &*rebase.slot;
             let value = f(&mut Pass { site, conn, capture, remap, target, authority, slot })?;
             rebase.conn.execute_batch("COMMIT").map_err(from_sqlite)?;
@@ -520,7 +559,7 @@ impl Pass<'_> {
         held: &HeldMutation,
         resolution: Option<Resolution>,
         redone: &mut Redone,
-    ) -> Result<()> {
+    ) -> Result<(MutationRecord, Noted)> {
         let stored = MutationRecord::from(self.draft(|draft| draft.mutation(held))?);
         let resolved = match resolution {
             Some(answer) => self.resolve(timeline, &stored, answer, &mut redone.looked_at)?,
@@ -528,27 +567,33 @@ impl Pass<'_> {
         };
         let record = resolved.as_ref().unwrap_or(&stored);
         let replayed = self.replay(timeline, record)?;
+        let mut noted = std::mem::take(&mut self.remap.noted);
         match replayed.outcome {
             Outcome::Applied { merged: true } => {
                 redone.merged.push(record.seq);
                 redone.stands.insert(record.seq, replayed.stands);
             }
             Outcome::Applied { merged: false } => {}
-            Outcome::Rejected { .. } | Outcome::Undecided { .. } => redone.unpredicted += 1,
+            Outcome::Rejected { .. } => redone.unpredicted += 1,
+            Outcome::Undecided { reason } => {
+                redone.unpredicted += 1;
+                noted.failing = Some(reason);
+            }
             Outcome::Asks { reason } => {
                 redone.unpredicted += 1;
+                noted.failing = Some(reason.clone());
                 redone.asking.get_or_insert(Asking { seq: record.seq, reason });
             }
         }
         let recaptured = replayed
             .recaptured
             .map(|body| record.recaptured(Lsn(self.target.0 - 1), &body))
-            .or(resolved);
+            .or_else(|| resolved.clone());
         let kept = recaptured.map_or_else(|| held.clone(), |r| PendingMutation::from(r).into());
         if !bites(Tooth::PublishHalf) {
             self.draft(|draft| draft.keep(kept))?;
         }
-        Ok(())
+        Ok((resolved.unwrap_or(stored), noted))
     }
 
     /// Redoes one mutation in a savepoint.

@@ -22,8 +22,10 @@ use crate::{
     mutator,
     opbits::OpBits,
     rowids::{RowIds, inserted},
+    watch::Noted,
 };
 
+pub(crate) mod cell;
 mod ddl;
 pub(crate) mod failure;
 mod ffi;
@@ -116,6 +118,8 @@ pub(crate) struct Remap {
     ids: Ids,
     /// Which rows a prediction shows under numbers that are a guess.
     pub(crate) shown: RowIds,
+    /// What the last replay told besides its outcome.
+    pub(crate) noted: Noted,
     tables: Tables,
     merges: Merges,
     /// The schema that `tables` describe.
@@ -191,6 +195,7 @@ pub(crate) fn replay(
 ) -> Result<Replayed> {
     let _restore = Restore { conn, switches: Switches::read(conn)? };
     capture.clear();
+    remap.noted = Noted::default();
     let version = schema_version(conn).map_err(broken)?;
     if version != remap.schema_version {
         remap.tables.forget();
@@ -224,6 +229,7 @@ pub(crate) fn replay(
             undo(conn, remap)?;
             remap.refuse_or_abort(conn, ctx, mutation)?;
             let reason = limits::clip(&reason).to_owned();
+            remap.noted = Noted { failing: Some(reason.clone()), ..Noted::default() };
             let outcome = Outcome::Rejected { reason };
             Replayed::without_effects(outcome)
         }
@@ -313,6 +319,9 @@ impl Step<'_> {
                 foreign::settle(self.conn, &mut self.remap.tables, &[], &[], false)?;
                 let tables = self.capture.tables();
                 crate::siblings::sweep(self.conn, &mut self.remap.tables, &tables)?;
+                if !self.ctx.authority {
+                    self.remap.noted.call(self.capture.finish(self.conn));
+                }
                 let outcome = Outcome::Applied { merged: false };
                 Ok(Replayed { tables, ..Replayed::without_effects(outcome) })
             }
@@ -335,11 +344,12 @@ impl Step<'_> {
             // SQLite refuses more than it did to the author, and settling looks for itself.
             Switches { triggers: false, foreign_keys: false }.set(self.conn)?;
         }
-        let Remap { ids, tables, shown, merges, .. } = &mut *self.remap;
+        let Remap { ids, tables, shown, noted, merges, .. } = &mut *self.remap;
         let mut rows = Rows::new(self.conn, self.ctx, tables, merges, ids, &mutation.ids);
         rows.apply(ops)?;
         let Rows { written, mut touched, uncaptured, mut kept, proposals, .. } = rows;
-        let Rows { inserted, refused, mut stands, is_merged, .. } = rows;
+        let Rows { inserted, refused, mut stands, is_merged, tale, .. } = rows;
+        noted.told = tale.told;
         for (table, origin, id) in inserted {
             shown.show(&table, origin, id);
         }

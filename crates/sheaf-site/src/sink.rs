@@ -15,6 +15,7 @@ use crate::mutation::{Body, Mutation};
 use crate::site::{Inner, Site, lock};
 use crate::timeline::MutationRecord;
 use crate::vfs::{CommitSink, Commitment, DraftSlot, Failure, FileView, SCHEMA_COOKIE, read_u32};
+use crate::watch::{Noted, Tables};
 
 /// The [`CommitSink`] of one writable connection.
 pub(crate) struct LocalSink {
@@ -23,7 +24,9 @@ pub(crate) struct LocalSink {
     capture: OnceLock<Capture>,
     readers: Mutex<Option<Readers>>,
     /// Set while a named mutator commits: its call is the mutation, not its rows.
-    call: Mutex<Option<Mutation>>,
+    call: Mutex<Option<(Mutation, Noted)>>,
+    /// What the commit under way changes.
+    tables: Mutex<Tables>,
 }
 
 /// Connections that look at the transaction from outside.
@@ -41,7 +44,7 @@ struct Readers {
 impl LocalSink {
     pub(crate) fn new(site: Weak<Inner>, slot: Arc<DraftSlot>) -> Self {
         let (capture, readers, call) = (OnceLock::new(), Mutex::default(), Mutex::default());
-        Self { site, slot, capture, readers, call }
+        Self { site, slot, capture, readers, call, tables: Mutex::default() }
     }
 
     /// Starts capturing what this connection changes.
@@ -55,8 +58,8 @@ impl LocalSink {
         f(capture)
     }
 
-    pub(crate) fn expect_call(&self, mutation: Mutation) {
-        *lock(&self.call) = Some(mutation);
+    pub(crate) fn expect_call(&self, mutation: Mutation, noted: Noted) {
+        *lock(&self.call) = Some((mutation, noted));
     }
 
     pub(crate) fn forget_call(&self) {
@@ -123,14 +126,14 @@ impl CommitSink for LocalSink {
         })?;
         let mut attrs = Vec::new();
         let call = lock(&self.call).take();
-        let mutation = match call {
+        let (mutation, noted) = match call {
             // It ran as it will be redone, and has moved its locks.
-            Some(call) => Some(call),
+            Some((call, noted)) => (Some(call), Some(noted)),
             None => {
                 let captured = self.captured()?;
                 let locks = captured.iter().flat_map(|captured| &captured.locks);
                 attrs.extend(site.moves_attrs(locks));
-                captured
+                (captured, None)
             }
         };
         let Some(mut mutation) = mutation else { return Ok(Commitment::default()) };
@@ -145,6 +148,11 @@ impl CommitSink for LocalSink {
         }
         let mut uid = [0; 8];
         site.0.env.fill_random(&mut uid);
+        let called = noted.as_ref().and_then(|noted| noted.called.as_deref());
+        *lock(&self.tables) = site.0.watch.commit_tables(&mutation, called);
+        if let Some(noted) = noted {
+            site.0.watch.note(uid, noted);
+        }
         let (seq, base, now) = (site.last_seq() + 1, site.base().0, site.0.env.now_ms());
         let record = MutationRecord::new(seq, base, now, uid, &mutation);
         crate::limits::check_mutation(record.bytes.len())?;
@@ -152,6 +160,7 @@ impl CommitSink for LocalSink {
     }
 
     fn after_commit(&self, saved: bool) {
+        let tables = lock(&self.tables).take();
         if let Some(capture) = self.capture.get() {
             capture.clear();
         }
@@ -160,6 +169,7 @@ impl CommitSink for LocalSink {
             *lock(&self.readers) = None;
         }
         if saved && let Some(site) = self.site.upgrade() {
+            site.watch.committed(tables);
             Site(site).notify();
         }
     }

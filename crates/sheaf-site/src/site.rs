@@ -18,7 +18,7 @@ use sheaf_volume::{
 use crate::clock;
 use crate::error::{from_sqlite, kind_number, sqlite_detail};
 use crate::locks::{self, OwnWaiting};
-use crate::merges::{Merges, Registered};
+use crate::merges::Registered;
 use crate::mutation::{Body, Mutation};
 use crate::rebase::RebaseConnection;
 use crate::replay::Outcome;
@@ -109,6 +109,7 @@ pub(crate) struct Inner {
     listeners: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
     /// What the outbox has handed out since opening.
     pub(crate) offered_bytes: AtomicU64,
+    pub(crate) watch: crate::watch::Hub,
 }
 
 /// A writable connection with its capture.
@@ -182,6 +183,7 @@ impl Site {
             refused_size: Mutex::default(),
             listeners: Mutex::default(),
             offered_bytes: AtomicU64::new(0),
+            watch: crate::watch::Hub::default(),
         })))
     }
 
@@ -327,6 +329,7 @@ impl Site {
             crate::mutator::register_functions(&conn, Arc::clone(&self.0.env))?;
             crate::siblings::register(&conn)?;
             crate::positions::register(&conn)?;
+            crate::watch::register_functions(self, &conn)?;
             Ok(conn)
         };
         let conn = open().map_err(|e| sqlite_detail(e, &failure))?;
@@ -451,19 +454,26 @@ impl Site {
         self.0.volume.last_pending_seq().unwrap_or_else(|| self.decided().seq)
     }
 
+    /// As [`Site::connection`], but only for reading.
+    ///
+    /// # Errors
+    /// As [`Site::connection`].
+    pub fn reader(&self, view: View) -> Result<Connection> {
+        match view {
+            View::Local => {
+                let local = FileView::Local { slot: Arc::default(), sink: None };
+                Ok(self.open_file(local, OpenFlags::SQLITE_OPEN_READ_ONLY)?.0)
+            }
+            other => self.connection(other),
+        }
+    }
+
     /// Reads a view in one transaction.
     ///
     /// # Errors
     /// Whatever `f` returns, and as [`Site::connection`].
     pub fn read<T>(&self, view: View, f: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let conn = match view {
-            View::Local => {
-                let slot = Arc::default();
-                let local = FileView::Local { slot, sink: None };
-                self.open_file(local, OpenFlags::SQLITE_OPEN_READ_ONLY)?.0
-            }
-            other => self.connection(other)?,
-        };
+        let conn = self.reader(view)?;
         conn.execute_batch("BEGIN").map_err(from_sqlite)?;
         f(&conn)
     }
@@ -502,10 +512,10 @@ impl Site {
                 device: self.0.device,
                 time_ms,
             };
+            let merges = self.merges();
+            let mut remap = crate::replay::Remap::new(merges);
             let run = || {
                 local.sink.with_capture(|capture| {
-                    let merges = Merges::new(Arc::clone(&self.0.merges));
-                    let mut remap = crate::replay::Remap::new(merges);
                     crate::replay::replay(&tx, capture, &context, &mut remap, &mutation)
                 })
             };
@@ -519,7 +529,7 @@ impl Site {
                     return Err(Error::new(ErrorKind::Unsupported, reason));
                 }
             }
-            local.sink.expect_call(replayed.recaptured.unwrap_or(mutation));
+            local.sink.expect_call(replayed.recaptured.unwrap_or(mutation), remap.noted);
             let committed = tx.commit();
             local.sink.forget_call();
             committed.map_err(|e| sqlite_detail(e, &local.failure))?;

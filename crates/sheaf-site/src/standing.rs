@@ -45,13 +45,13 @@ impl Site {
     /// Whatever `keep` returns, and as [`Site::integrate`].
     pub fn give_up_pending(&self, keep: impl FnOnce() -> Result<()>) -> Result<usize> {
         let writer = self.volume().writer();
-        let count = self.volume().held().len();
-        if count == 0 {
+        let held = self.volume().held();
+        if held.is_empty() {
             return Ok(0);
         }
         keep()?;
         let draft = self.volume().rebase(writer, &[])?;
-        self.publish_renumbered(draft, Vec::new(), Vec::new())?;
-        Ok(count)
+        self.publish_renumbered(draft, Vec::new(), self.conflicts_gone(&held))?;
+        Ok(held.len())
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use sheaf_volume::{DeviceId, LocalLsn, Lsn, SiteId, TimelineId, VolumeId};
+use sheaf_volume::{DeviceId, HeldMutation, LocalLsn, Lsn, SiteId, TimelineId, VolumeId};
 
 use crate::failed::FailedRow;
 use crate::limits;
@@ -94,7 +94,7 @@ pub(crate) fn rejected_attr(record: &MutationRecord, reason: &str) -> (String, O
     (format!("{REJECTED}{:020}", record.seq), Some(value.freeze()))
 }
 
-fn read_rejected(name: &str, value: &Bytes) -> Option<RejectedInfo> {
+fn read_rejected(name: &str, value: &Bytes) -> Option<(MutationRecord, String)> {
     let seq = name.strip_prefix(REJECTED)?.parse().ok()?;
     let (time, rest) = value.split_first_chunk::<8>()?;
     let (len, rest) = rest.split_first_chunk::<4>()?;
@@ -102,11 +102,7 @@ fn read_rejected(name: &str, value: &Bytes) -> Option<RejectedInfo> {
     let time_ms = u64::from_le_bytes(*time);
     let bytes = Bytes::copy_from_slice(bytes);
     let record = MutationRecord { seq, base: Lsn::ZERO, time_ms, bytes };
-    let mutation = record.mutation();
-    let reason = String::from_utf8_lossy(reason).into_owned();
-    let row = FailedRow::read(&reason, mutation.as_ref().ok());
-    let summary = mutation.map_or_else(|e| e.to_string(), |m| m.summary());
-    Some(RejectedInfo { seq, summary, reason, row, time_ms })
+    Some((record, String::from_utf8_lossy(reason).into()))
 }
 
 impl Site {
@@ -115,21 +111,6 @@ impl Site {
     pub fn status(&self) -> Status {
         let ids = self.ids();
         let volume = self.volume().status();
-        let (mut looked_at, asking) = (0, self.asking());
-        let pending = self.volume().held().into_iter().map(|held| {
-            let (seq, time_ms, bytes) = (held.seq, held.time_ms, held.len() as u64);
-            looked_at += bytes;
-            let (kind, summary) = if looked_at <= limits::STATUS_BYTES_MAX {
-                self.look_at(seq)
-            } else {
-                ("rows", format!("{bytes} bytes, not looked at"))
-            };
-            let summary = match &asking {
-                Some(asking) if asking.seq == seq => format!("{summary} (asks: {})", asking.reason),
-                _ => summary,
-            };
-            PendingInfo { seq, kind, summary, time_ms, bytes }
-        });
         let page_count = volume.page_count.0;
         Status {
             name: self.name(),
@@ -146,11 +127,30 @@ impl Site {
             page_count,
             pages_present: u64::from(page_count).saturating_sub(volume.pages_pending),
             pages_pending: volume.pages_pending,
-            pending: pending.collect(),
+            pending: self.pending_infos(&self.volume().held()),
             rejected: self.rejected(),
             pushing: volume.pushing,
             poisoned: volume.poisoned,
         }
+    }
+
+    pub(crate) fn pending_infos(&self, held: &[HeldMutation]) -> Vec<PendingInfo> {
+        let (mut looked_at, asking) = (0, self.asking());
+        let infos = held.iter().map(|held| {
+            let (seq, time_ms, bytes) = (held.seq, held.time_ms, held.len() as u64);
+            looked_at += bytes;
+            let (kind, summary) = if looked_at <= limits::STATUS_BYTES_MAX {
+                self.look_at(seq)
+            } else {
+                ("rows", format!("{bytes} bytes, not looked at"))
+            };
+            let summary = match &asking {
+                Some(asking) if asking.seq == seq => format!("{summary} (asks: {})", asking.reason),
+                _ => summary,
+            };
+            PendingInfo { seq, kind, summary, time_ms, bytes }
+        });
+        infos.collect()
     }
 
     /// Kind and summary of a mutation that waits.
@@ -169,6 +169,17 @@ impl Site {
     /// Mutations of this device that the log rejected, oldest first.
     #[must_use]
     pub fn rejected(&self) -> Vec<RejectedInfo> {
+        let info = |(record, reason): (MutationRecord, String)| {
+            let mutation = record.mutation();
+            let row = FailedRow::read(&reason, mutation.as_ref().ok());
+            let summary = mutation.map_or_else(|e| e.to_string(), |m| m.summary());
+            RejectedInfo { seq: record.seq, summary, reason, row, time_ms: record.time_ms }
+        };
+        self.rejected_records().into_iter().map(info).collect()
+    }
+
+    /// The same with what they were.
+    pub(crate) fn rejected_records(&self) -> Vec<(MutationRecord, String)> {
         let attrs = self.volume().attrs(REJECTED);
         attrs.iter().filter_map(|(name, value)| read_rejected(name, value)).collect()
     }

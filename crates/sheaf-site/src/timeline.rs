@@ -74,11 +74,16 @@ impl MutationRecord {
         Mutation::decode(body)
     }
 
+    /// What tells it from every other mutation, and no redo changes.
+    pub(crate) fn uid(&self) -> [u8; UID_LEN] {
+        let mut uid = [0; UID_LEN];
+        uid.iter_mut().zip(&*self.bytes).for_each(|(to, from)| *to = *from);
+        uid
+    }
+
     /// The same intent, seen from another base.
     pub(crate) fn recaptured(&self, base: Lsn, body: &Mutation) -> Self {
-        let mut uid = [0; UID_LEN];
-        uid.copy_from_slice(self.bytes.get(..UID_LEN).unwrap_or(&[0; UID_LEN]));
-        Self::new(self.seq, base, self.time_ms, uid, body)
+        Self::new(self.seq, base, self.time_ms, self.uid(), body)
     }
 }
 

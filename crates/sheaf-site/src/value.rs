@@ -139,7 +139,7 @@ pub(crate) fn quote_key(key: &[Value]) -> String {
     key.iter().map(quote).collect::<Vec<_>>().join(",")
 }
 
-fn encode_hex(bytes: &[u8]) -> String {
+pub(crate) fn encode_hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
         write!(hex, "{byte:02x}").expect("BUG: writing to a string fails");
@@ -147,7 +147,7 @@ fn encode_hex(bytes: &[u8]) -> String {
     })
 }
 
-fn decode_hex(hex: &str) -> Option<Vec<u8>> {
+pub(crate) fn decode_hex(hex: &str) -> Option<Vec<u8>> {
     let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
     let pairs = hex.as_bytes().chunks(2);
     pairs

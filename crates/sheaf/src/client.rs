@@ -25,6 +25,7 @@ use crate::{
     net::Net,
     server::Server,
     site::{self, Site},
+    subscribe::Crew,
 };
 
 /// File with this device's id.
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     buckets: Mutex<BTreeMap<String, Arc<dyn Objects>>>,
     events: Events,
     poller: Arc<Poller>,
+    crew: Crew,
     /// Last: what runs there belongs to the links.
     net: Net,
 }
@@ -97,6 +99,7 @@ impl Client {
             buckets: Mutex::default(),
             events: Events::default(),
             poller: Arc::default(),
+            crew: Crew::default(),
             net: Net::default(),
         })))
     }
@@ -349,6 +352,11 @@ impl Shared {
         let link = Arc::new(Link::start(server, identity, &runtime, self.events())?);
         links.insert(server.to_owned(), Arc::downgrade(&link));
         Ok(link)
+    }
+
+    /// Who runs the queries of all sites.
+    pub(crate) fn crew(&self) -> &Crew {
+        &self.crew
     }
 
     /// What looks at the buckets of all sites.

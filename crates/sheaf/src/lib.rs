@@ -21,7 +21,8 @@
 //! A [`Client`] is a directory of replicas on this device; a [`Site`] is one of them, a real SQLite
 //! database that is read and written at once, with or without a network. Calls block; none needs
 //! an async runtime, and all work from within one. This crate owns the threads: a flusher per
-//! site, and a link per node or bucket once something is exchanged. Hosts without threads find the
+//! site, a link per node or bucket once something is exchanged, and one that answers subscribed
+//! queries. Hosts without threads find the
 //! parts in [`driver`].
 
 #![forbid(unsafe_code)]
@@ -47,8 +48,10 @@ mod node;
 mod repair;
 mod server;
 mod site;
+mod subscribe;
 mod traffic;
 mod trial;
+mod watch;
 
 pub use check::{CheckProgress, Verified};
 pub use client::{Client, ClientOptions};
@@ -58,16 +61,18 @@ pub use exchange::Exchange;
 pub use fork::Forked;
 pub use log::{AppliedRun, LogEntry};
 pub use repair::Repaired;
-pub use sheaf_site::{Custom, Restored, Sides, Value, diff};
 pub use sheaf_site::{
-    Asking, Declared, Error, ErrorKind, FailedRow, Imported, PendingInfo, RejectedInfo, Result,
-    RuleInfo, Standing,
-    View, from_sqlite, rusqlite,
+    Asking, CellWatch, Conflict, ConflictKind, Declared, EditState, Error, ErrorKind, FailedRow,
+    Imported, PendingChange, PendingInfo, PendingRow, RejectedInfo, Result, Row, RowWatch,
+    RuleInfo, Standing, View, Waiting, WatchEvent, from_sqlite, rusqlite,
 };
+pub use sheaf_site::{Custom, Restored, Sides, Value, diff};
 pub use sheaf_volume::{
     At, DeviceId, Evicted, Finding, LogCheck, Lsn, PageIdx, PageSize, Promise, Races, Remedy,
     ReplicaCheck, SiteId, StoreTrial, StoreVerdict, TimelineId, Tried, VolumeId,
 };
 pub use sheaf_volume::{Doomed, GcReport, GcStep, GcWatch, Retention, Why};
 pub use site::{Site, Status};
+pub use subscribe::{Agreement, Answer, Subscription};
 pub use trial::verify_store;
+pub use watch::Watch;

@@ -48,6 +48,14 @@ pub const POLL_MAX: Duration = Duration::from_secs(20);
 /// How often a fork hands over what was written while it was at it.
 pub const FORK_ROUNDS_MAX: u32 = 16;
 
+/// From a change to running queries again: changes meanwhile are answered at once.
+pub const ANSWER_AFTER: Duration = Duration::from_millis(5);
+/// Queries that one client runs again.
+pub const SUBSCRIPTIONS_MAX: usize = 256;
+/// Rows of one answer, which is held twice: here and by whoever takes it.
+pub const ANSWER_ROWS_MAX: usize = 100_000;
+/// Bytes of the values of one answer.
+pub const ANSWER_VALUES_MAX: usize = 64 * 1024 * 1024;
 /// Events that wait for whoever listens; the oldest are dropped first.
 pub const EVENTS_MAX: usize = 1_024;
 /// Rejections that one exchange reports.

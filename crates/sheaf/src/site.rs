@@ -27,6 +27,7 @@ use crate::{
     link::Link,
     log::{self, LogEntry},
     server::Server,
+    subscribe::Crew,
     traffic::Meter,
 };
 
@@ -189,6 +190,11 @@ impl Site {
     #[must_use]
     pub fn engine(&self) -> &sheaf_site::Site {
         &self.0.site
+    }
+
+    /// Who runs the queries of this client.
+    pub(crate) fn crew(&self) -> &Crew {
+        self.0.departure.client.crew()
     }
 
     /// An ordinary SQLite connection to one of the site's states; `Local` is writable.

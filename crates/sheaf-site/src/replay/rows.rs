@@ -29,6 +29,7 @@ use crate::{
     schema::quote_ident,
     siblings,
     value::{Bind, from_ref, quote_key},
+    watch::Tale,
 };
 
 /// Times the operations that met a taken unique value are tried again. Chains of moved values
@@ -65,6 +66,8 @@ pub(super) struct Rows<'a> {
     pub(super) stands: Vec<bool>,
     /// The number of the operation under way.
     at: usize,
+    /// What merges decided by order.
+    pub(super) tale: Tale,
     /// The largest row id each table gets from this mutation.
     floors: BTreeMap<String, i64>,
 }
@@ -95,6 +98,7 @@ impl<'a> Rows<'a> {
             is_merged: false,
             stands: Vec::new(),
             at: 0,
+            tale: Tale::new(!ctx.authority),
             floors: BTreeMap::new(),
         }
     }
@@ -380,6 +384,7 @@ impl<'a> Rows<'a> {
                 if merged.is_refused() {
                     return Err(refused(col));
                 }
+                self.tale.cell((&table.name, &key), col, [None, Some(left), Some(right)], &merged);
                 merged.value
             };
             self.is_merged |= !left.same(right) || !merged.same(left);
@@ -411,6 +416,7 @@ impl<'a> Rows<'a> {
             }
             // Only the changed columns are known, so update-wins cannot bring the row back.
             self.is_merged = true;
+            self.tale.row_gone((&table.name, &key), changes);
             return self.keep_update(table, key, changes);
         };
         let mut writes = Vec::new();
@@ -440,6 +446,8 @@ impl<'a> Rows<'a> {
             if merged.is_refused() {
                 return Err(refused(name));
             }
+            let sides = [Some(&base), Some(&left), Some(right)];
+            self.tale.cell((&table.name, &key), name, sides, &merged);
             self.is_merged |=
                 !right.same(&base) && (!right.same(&left) || !merged.value.same(&left));
             if !merged.value.same(right) {
@@ -534,6 +542,7 @@ impl<'a> Rows<'a> {
             let outcome = merge_row(table.policy, Presence::Unchanged, Presence::Absent, presence);
             if outcome == RowOutcome::DropLeftDelete {
                 self.is_merged = true;
+                self.tale.row_stays((&table.name, &key));
                 return Ok(());
             }
         }

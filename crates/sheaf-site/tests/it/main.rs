@@ -10,6 +10,7 @@
 
 mod bucket;
 mod cold;
+mod conflicts;
 mod damage;
 mod differential;
 mod handover;
@@ -20,6 +21,7 @@ mod lockpage;
 mod locks;
 mod merges;
 mod merging;
+mod pending;
 mod rejected;
 mod rowids;
 mod rules;
@@ -29,3 +31,4 @@ mod space;
 mod sqlite;
 mod stands;
 mod support;
+mod watch;

@@ -88,6 +88,11 @@ impl Device {
         self.rows(View::Local, sql)
     }
 
+    /// Takes what is new, and keeps what waits.
+    pub(crate) fn pull(&self) -> sheaf_site::Integrated {
+        self.site.integrate(self.log.pull(self.site.base().0).unwrap()).unwrap()
+    }
+
     pub(crate) fn exchange(&self) -> sheaf_site::Exchanged {
         self.site.exchange_with_log(&*self.log).unwrap()
     }

@@ -11,6 +11,7 @@ mod bucket;
 mod durability;
 mod fork;
 mod node;
+mod subscribe;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 

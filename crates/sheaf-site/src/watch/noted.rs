@@ -1,0 +1,123 @@
+//! What a replay tells besides its outcome, as far as the author's device wants to know it.
+//!
+//! Invariant: bounded; what is beyond a bound is unknown, never nothing. Leaves out what is
+//! written down on disk: see `conflicts.rs`.
+
+use std::sync::Arc;
+
+use sheaf_merge::Value;
+
+use super::{ByUid, Told};
+use crate::limits;
+use crate::mutation::{Body, Mutation, Op};
+use crate::opstream::decode_key;
+use crate::schema::fold;
+
+/// The table that keeps the concurrent values of cells.
+pub(super) const SIBLINGS: &str = "__sheaf_mvr";
+
+/// What one replay told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Noted {
+    /// The rows that a call changed; `None` if nobody knows.
+    pub(crate) called: Option<Arc<[Touch]>>,
+    /// What its merges decided by order.
+    pub(crate) told: Vec<Told>,
+    /// Why it has no effect for now.
+    pub(crate) failing: Option<String>,
+}
+
+/// One row that a mutation changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Touch {
+    /// The table, in lower case.
+    pub(crate) table: String,
+    /// The key, as the mutation has it.
+    pub(crate) key: Vec<Value>,
+    /// The columns, in lower case; `None` for all of them.
+    pub(crate) cols: Option<Vec<String>>,
+    /// Whether it makes the row.
+    pub(crate) is_new: bool,
+}
+
+impl Touch {
+    /// The row that an operation changes, if it is one of rows.
+    pub(crate) fn of(op: &Op) -> Option<Self> {
+        let (table, key, cols, is_new) = match op {
+            Op::Ddl { .. } => return None,
+            Op::Insert { table, key, .. } => (table, key, None, true),
+            Op::Delete { table, key, .. } => (table, key, None, false),
+            Op::Update { table, key, changes } => {
+                let cols = changes.iter().map(|change| fold(&change.col)).collect();
+                (table, key, Some(cols), false)
+            }
+        };
+        if table.eq_ignore_ascii_case(SIBLINGS) {
+            return Self::of_siblings(key);
+        }
+        Some(Self { table: fold(table), key: key.clone(), cols, is_new })
+    }
+
+    /// The cell whose values a row of siblings keeps: a change that stands beside others is on
+    /// the timeline as such a row, and not as the cell.
+    fn of_siblings(key: &[Value]) -> Option<Self> {
+        let [Value::Text(table), Value::Blob(key), Value::Text(col)] = key else { return None };
+        let key = decode_key(key).ok()?;
+        Some(Self { table: fold(table), key, cols: Some(vec![fold(col)]), is_new: false })
+    }
+}
+
+impl Noted {
+    /// Notes what a call did, as captured.
+    pub(crate) fn call(&mut self, captured: sheaf_volume::Result<Option<Mutation>>) {
+        self.called = match captured {
+            Ok(None) => Some(Arc::new([])),
+            Ok(Some(Mutation { body: Body::Rows(ops), .. }))
+                if ops.len() <= limits::PENDING_ROWS_MAX =>
+            {
+                Some(ops.iter().filter_map(Touch::of).collect())
+            }
+            // What cannot be captured is not wrong in a call, only unknown.
+            Ok(Some(_)) | Err(_) => None,
+        };
+    }
+}
+
+/// What is noted of the mutations that wait, by identity.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    by_uid: ByUid<Noted>,
+    rows: usize,
+}
+
+impl Notes {
+    /// Adds what a replay told, unless that is nothing, or too much.
+    pub(crate) fn add(&mut self, uid: [u8; 8], noted: Noted) {
+        let rows = 1 + noted.called.as_ref().map_or(0, |rows| rows.len());
+        let is_news = noted.called.is_some() || noted.failing.is_some();
+        if is_news && self.rows + rows <= limits::PENDING_ROWS_MAX {
+            self.rows += rows;
+            self.by_uid.insert(uid, noted);
+        }
+    }
+
+    pub(crate) fn get(&self, uid: &[u8]) -> Option<&Noted> {
+        self.by_uid.get(uid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::opstream::encode_key;
+
+    #[test]
+    fn a_row_of_siblings_is_a_claim_on_its_cell() {
+        let pk = vec![Value::Int(7), "x".into()];
+        let key = vec!["Note".into(), Value::Blob(encode_key(&pk)), "Body".into()];
+        let op = Op::Delete { table: "__sheaf_mvr".into(), key, old: Vec::new() };
+        let cols = Some(vec!["body".to_owned()]);
+        let touch = Touch { table: "note".to_owned(), key: pk, cols, is_new: false };
+        assert_eq!(Touch::of(&op), Some(touch));
+    }
+}

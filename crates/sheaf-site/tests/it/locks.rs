@@ -498,6 +498,38 @@ fn nothing_is_handed_to_a_branch_before_a_question_is_answered() {
     assert!(error.to_string().contains("change 2 waits for an answer"), "{error}");
 }
 
+/// One device does something: issues a ticket, takes the other lock, pulls, stops or exchanges.
+fn at_random(world: &World, devices: &mut [Device], rng: &mut crate::support::Rng, step: u64) {
+    let at = rng.below(3);
+    let (device, v) = (&devices[at], rng.below(40));
+    match rng.below(10) {
+        0..=2 => {
+            let seen = "(SELECT group_concat(id) FROM (SELECT id FROM ticket ORDER BY no))";
+            // A value that is here already is refused at once.
+            drop(device.try_sql(&format!(
+                "INSERT INTO ticket VALUES (sheaf_lock('ticket', 0, 'reject'), \
+                 '{step}', {seen}, {v})"
+            )));
+        }
+        3..=5 => {
+            let mode = rng.pick(&["merge", "reject", "ask"]);
+            let n = rng.pick(&["0", "2", "'any'"]);
+            drop(device.try_sql(&format!(
+                "BEGIN; SELECT sheaf_lock('q', {n}, '{mode}');
+                 INSERT INTO taken VALUES ('{step}', {v}); COMMIT"
+            )));
+        }
+        6 => drop(pull(device)),
+        7 => {
+            device.site.volume().flush().unwrap();
+            let dir = device.dir.crash();
+            let env = Arc::new(ManualEnv::new(1_000_000 + step));
+            devices[at] = world.try_reopen(dir, at as u64 + 1, env).unwrap();
+        }
+        _ => drop(device.exchange()),
+    }
+}
+
 /// Three devices that issue tickets, strictly, and take another lock in any mode, at random times:
 /// some transactions fail at a unique value, some wait for an answer, some are pulled over, one
 /// device stops and starts again. A ticket that is issued has the number that comes next, and its
@@ -515,36 +547,7 @@ fn what_a_strict_author_saw_is_what_was_there() {
         let mut devices: Vec<Device> = (0..3).map(|_| world.device()).collect();
         devices[0].sql(SCHEMA);
         devices.iter().for_each(|device| drop(device.exchange()));
-        for step in 0..60 {
-            let at = rng.below(3);
-            let (device, v) = (&devices[at], rng.below(40));
-            match rng.below(10) {
-                0..=2 => {
-                    let seen = "(SELECT group_concat(id) FROM (SELECT id FROM ticket ORDER BY no))";
-                    // A value that is here already is refused at once.
-                    drop(device.try_sql(&format!(
-                        "INSERT INTO ticket VALUES (sheaf_lock('ticket', 0, 'reject'), \
-                         '{step}', {seen}, {v})"
-                    )));
-                }
-                3..=5 => {
-                    let mode = rng.pick(&["merge", "reject", "ask"]);
-                    let n = rng.pick(&["0", "2", "'any'"]);
-                    drop(device.try_sql(&format!(
-                        "BEGIN; SELECT sheaf_lock('q', {n}, '{mode}');
-                         INSERT INTO taken VALUES ('{step}', {v}); COMMIT"
-                    )));
-                }
-                6 => drop(pull(device)),
-                7 => {
-                    device.site.volume().flush().unwrap();
-                    let dir = device.dir.crash();
-                    let env = Arc::new(ManualEnv::new(1_000_000 + step));
-                    devices[at] = world.try_reopen(dir, at as u64 + 1, env).unwrap();
-                }
-                _ => drop(device.exchange()),
-            }
-        }
+        (0..60).for_each(|step| at_random(&world, &mut devices, &mut rng, step));
         for device in &devices {
             while !device.site.volume().is_timeline_empty() {
                 device.exchange();

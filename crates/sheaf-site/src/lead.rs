@@ -367,7 +367,7 @@ impl Pass<'_> {
         for record in fresh {
             let after = Decided { seq: record.seq, hash: decided.hash.after(record) };
             if bites(Tooth::ApplyTwice) {
-                self.replay(batch.timeline, record)?;
+                self.replay((batch.timeline, batch.device), record)?;
             }
             if bites(Tooth::RefuseEarlier) && record.time_ms < self.site.status().base_time_ms {
                 let reason = "made before the newest commit".to_owned();
@@ -376,7 +376,7 @@ impl Pass<'_> {
                 decided = after;
                 continue;
             }
-            let replayed = self.replay(batch.timeline, record)?;
+            let replayed = self.replay((batch.timeline, batch.device), record)?;
             let verdict = match replayed.outcome {
                 Outcome::Applied { merged: false } => (Verdict::Ok, String::new()),
                 Outcome::Applied { merged: true } => {

@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use sheaf_volume::{
-    Applied, Commit, CommitNews, Draft, Error, ErrorKind, HeldMutation, Lineage, Lsn, PageIdx,
-    Parent, PendingMutation, RemoteHead, Result, TimelineId, Verdict,
+    Applied, Commit, CommitNews, DeviceId, Draft, Error, ErrorKind, HeldMutation, Lineage, Lsn,
+    PageIdx, Parent, PendingMutation, RemoteHead, Result, TimelineId, Verdict,
 };
 
 use sheaf_volume::teeth::{Tooth, bites};
@@ -566,7 +566,7 @@ impl Pass<'_> {
             None => None,
         };
         let record = resolved.as_ref().unwrap_or(&stored);
-        let replayed = self.replay(timeline, record)?;
+        let replayed = self.replay((timeline, self.site.device()), record)?;
         let mut noted = std::mem::take(&mut self.remap.noted);
         match replayed.outcome {
             Outcome::Applied { merged: true } => {
@@ -596,10 +596,10 @@ impl Pass<'_> {
         Ok((resolved.unwrap_or(stored), noted))
     }
 
-    /// Redoes one mutation in a savepoint.
+    /// Redoes one mutation of a timeline and its device in a savepoint.
     pub(crate) fn replay(
         &mut self,
-        timeline: TimelineId,
+        (timeline, device): (TimelineId, DeviceId),
         record: &MutationRecord,
     ) -> Result<Replayed> {
         let mutation = match record.mutation() {
@@ -618,7 +618,7 @@ impl Pass<'_> {
             base: record.base,
             target: self.target,
             authority: self.authority,
-            device: self.site.device(),
+            device,
             time_ms: record.time_ms,
         };
         clock::with_time(record.time_ms, || {

@@ -370,3 +370,17 @@ fn a_batch_that_is_twice_in_a_group_is_told_one_position() {
     assert_eq!(positions.collect::<Vec<_>>(), [2, 2, 2]);
     assert_eq!(node.local("SELECT v FROM t"), "1");
 }
+
+#[test]
+fn a_call_knows_the_device_that_made_it_wherever_it_runs() {
+    let world = World::new();
+    let [a, node] = [(); 2].map(|()| world.device());
+    a.sql("CREATE TABLE t(who)");
+    a.site.define_mutator("sign", "INSERT INTO t VALUES (sheaf_device())").unwrap();
+    a.exchange();
+    node.exchange();
+    a.site.mutate("sign", &json!({})).unwrap();
+    let batch = a.site.outbox(0, usize::MAX).unwrap().unwrap();
+    node.site.lead(&[batch], &*node.log, 4).unwrap();
+    assert_eq!(node.local("SELECT who FROM t"), a.site.device().to_string());
+}

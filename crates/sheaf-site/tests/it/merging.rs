@@ -363,6 +363,6 @@ fn deferred_constraints_count_at_the_end_of_a_mutation() {
     assert_eq!(met, (0, Vec::new()));
     pair.shows("SELECT c.id, p.v FROM c JOIN p ON p.id = c.p", "1|0");
     let (pair, met) = Pair::both(schema, "DELETE FROM p", "INSERT INTO c VALUES (1, 'old')");
-    rejected(&met, "c 1: refers to p 'old', which is gone");
+    rejected(&met, "c 1: foreign key (p) refers to p 'old', which is gone");
     pair.shows("SELECT count(*) FROM c", "0");
 }

@@ -14,6 +14,7 @@ pub mod diff;
 mod error;
 mod follow;
 mod handover;
+pub mod history;
 mod lead;
 pub mod limits;
 mod mutation;

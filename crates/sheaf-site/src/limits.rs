@@ -68,3 +68,10 @@ pub const IMPORT_BYTES: usize = 256 * 1024;
 pub const JOURNAL_IMAGES: usize = 16;
 /// Levels of one b-tree: SQLite's own bound.
 pub const BTREE_DEPTH_MAX: usize = 20;
+/// Pages that a look back at one row carries from state to state: the way to the row and the schema.
+pub const WATCH_PAGES_MAX: usize = 1_024;
+/// Commits that a look back at one row takes at first; each further step takes
+/// [`HISTORY_GROWTH`] times as many, as far as one pull gives them.
+pub const HISTORY_COMMITS_MIN: usize = 64;
+/// See [`HISTORY_COMMITS_MIN`]: a change of yesterday costs one short pull, a long log few.
+pub const HISTORY_GROWTH: usize = 4;

@@ -22,7 +22,8 @@ pub(crate) struct LocalSink {
     slot: Arc<DraftSlot>,
     capture: OnceLock<Capture>,
     readers: Mutex<Option<Readers>>,
-    /// Set while a named mutator commits: its call is the mutation, not its rows.
+    /// Set while a named mutator commits: its call is the mutation, not its rows; and while an undo
+    /// does, whose replay has captured it already.
     call: Mutex<Option<Mutation>>,
 }
 

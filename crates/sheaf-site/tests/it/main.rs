@@ -13,6 +13,7 @@ mod cold;
 mod damage;
 mod differential;
 mod handover;
+mod history;
 mod journal;
 mod jump;
 mod lazy;

@@ -10,6 +10,7 @@ mod diff;
 mod evict;
 mod files;
 mod gc;
+mod history;
 mod log;
 mod mutate;
 mod reset;
@@ -18,6 +19,7 @@ mod serve;
 mod sql;
 mod status;
 mod transfer;
+mod undo;
 mod verify;
 mod verify_store;
 
@@ -50,6 +52,9 @@ pub(crate) fn run(cli: Cli, console: &mut Console) -> Result<Exit, Failure> {
         Command::Branch(args) => branch::run(&args, global, console),
         Command::Diff(args) => diff::run(&args, global, console),
         Command::Restore(args) => restore::run(&args, global, console),
+        Command::History(args) => history::history(&args, global, console),
+        Command::Blame(args) => history::blame(&args, global, console),
+        Command::Undo(args) => undo::run(&args, global, console),
         Command::Pull(args) => transfer::run(Direction::Pull, &args, global, console),
         Command::Push(args) => transfer::run(Direction::Push, &args, global, console),
         Command::Reset(args) => reset::run(&args, global, console),

@@ -6,17 +6,18 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crossterm::event::KeyEvent;
-use sheaf::{CellWatch, Error, ErrorKind, Event, Result, Value, Waiting, Watch};
+use sheaf::{CellWatch, Error, ErrorKind, Result, Value, Waiting, Watch};
 
 use crate::{
     advice,
-    desk::{self, Desk, Told, Wish},
+    desk::{self, Desk, Wish},
     keys::{self, Action},
     limits,
     screen::{History, Mode, Screen, What},
 };
 
 mod edit;
+mod news;
 
 /// One instance and what is shown of it.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(crate) struct App {
     pub(crate) sides: Vec<Side>,
     pub(crate) active: usize,
     pub(crate) has_ended: bool,
+    /// Whether the last key was to end it.
+    wants_end: bool,
     /// Names of devices that are known here.
     names: BTreeMap<String, String>,
 }
@@ -50,7 +53,7 @@ impl App {
     pub(crate) fn new(desks: Vec<(String, Desk)>) -> Self {
         let names = desks.iter().map(|(name, desk)| (desk.device.clone(), name.clone())).collect();
         let sides = desks.into_iter().map(|(name, desk)| Side::new(&name, desk)).collect();
-        Self { sides, active: 0, has_ended: false, names }
+        Self { sides, active: 0, has_ended: false, wants_end: false, names }
     }
 
     pub(crate) fn screens(&self) -> Vec<&Screen> {
@@ -61,14 +64,12 @@ impl App {
     pub(crate) fn key(&mut self, key: KeyEvent, now_ms: u64) {
         let Some(side) = self.sides.get_mut(self.active) else { return };
         let Some(action) = keys::action(&side.screen.mode, key) else { return };
+        let is_again = std::mem::replace(&mut self.wants_end, action == Action::Quit);
         match action {
             Action::Quit => {
                 side.leave();
                 // A text that could not be written keeps the program open, unless asked twice.
-                self.has_ended = side.screen.edit().is_none();
-                if !self.has_ended {
-                    side.screen.mode = Mode::Outline;
-                }
+                self.has_ended = side.screen.edit().is_none() || is_again;
             }
             Action::OtherSide => {
                 side.leave();
@@ -178,88 +179,6 @@ impl Side {
             _ => Vec::new(),
         };
         Ok(())
-    }
-
-    /// Takes what happened in the background; whether something of this side was agreed on.
-    fn take_events(&mut self) -> bool {
-        let mut has_given = false;
-        for _ in 0..limits::EVENTS_PER_TICK {
-            let Some(event) = self.desk.events.try_next() else { break };
-            self.is_stale = true;
-            match event {
-                Event::Online { .. } => self.screen.answers = true,
-                Event::Offline { reason, .. } => {
-                    self.screen.answers = false;
-                    // Who went offline on purpose knows.
-                    if self.screen.is_online {
-                        self.screen.warn(advice::text(&reason));
-                    }
-                }
-                Event::Refused { reason, .. } | Event::Failed { error: reason, .. } => {
-                    self.screen.warn(advice::text(&reason));
-                }
-                Event::Changed { confirmed, .. } => {
-                    self.screen.answers = true;
-                    has_given |= confirmed > 0;
-                    self.wants_pages = true;
-                }
-                Event::Rejected { reason, .. } => {
-                    self.screen.warn(format!("a change was refused: {reason} - F4 shows it"));
-                }
-                _ => {}
-            }
-        }
-        has_given
-    }
-
-    /// Takes what the worker has done; whether something of this side was agreed on by it.
-    fn take_told(&mut self, names: &BTreeMap<String, String>, wait: Duration) -> bool {
-        let mut has_given = false;
-        let mut wait = Some(wait);
-        while let Some(told) = self.desk.told(wait.take().unwrap_or_default()) {
-            self.is_stale = true;
-            match told {
-                Told::Exchanged(Ok(done)) => {
-                    self.screen.answers = true;
-                    self.wants_pages = true;
-                    has_given |= done.confirmed > 0;
-                    let merged = if done.merged > 0 { ", merged with others' work" } else { "" };
-                    if std::mem::take(&mut self.has_asked) {
-                        self.screen.say(format!(
-                            "exchanged: {} commits taken, {} changes of yours agreed on{merged}",
-                            done.pulled, done.confirmed
-                        ));
-                    }
-                }
-                // Pages are fetched so that nothing is missing offline; offline is no failure.
-                Told::Fetched(Err(_)) if !self.screen.is_online => {}
-                Told::Exchanged(Err(error)) | Told::Fetched(Err(error)) => {
-                    self.has_asked = false;
-                    self.screen.answers = false;
-                    self.screen.warn(advice::text(&error));
-                }
-                Told::Fetched(Ok(())) => {}
-                Told::History(of, versions) => {
-                    let Mode::History(history) = &mut self.screen.mode else { continue };
-                    if history.id != of {
-                        continue;
-                    }
-                    match versions {
-                        Ok(mut versions) => {
-                            for version in &mut versions {
-                                version.who = who(names, &version.who);
-                            }
-                            history.versions = Some(versions);
-                        }
-                        Err(error) => {
-                            self.screen.mode = Mode::Outline;
-                            self.screen.warn(advice::text(&error));
-                        }
-                    }
-                }
-            }
-        }
-        has_given
     }
 
     fn act(&mut self, action: Action, now_ms: u64) -> Result<()> {
@@ -436,10 +355,4 @@ impl Side {
         }
         Ok(())
     }
-}
-
-/// A device by name, or by the beginning of its id.
-fn who(names: &BTreeMap<String, String>, device: &str) -> String {
-    let short = || device.chars().take(8).collect();
-    names.get(device).cloned().unwrap_or_else(short)
 }

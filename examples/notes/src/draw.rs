@@ -112,13 +112,16 @@ fn state_line(screen: &Screen) -> Line<'static> {
     };
     let (waiting, sent) = screen.pending;
     let mut parts = vec![Span::styled(way, style)];
-    parts.push(Span::raw(match waiting {
-        0 => "  all agreed".to_owned(),
-        1 => "  1 change only here".to_owned(),
-        n => format!("  {n} changes only here"),
+    // People count notes; what waits without one to show it is a note that was deleted.
+    parts.push(Span::raw(match (waiting, screen.waiting.len()) {
+        (0, _) => "  all agreed".to_owned(),
+        (1, 0) => "  1 change only here".to_owned(),
+        (n, 0) => format!("  {n} changes only here"),
+        (_, 1) => "  1 note changed only here".to_owned(),
+        (_, n) => format!("  {n} notes changed only here"),
     }));
-    if sent > 0 {
-        parts.push(Span::raw(format!(" ({sent} on the way)")));
+    if sent > 0 && sent >= waiting {
+        parts.push(Span::raw(", on the way"));
     }
     if !screen.conflicts.is_empty() {
         parts.push(Span::styled(format!("  ! {} to look at: F4", screen.conflicts.len()), ALARM));
@@ -220,7 +223,7 @@ pub(crate) fn kind_text(kind: ConflictKind) -> &'static str {
         ConflictKind::Lost => "yours gave way",
         ConflictKind::Partly => "merged, but not everything of both is there",
         ConflictKind::Rejected => "your change was refused",
-        ConflictKind::Siblings => "several values: choose one",
+        ConflictKind::Siblings => "several values",
         _ => kind.name(),
     }
 }

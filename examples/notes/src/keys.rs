@@ -151,8 +151,8 @@ fn list(code: KeyCode) -> Option<Action> {
 pub(crate) fn hint(mode: &Mode) -> &'static str {
     match mode {
         Mode::Outline => {
-            "Enter title  e text  t tags  Space done  0-3 priority  n new  c new below  \
-             Tab indent  J/K move  x delete  ? help  q quit"
+            "Enter title  e text  t tags  Space done  0-3 priority  n new  c below  \
+             Tab indent  J/K move  x delete"
         }
         Mode::Deleting => "x delete it  any other key: keep it",
         Mode::Edit(edit) => match edit.what {
@@ -173,7 +173,7 @@ pub(crate) fn hint(mode: &Mode) -> &'static str {
 
 /// The keys that mean the same everywhere.
 pub(crate) const HINT_EVERYWHERE: &str =
-    "F2 other side  F3 offline/online  F4 conflicts  F5 history  F6 exchange now";
+    "F2 other side  F3 offline/online  F4 conflicts  F5 history  F6 exchange  F1 help  ^C quit";
 
 /// The help.
 pub(crate) const HELP: &str = "\

@@ -71,8 +71,10 @@ fn run(args: &Args) -> Result<(), String> {
         return Err("a terminal is needed".to_owned());
     }
     if args.two {
-        let two = two::Two::open(&args.site).map_err(|error| advice::text(&error))?;
-        return show(two.app).map_err(|error| error.to_string());
+        let two::Two { app, root } =
+            two::Two::open(&args.site).map_err(|error| advice::text(&error))?;
+        let shown = show(app).map_err(|error| error.to_string());
+        return shown.and(root.close().map_err(|error| error.to_string()));
     }
     let options = DeskOptions {
         dir: &args.dir,

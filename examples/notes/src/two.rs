@@ -1,7 +1,7 @@
 //! Two devices in one program, with a directory between them: for one person to try.
 //!
 //! Invariant: they share nothing but the bucket. Everything is below one temporary directory, which
-//! goes when this is dropped, after the instances in it.
+//! goes after the instances in it.
 
 use sheaf::{Error, ErrorKind, Result};
 use tempfile::TempDir;

@@ -90,7 +90,8 @@ fn version(
         lsn: entry.lsn.0,
         when,
         who: entry.writer.clone(),
-        summary: entry.summary.clone(),
+        // Its tables are all the same here.
+        summary: entry.summary.split(':').next().unwrap_or_default().to_owned(),
         entry: now.map(|note| Entry { note, depth: 0, is_stray: false }),
         changed,
     }))

@@ -30,9 +30,10 @@ pub(super) fn conflicts(
     let lines = screen.conflicts.iter().map(|conflict| {
         let title = note_of(conflict).and_then(|id| screen.find(id));
         let title = title.map_or("(a note that is gone)", |entry| entry.note.title.as_str());
-        let column = conflict.column.as_deref().map(|column| format!(", {column}"));
-        let title = format!("{title}{}: ", column.unwrap_or_default());
-        Line::from(vec![Span::styled(title, STRONG), Span::raw(kind_text(conflict.kind))])
+        let column = conflict.column.as_deref().map(|column| format!("{column} of "));
+        let kind = format!("{}: ", kind_text(conflict.kind));
+        let place = format!("{}{title}", column.unwrap_or_default());
+        Line::from(vec![Span::styled(kind, STRONG), Span::raw(place)])
     });
     selectable(frame, list, lines.collect(), at);
     if let Some(conflict) = screen.conflicts.get(at) {
@@ -59,7 +60,10 @@ fn about(conflict: &Conflict) -> Vec<Line<'static>> {
     for (number, value) in (1..).zip(&conflict.siblings) {
         let is_shown = number == conflict.siblings.len();
         let shown = if is_shown { "  (shown until somebody chooses)" } else { "" };
-        lines.push(Line::raw(format!("{number}  {}{shown}", plain(value))));
+        let name = conflict.column.as_deref().unwrap_or("value");
+        let key = Span::styled(format!("key {number} for {name} "), DIM);
+        let value = Span::styled(plain(value), STRONG);
+        lines.push(Line::from(vec![key, value, Span::raw(shown)]));
     }
     if let Some(reason) = &conflict.reason {
         lines.push(Line::raw(format!("   why: {reason}")));
@@ -95,16 +99,15 @@ pub(super) fn history(
         return;
     }
     let lines = versions.iter().map(|version| {
-        let title = version.entry.as_ref().map_or("", |entry| entry.note.title.as_str());
-        Line::from(vec![
-            Span::styled(format!("{:>4} {}  ", version.lsn, version.when), DIM),
-            Span::styled(format!("{}: {}  ", version.who, version.changed.join(", ")), STRONG),
-            Span::raw(title.to_owned()),
-        ])
+        // The year and the seconds stand below.
+        let when = version.when.get(5..16).unwrap_or(&version.when);
+        let what = format!("{}: {}", version.who, version.changed.join(", "));
+        Line::from(vec![Span::styled(format!("{when}  "), DIM), Span::styled(what, STRONG)])
     });
     selectable(frame, list, lines.collect(), history.at);
     let Some(version) = versions.get(history.at) else { return };
-    let mut lines = vec![Line::styled(format!("commit {}: {}", version.lsn, version.summary), DIM)];
+    let commit = format!("{} UTC, commit {}: {}", version.when, version.lsn, version.summary);
+    let mut lines = vec![Line::styled(commit, DIM)];
     match &version.entry {
         Some(entry) => {
             let done = if entry.note.is_done { "[x] " } else { "[ ] " };

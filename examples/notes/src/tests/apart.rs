@@ -45,7 +45,8 @@ fn a_priority_that_both_set_apart_is_chosen_in_the_list_of_conflicts() {
     }
     pair.at(ANN).key(KeyCode::F(4));
     let half = pair.half(ANN);
-    has(&half, "priority: several values: choose one");
+    has(&half, "several values: priority of buy milk");
+    has(&half, "key 1 for priority");
     has(&half, "(shown until somebody chooses)");
     let siblings = pair.two.app.sides[ANN].screen.conflicts[0].siblings.clone();
     assert_eq!(siblings.len(), 2);

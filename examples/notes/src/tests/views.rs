@@ -84,7 +84,7 @@ fn a_server_that_is_gone_is_a_line_and_work_goes_on() {
         }
     }
     has(&pair.notice(ANN), " - ");
-    has(&pair.half(ANN), "1 change only here");
+    has(&pair.half(ANN), "1 note changed only here");
     pair.keys("3");
     has(&pair.half(ANN), "P3");
 }
@@ -99,4 +99,19 @@ fn without_room_for_both_the_active_side_is_shown() {
     for (width, height) in [(1, 1), (10, 3), (48, 8), (200, 60)] {
         pair.buffer(width, height);
     }
+}
+
+#[test]
+fn the_readme_shows_the_screen() {
+    let mut pair = Pair::new();
+    pair.at(ANN).key(KeyCode::F(3));
+    pair.select("buy milk").key(KeyCode::Enter);
+    pair.keys(" today");
+    pair.key(KeyCode::Enter);
+    pair.at(BOB).select("plan the trip");
+    pair.key(KeyCode::Home);
+    let shown = text(&pair.buffer(110, 24));
+    let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
+    let shown = lines.join("\n");
+    has(include_str!("../../README.md"), shown.trim_end());
 }

@@ -66,7 +66,7 @@ impl Field {
 
     pub(crate) fn go(&mut self, go: Go) {
         let line_begins = self.before().rfind('\n').map_or(0, |at| at + 1);
-        let line_ends = self.at + self.after().find('\n').unwrap_or(self.after().len());
+        let line_ends = self.at + self.after().find('\n').unwrap_or_else(|| self.after().len());
         let column = self.text.get(line_begins..self.at).unwrap_or_default().chars().count();
         self.at = match go {
             Go::Left => self.at - self.before().chars().next_back().map_or(0, char::len_utf8),

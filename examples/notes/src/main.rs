@@ -74,7 +74,7 @@ fn run(args: &Args) -> Result<(), String> {
         let two::Two { app, root } =
             two::Two::open(&args.site).map_err(|error| advice::text(&error))?;
         let shown = show(app).map_err(|error| error.to_string());
-        return shown.and(root.close().map_err(|error| error.to_string()));
+        return shown.and_then(|()| root.close().map_err(|error| error.to_string()));
     }
     let options = DeskOptions {
         dir: &args.dir,

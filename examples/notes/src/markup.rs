@@ -5,8 +5,11 @@
 //! text; writes `p`, `h2`, `b`, `i` and `code` alone, so lists and tables of others become
 //! paragraphs once they are edited here.
 
+/// One thing that a style says.
+type Part = fn(&mut Style) -> &mut bool;
+
 /// Marks that people type, longest first, because `**` begins with `*`.
-const MARKS: [(&str, fn(&mut Style) -> &mut bool); 3] =
+const MARKS: [(&str, Part); 3] =
     [("**", |style| &mut style.bold), ("*", |style| &mut style.italic), ("`", |s| &mut s.code)];
 /// What begins a heading.
 const HEADING: &str = "# ";
@@ -188,7 +191,7 @@ fn read_line(line: &str) -> Block {
 }
 
 /// The mark that stands here, if it is one: it ends what is on, or something ends what it begins.
-fn turn(rest: &str, mut style: Style) -> Option<(&str, fn(&mut Style) -> &mut bool)> {
+fn turn(rest: &str, mut style: Style) -> Option<(&str, Part)> {
     MARKS.iter().find_map(|(mark, part)| {
         let after = rest.strip_prefix(mark)?;
         let is_literal = style.code && *mark != "`";
@@ -340,7 +343,8 @@ mod tests {
     #[test]
     fn html_of_others_is_read_for_its_text() {
         let blocks = from_html("<ul id=\"u\"><li id=\"l\">one</li></ul>two<img src='>'> <3 &x");
-        let texts: Vec<String> = blocks.iter().map(|block| to_markup(&[block.clone()])).collect();
+        let texts: Vec<String> =
+            blocks.iter().map(|block| to_markup(std::slice::from_ref(block))).collect();
         assert_eq!(texts, ["one", "two <3 &x"]);
         assert_eq!(blocks[0].id.as_deref(), Some("l"));
         for odd in ["<", "</", "<p", "<p id=\"", "&", "</p></p>", "<b>x"] {

@@ -1,6 +1,7 @@
 //! What two people do apart, and what comes of it.
 
 use super::*;
+use crate::desk::{Desk, DeskOptions};
 
 #[test]
 fn a_title_that_both_edited_apart_has_the_words_of_both() {
@@ -196,9 +197,38 @@ fn notes_moved_and_made_apart_stand_alike_everywhere() {
     pair.toggle_both();
     pair.exchange();
     assert_eq!(pair.titles(ANN), pair.titles(BOB));
-    let last = pair.titles(ANN).into_iter().filter(|t| t == "one" || t == "two").next_back();
+    let last = pair.titles(ANN).into_iter().rfind(|t| t == "one" || t == "two");
     pair.at(ANN).select(&last.unwrap()).keys("K");
     pair.exchange();
     assert_eq!(pair.titles(ANN), pair.titles(BOB));
     assert_eq!(pair.notice(ANN), "");
+}
+
+#[test]
+fn two_that_began_apart_have_the_notes_of_both() {
+    let root = tempfile::tempdir().unwrap();
+    let server = format!("file://{}", root.path().join("bucket").display());
+    let open = |name: &str| {
+        let dir = root.path().join(name);
+        let server = Some(server.clone());
+        Desk::open(DeskOptions { dir: &dir, server, token: None, site: "notes" }).unwrap()
+    };
+    // Neither finds the site at the server, so each makes it.
+    let desks = [open("ann"), open("bob")];
+    for (desk, title) in desks.iter().zip(["of ann", "of bob"]) {
+        let id = desk.add(None, false).unwrap();
+        desk.set(&id, "title", &title.into()).unwrap();
+    }
+    for _ in 0..2 {
+        for desk in &desks {
+            let done = desk.site.exchange(TIMEOUT).unwrap();
+            assert_eq!(done.rejected, []);
+        }
+    }
+    for desk in &desks {
+        let mut titles: Vec<String> =
+            desk.entries().unwrap().into_iter().map(|entry| entry.note.title).collect();
+        titles.sort();
+        assert_eq!(titles, ["of ann", "of bob"]);
+    }
 }

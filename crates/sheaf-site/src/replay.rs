@@ -31,6 +31,7 @@ pub(crate) mod failure;
 mod ffi;
 mod foreign;
 mod fts;
+mod park;
 mod remap;
 pub(crate) mod rows;
 mod siblings;
@@ -40,6 +41,7 @@ pub(crate) mod table;
 mod tests;
 
 use failure::Failure;
+use foreign::Done;
 use remap::Ids;
 use rows::{Rows, is_internal};
 use table::Tables;
@@ -316,7 +318,7 @@ impl Step<'_> {
                 mutator::run(self.conn, self.ctx, &call)?;
                 // It may have changed the rules, which are rows.
                 self.remap.forget();
-                foreign::settle(self.conn, &mut self.remap.tables, &[], &[], false)?;
+                foreign::settle(self.conn, &mut self.remap.tables, Done::default())?;
                 let tables = self.capture.tables();
                 crate::siblings::sweep(self.conn, &mut self.remap.tables, &tables)?;
                 if !self.ctx.authority {
@@ -348,19 +350,17 @@ impl Step<'_> {
         let mut rows = Rows::new(self.conn, self.ctx, tables, merges, ids, &mutation.ids);
         rows.apply(ops)?;
         let Rows { written, mut touched, uncaptured, mut kept, proposals, .. } = rows;
-        let Rows { inserted, refused, mut stands, is_merged, tale, .. } = rows;
+        let Rows { inserted, refused, mut stands, is_merged, tale, parked, .. } = rows;
+        let parked: Vec<String> = parked.iter().map(|row| row.table().to_owned()).collect();
         noted.told = tale.told;
         for (table, origin, id) in inserted {
             shown.show(&table, origin, id);
         }
-        if bites(Tooth::SkipReferences) {
-            defer_foreign_keys(self.conn, false)?;
-            Switches { triggers: false, foreign_keys: false }.set(self.conn)?;
-        }
-        let settled = match bites(Tooth::SkipReferences) {
-            true => Vec::new(),
-            false => foreign::settle(self.conn, tables, &written, &touched, is_parent_lost)?,
-        };
+        // Where rows were set aside, SQLite has not seen what they no longer hold.
+        let unseen = if mutation.foreign_keys { parked } else { Vec::new() };
+        let (unseen, all) = (&unseen[..], is_parent_lost);
+        let done = Done { written: &written, touched: &touched, unseen, all };
+        let settled = settle(self.conn, tables, done)?;
         let is_merged = is_merged || !settled.is_empty();
         for at in settled {
             stands.get_mut(at).into_iter().for_each(|stands| *stands = false);
@@ -399,6 +399,16 @@ impl Step<'_> {
             stands: stands.into_iter().collect(),
         })
     }
+}
+
+/// Settles references at the end of a mutation of rows.
+fn settle(conn: &Connection, tables: &mut Tables, done: Done<'_>) -> Result<Vec<usize>, Failure> {
+    if bites(Tooth::SkipReferences) {
+        defer_foreign_keys(conn, false)?;
+        Switches { triggers: false, foreign_keys: false }.set(conn)?;
+        return Ok(Vec::new());
+    }
+    foreign::settle(conn, tables, done)
 }
 
 impl Step<'_> {

@@ -25,16 +25,25 @@ pub(super) struct Written {
     pub(super) op: usize,
 }
 
-/// Settles orphans among the written rows. Returns the operations whose rows were changed for that. With
-/// `all`, SQLite has not counted orphans: every written row is looked at.
+/// What a mutation has done, as far as references may suffer from it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Done<'a> {
+    pub(super) written: &'a [Written],
+    pub(super) touched: &'a [String],
+    /// Tables of which SQLite has not seen what their rows no longer hold.
+    pub(super) unseen: &'a [String],
+    /// SQLite has not counted orphans: every written row is looked at.
+    pub(super) all: bool,
+}
+
+/// Settles orphans among the written rows. Returns the operations whose rows were changed for that.
 pub(super) fn settle(
     conn: &Connection,
     tables: &mut Tables,
-    written: &[Written],
-    touched: &[String],
-    all: bool,
+    done: Done<'_>,
 ) -> Result<Vec<usize>, Failure> {
-    if !all && !has_open_foreign_keys(conn)? {
+    let Done { written, touched, unseen, all } = done;
+    if !all && unseen.is_empty() && !has_open_foreign_keys(conn)? {
         return Ok(Vec::new());
     }
     let mut settled = Vec::new();
@@ -47,7 +56,11 @@ pub(super) fn settle(
         }
     }
     if has_open_foreign_keys(conn)? {
-        return Err(describe(conn, tables, touched)?);
+        let orphan = orphan_of(conn, tables, touched)?;
+        return Err(orphan.unwrap_or_else(|| Failure::reject("FOREIGN KEY constraint failed")));
+    }
+    if let Some(orphan) = orphan_of(conn, tables, unseen)? {
+        return Err(orphan);
     }
     Ok(settled)
 }
@@ -107,12 +120,12 @@ impl ForeignKey {
     }
 }
 
-/// Finds a row to name: in the touched tables, and in those that refer to them.
-fn describe(
+/// A failure that names an orphan in these tables or in those that refer to them, if there is one.
+fn orphan_of(
     conn: &Connection,
     tables: &mut Tables,
     touched: &[String],
-) -> Result<Failure, Failure> {
+) -> Result<Option<Failure>, Failure> {
     let mut statement = conn.prepare_cached(
         "SELECT l.name FROM pragma_table_list AS l WHERE l.schema = 'main' AND l.type = 'table'
          AND (l.name = ?1 COLLATE NOCASE OR EXISTS
@@ -126,12 +139,12 @@ fn describe(
             let child = tables.get(conn, &child)?;
             for foreign in &child.foreign_keys {
                 if let Some(failure) = find_orphan(conn, &child, foreign)? {
-                    return Ok(failure);
+                    return Ok(Some(failure));
                 }
             }
         }
     }
-    Ok(Failure::reject("FOREIGN KEY constraint failed"))
+    Ok(None)
 }
 
 /// A failure that names a row which refers to nothing by this key, if there is one.

@@ -16,6 +16,7 @@ use super::{
     ReplayContext,
     failure::Failure,
     foreign::Written,
+    park::Parked,
     remap::{Ids, Place, publish},
     siblings::Proposal,
     table::{Identity, Table, Tables},
@@ -33,7 +34,8 @@ use crate::{
 };
 
 /// Times the operations that met a taken unique value are tried again. Chains of moved values
-/// resolve in one pass forwards or backwards; what is left after a few is a real conflict.
+/// resolve in one pass forwards or backwards; what is left after a few goes round, or is a real
+/// conflict.
 const UNIQUE_RETRIES_MAX: usize = 6;
 
 /// Applies the operations of one mutation.
@@ -65,11 +67,15 @@ pub(super) struct Rows<'a> {
     /// Which operations came out as their author saw them.
     pub(super) stands: Vec<bool>,
     /// The number of the operation under way.
-    at: usize,
+    pub(super) at: usize,
     /// What merges decided by order.
     pub(super) tale: Tale,
     /// The largest row id each table gets from this mutation.
     floors: BTreeMap<String, i64>,
+    /// Whether rows that exchange unique values are set aside, see [`super::park`].
+    pub(super) is_parking: bool,
+    /// Those that were.
+    pub(super) parked: Vec<Parked>,
 }
 
 impl<'a> Rows<'a> {
@@ -100,6 +106,8 @@ impl<'a> Rows<'a> {
             at: 0,
             tale: Tale::new(!ctx.authority),
             floors: BTreeMap::new(),
+            is_parking: false,
+            parked: Vec::new(),
         }
     }
 
@@ -114,29 +122,43 @@ impl<'a> Rows<'a> {
             }
         }
         self.stands = vec![true; ops.len()];
-        let mut waiting = self.in_order(ops)?;
-        for _ in 0..=UNIQUE_RETRIES_MAX {
-            let (mut stuck, mut last) = (Vec::new(), None);
+        let (mut waiting, mut passes) = (self.in_order(ops)?, 0);
+        loop {
             let tried = waiting.len();
-            for (at, op) in waiting {
-                match self.judged(at, op) {
-                    Ok(()) => {}
-                    Err(failure @ Failure::Reject { is_unique: true, .. }) => {
-                        stuck.push((at, op));
-                        last = Some(failure);
-                    }
-                    Err(failure) => return Err(failure),
+            let (mut stuck, failure) = self.pass(waiting)?;
+            let Some(failure) = failure else { break };
+            if stuck.len() == tried || passes == UNIQUE_RETRIES_MAX {
+                if self.is_parking {
+                    return Err(failure);
                 }
+                self.begin_parking()?;
+                passes = 0;
             }
-            match last {
-                None => return Ok(()),
-                Some(failure) if stuck.len() == tried => return Err(failure),
-                Some(_) => {}
-            }
+            passes += 1;
             stuck.reverse();
             waiting = stuck;
         }
-        Err(Failure::reject("UNIQUE constraint failed: values move in a cycle"))
+        self.unpark()
+    }
+
+    /// Tries operations; gives those that met a taken unique value, and the failure of one.
+    #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
+    fn pass<'o>(
+        &mut self,
+        ops: Vec<(usize, &'o Op)>,
+    ) -> Result<(Vec<(usize, &'o Op)>, Option<Failure>), Failure> {
+        let (mut stuck, mut last) = (Vec::new(), None);
+        for (at, op) in ops {
+            match self.judged(at, op) {
+                Ok(()) => {}
+                Err(failure @ Failure::Reject { is_unique: true, .. }) => {
+                    stuck.push((at, op));
+                    last = Some(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok((stuck, last))
     }
 
     /// The operations in the order in which they are applied: as they come, except that a row
@@ -181,7 +203,12 @@ impl<'a> Rows<'a> {
     fn judged(&mut self, at: usize, op: &Op) -> Result<(), Failure> {
         let others = std::mem::take(&mut self.is_merged);
         self.at = at;
+        let told = self.tale.told.len();
         let done = self.op(op);
+        if done.is_err() {
+            // What is tried again is told again.
+            self.tale.told.truncate(told);
+        }
         if let Some(stands) = self.stands.get_mut(at) {
             *stands = !self.is_merged;
         }
@@ -462,7 +489,9 @@ impl<'a> Rows<'a> {
             let (table, key) = (table.name.clone(), key.clone());
             self.uncaptured.push(Op::Update { table, key, changes: recaptured });
         }
-        self.write(table, key.clone(), &writes)?;
+        if !(self.is_parking && self.park(table, &key, &writes)?) {
+            self.write(table, key.clone(), &writes)?;
+        }
         for decision in &decisions {
             self.settle(table, &key, decision)?;
             self.proposals.extend(decision.redo(table, &key));

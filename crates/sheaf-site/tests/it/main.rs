@@ -32,4 +32,5 @@ mod space;
 mod sqlite;
 mod stands;
 mod support;
+mod swaps;
 mod watch;

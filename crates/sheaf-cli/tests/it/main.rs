@@ -8,6 +8,8 @@
 
 mod bed;
 mod contract;
+#[cfg(unix)]
+mod examples;
 mod history;
 #[cfg(unix)]
 mod kill;

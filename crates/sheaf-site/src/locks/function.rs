@@ -6,15 +6,13 @@
 //!
 //! Leaves out connections that only read, which have no such function: there is nothing to guard.
 
-#![expect(unsafe_code, reason = "the connection that calls is not to be had otherwise")]
-
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Error, Result};
 use sheaf_volume::TimelineId;
 
 use super::{Lock, OnFailure, table};
-use crate::{capture::Capture, mutator};
+use crate::{capture::Capture, mutator, nested::with_connection};
 
 /// Whether there are counters.
 pub(super) const HAS_TABLES: &str = "SELECT count(*) = 2 FROM main.sqlite_schema
@@ -60,10 +58,7 @@ pub(crate) fn register(conn: &Connection, capture: &Capture, waiting: impl Waiti
         let timeline = mutator::timeline().or_else(|| waiting.timeline());
         let timeline = timeline.ok_or_else(|| refusal("sheaf_lock: the site was closed"))?;
         let mut lock = read_arguments(context)?;
-        // SAFETY: SQLite calls this on the thread that uses the connection, and the reference is
-        // gone before this returns.
-        let conn = unsafe { context.get_connection()? };
-        let counter = table::counter(&conn, &lock.name, timeline)?;
+        let counter = with_connection(context, |conn| table::counter(conn, &lock.name, timeline))??;
         let moves = waiting.moves(&lock.name);
         (lock.seen, lock.own) = (counter.moves + moves, counter.own + moves);
         let seen = i64::try_from(lock.seen).unwrap_or(i64::MAX);

@@ -21,6 +21,7 @@ use crate::{
     mutation::{Body, Mutation, Op},
     mutator,
     opbits::OpBits,
+    places::Places,
     rowids::{RowIds, inserted},
     watch::Noted,
 };
@@ -31,10 +32,12 @@ pub(crate) mod failure;
 mod ffi;
 mod foreign;
 mod fts;
+mod lists;
 mod park;
 mod remap;
 pub(crate) mod rows;
 mod siblings;
+mod spare;
 pub(crate) mod sqltext;
 pub(crate) mod table;
 #[cfg(test)]
@@ -333,26 +336,20 @@ impl Step<'_> {
     }
 
     fn rows(&mut self, mutation: &Mutation, ops: &[Op]) -> Result<Replayed, Failure> {
-        let mut schema = Vec::new();
-        for op in ops {
-            if let Op::Ddl { sql } = op
-                && ddl::apply(self.conn, sql)?
-            {
-                schema.push(op.clone());
-                self.remap.tables.forget();
-                self.has_new_schema = true;
-            }
-        }
+        let schema = self.schema_changes(ops)?;
         let is_parent_lost = mutation.foreign_keys && self.has_lost_parent(ops)?;
         if is_parent_lost {
             // SQLite refuses more than it did to the author, and settling looks for itself.
             Switches { triggers: false, foreign_keys: false }.set(self.conn)?;
         }
         let Remap { ids, tables, shown, noted, merges, .. } = &mut *self.remap;
-        let mut rows = Rows::new(self.conn, self.ctx, tables, merges, ids, &mutation.ids);
+        let meant = (&mutation.ids, &mutation.places);
+        let mut rows = Rows::new(self.conn, self.ctx, tables, merges, ids, meant);
         rows.apply(ops)?;
+        rows.place()?;
         let Rows { written, mut touched, uncaptured, mut kept, proposals, .. } = rows;
-        let Rows { inserted, refused, mut stands, is_merged, tale, parked, .. } = rows;
+        let Rows { inserted, refused, mut stands, is_merged, tale, .. } = rows;
+        let Rows { parked, aside, kept_places, .. } = rows;
         let parked: Vec<String> = parked.iter().map(|row| row.table().to_owned()).collect();
         noted.told = tale.told;
         for (table, origin, id) in inserted {
@@ -377,7 +374,10 @@ impl Step<'_> {
         touched.dedup();
         let captured = match self.capture.finish(self.conn) {
             Ok(mut captured) => {
-                captured.iter_mut().for_each(|captured| siblings::strip(captured, &proposals));
+                if let Some(captured) = &mut captured {
+                    siblings::strip(captured, &proposals);
+                    lists::strip(captured, &aside);
+                }
                 captured
             }
             Err(error) if error.kind() == ErrorKind::Invalid => {
@@ -389,7 +389,9 @@ impl Step<'_> {
         kept.extend(proposals);
         let mut recaptured = recapture(mutation, schema, captured, uncaptured, kept);
         if let Body::Rows(ops) = &recaptured.body {
-            recaptured.ids = shown.mentioned_by(ops);
+            recaptured.places.extend(kept_places);
+            recaptured.places.retain(ops);
+            recaptured.ids = shown.mentioned_by(ops, &recaptured.places);
             for (table, id, origin) in refused {
                 recaptured.ids.set(&table, id, Some(origin));
             }
@@ -414,6 +416,21 @@ fn settle(conn: &Connection, tables: &mut Tables, done: Done<'_>) -> Result<Vec<
 }
 
 impl Step<'_> {
+    /// Applies the schema changes among the operations; gives those that were still to do.
+    fn schema_changes(&mut self, ops: &[Op]) -> Result<Vec<Op>, Failure> {
+        let mut schema = Vec::new();
+        for op in ops {
+            if let Op::Ddl { sql } = op
+                && ddl::apply(self.conn, sql)?
+            {
+                schema.push(op.clone());
+                self.remap.tables.forget();
+                self.has_new_schema = true;
+            }
+        }
+        Ok(schema)
+    }
+
     /// Whether a table to be written refers to one that is not there: SQLite then refuses to
     /// insert and delete there while foreign keys are on.
     fn has_lost_parent(&mut self, ops: &[Op]) -> Result<bool, Failure> {
@@ -475,8 +492,9 @@ fn recapture(
     uncaptured: Vec<Op>,
     kept: Vec<Op>,
 ) -> Mutation {
-    let mut ops = schema;
-    if let Some(Mutation { body: Body::Rows(rows), .. }) = captured {
+    let (mut ops, mut places) = (schema, Places::default());
+    if let Some(Mutation { body: Body::Rows(rows), places: captured, .. }) = captured {
+        places = captured;
         let kept: BTreeSet<_> = kept.iter().filter_map(Op::row).collect();
         let stays = |op: &Op| op.row().is_some_and(|row| !kept.contains(&row));
         ops.extend(rows.into_iter().filter(stays));
@@ -490,7 +508,7 @@ fn recapture(
             ops.push(op);
         }
     }
-    Mutation::new(Body::Rows(ops), mutation.foreign_keys)
+    Mutation { places, ..Mutation::new(Body::Rows(ops), mutation.foreign_keys) }
 }
 
 fn broken(error: rusqlite::Error) -> Error {

@@ -53,8 +53,15 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
             (Tooth::KeepTakenNumber, 3),
             (Tooth::TrustShownIds, 3),
             (Tooth::ForgetRefused, 6),
+            (Tooth::MergeWithoutBase, 0),
+            (Tooth::ForgetRead, 0),
         ],
     ),
+    (
+        "locks order what was decided",
+        &[(Tooth::FreezeLocks, 0), (Tooth::NeverAsk, 0), (Tooth::AskForEver, 0)],
+    ),
+    ("nothing is dropped silently", &[(Tooth::ForgetWithdrawn, 0)]),
     (
         "integrity_check clean after everything",
         &[(Tooth::LoseWrites, 1), (Tooth::SkipReferences, 1)],

@@ -54,14 +54,14 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
             (Tooth::TrustShownIds, 3),
             (Tooth::ForgetRefused, 6),
             (Tooth::MergeWithoutBase, 0),
-            (Tooth::ForgetRead, 0),
+            (Tooth::ForgetRead, 6),
         ],
     ),
     (
         "locks order what was decided",
-        &[(Tooth::FreezeLocks, 0), (Tooth::NeverAsk, 0), (Tooth::AskForEver, 0)],
+        &[(Tooth::FreezeLocks, 2), (Tooth::NeverAsk, 7), (Tooth::AskForEver, 9)],
     ),
-    ("nothing is dropped silently", &[(Tooth::ForgetWithdrawn, 0)]),
+    ("nothing is dropped silently", &[(Tooth::ForgetWithdrawn, 7)]),
     (
         "integrity_check clean after everything",
         &[(Tooth::LoseWrites, 1), (Tooth::SkipReferences, 1)],

@@ -352,6 +352,8 @@ impl Replica {
 
     /// An author has answered: the exchange under way may have been without this one.
     pub(super) fn answered(&mut self, seq: u64) {
+        // The client library hears of it as it hears of a commit: there is something to send.
+        self.link.note_commit();
         if let Some((_, last, _)) = &mut self.asked {
             *last = (*last).min(seq.saturating_sub(1));
         }

@@ -84,6 +84,12 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Make the present state equal to an earlier one, as an ordinary change
     Restore(RestoreArgs),
+    /// Show what became of one row, newest first
+    History(HistoryArgs),
+    /// Show for each column of a row which change gave it its value
+    Blame(BlameArgs),
+    /// Take one change back, by a new one that leaves what others did since
+    Undo(UndoArgs),
     /// Learn what others changed
     Pull(ContactArgs),
     /// Send what was changed here
@@ -347,6 +353,53 @@ pub(crate) struct RestoreArgs {
     pub(crate) exchange: ExchangeArgs,
 }
 
+/// A row.
+#[derive(Args, Debug)]
+pub(crate) struct RowArgs {
+    /// Name of the site
+    pub(crate) site: String,
+    /// Name of the table
+    pub(crate) table: String,
+    /// The row's key, a value per column of it: 7, 'text', x'0a'; the row id where there is none
+    #[arg(required = true, value_name = "KEY", allow_negative_numbers = true)]
+    pub(crate) key: Vec<String>,
+}
+
+/// `history`
+#[derive(Args, Debug)]
+pub(crate) struct HistoryArgs {
+    /// How many changes to show
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    pub(crate) limit: usize,
+    /// Only changes after @LSN, or from @TIME on
+    #[arg(long, value_name = "@LSN|@TIME", value_parser = parse_since)]
+    pub(crate) since: Option<ViewArg>,
+    #[command(flatten)]
+    pub(crate) row: RowArgs,
+}
+
+/// `blame`
+#[derive(Args, Debug)]
+pub(crate) struct BlameArgs {
+    #[command(flatten)]
+    pub(crate) row: RowArgs,
+}
+
+/// `undo`
+#[derive(Args, Debug)]
+pub(crate) struct UndoArgs {
+    /// Name of the site
+    pub(crate) site: String,
+    /// The change: TIMELINE:SEQ as `sheaf history` shows it (the first letters of TIMELINE are
+    /// enough), SEQ of one of this device's, or @LSN of a commit that holds one
+    pub(crate) mutation: String,
+    /// Only show what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) exchange: ExchangeArgs,
+}
+
 /// `pull` and `push`
 #[derive(Args, Debug)]
 pub(crate) struct ContactArgs {
@@ -599,6 +652,13 @@ fn parse_age(text: &str) -> Result<u64, String> {
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let wrong = || "give IP:PORT, as in 127.0.0.1:7070; port 0 picks a free one".to_owned();
     text.to_socket_addrs().map_err(|_| wrong())?.next().ok_or_else(wrong)
+}
+
+/// A position or a time, with or without the `@`.
+fn parse_since(text: &str) -> Result<ViewArg, String> {
+    let point = text.strip_prefix('@').unwrap_or(text);
+    view::parse(&format!("@{point}"))
+        .map_err(|_| "give @LSN or @TIME, as in @17 or @2026-01-31T12:00:00Z".to_owned())
 }
 
 fn parse_definition(text: &str) -> Result<(String, PathBuf), String> {

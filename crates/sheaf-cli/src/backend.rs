@@ -8,6 +8,7 @@ mod failure;
 mod gc;
 mod history;
 mod notices;
+mod past;
 mod store;
 mod types;
 
@@ -28,6 +29,7 @@ pub(crate) use gc::DoomedObject;
 pub(crate) use gc::{Reclaimed, node_retention};
 pub(crate) use history::{Comparison, Counts, Forked, Side};
 pub(crate) use notices::Notices;
+pub(crate) use past::{Blamed, Mutation, PastChange, Undone};
 #[cfg(test)]
 pub(crate) use store::KeptPromise;
 pub(crate) use store::{StoreVerdict, verify_store};

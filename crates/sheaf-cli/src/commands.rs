@@ -10,6 +10,7 @@ mod diff;
 mod evict;
 mod files;
 mod gc;
+mod history;
 mod log;
 mod mutate;
 mod reset;
@@ -19,6 +20,7 @@ mod serve;
 mod sql;
 mod status;
 mod transfer;
+mod undo;
 mod verify;
 mod verify_store;
 
@@ -51,6 +53,9 @@ pub(crate) fn run(cli: Cli, console: &mut Console) -> Result<Exit, Failure> {
         Command::Branch(args) => branch::run(&args, global, console),
         Command::Diff(args) => diff::run(&args, global, console),
         Command::Restore(args) => restore::run(&args, global, console),
+        Command::History(args) => history::history(&args, global, console),
+        Command::Blame(args) => history::blame(&args, global, console),
+        Command::Undo(args) => undo::run(&args, global, console),
         Command::Pull(args) => transfer::pull(&args, global, console),
         Command::Push(args) => transfer::push(&args, global, console),
         Command::Reset(args) => reset::run(&args, global, console),

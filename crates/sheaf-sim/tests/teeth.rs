@@ -18,7 +18,7 @@ const SEEDS_MAX: u64 = 2_000;
 const TEETH: &[(&str, &[(Tooth, u64)])] = &[
     (
         "durability of acknowledged commits",
-        &[(Tooth::SkipLogFlush, 1), (Tooth::SkipFlushAtOpen, 1), (Tooth::SendUnflushed, 103)],
+        &[(Tooth::SkipLogFlush, 1), (Tooth::SkipFlushAtOpen, 229), (Tooth::SendUnflushed, 103)],
     ),
     ("atomic gapless log", &[(Tooth::OverwriteLog, 3), (Tooth::ForgetParent, 1)]),
     (
@@ -27,7 +27,7 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
     ),
     (
         "snapshot reads",
-        &[(Tooth::ReadNewest, 0), (Tooth::ForgetPinned, 0), (Tooth::KeepLostSchema, 32)],
+        &[(Tooth::ReadNewest, 0), (Tooth::ForgetPinned, 0), (Tooth::KeepLostSchema, 37)],
     ),
     (
         "lazy reads return the right version or an error",
@@ -37,7 +37,7 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
         "exactly-once mutations",
         &[(Tooth::SkipProgress, 0), (Tooth::ApplyTwice, 1), (Tooth::ForgetDecided, 0)],
     ),
-    ("convergence", &[(Tooth::MissOnePage, 5), (Tooth::PublishHalf, 0)]),
+    ("convergence", &[(Tooth::MissOnePage, 26), (Tooth::PublishHalf, 0)]),
     ("no cross-volume contamination", &[(Tooth::ShareLogKeys, 0), (Tooth::ShareNames, 1)]),
     (
         "recovery from a crash at any I/O point",
@@ -49,17 +49,17 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
         "merge rules total and convergent",
         &[
             (Tooth::OverwriteCounters, 7),
-            (Tooth::ForgetIdle, 298),
+            (Tooth::ForgetIdle, 38),
             (Tooth::KeepTakenNumber, 3),
-            (Tooth::TrustShownIds, 3),
-            (Tooth::ForgetRefused, 6),
+            (Tooth::TrustShownIds, 5),
+            (Tooth::ForgetRefused, 19),
             (Tooth::MergeWithoutBase, 0),
             (Tooth::ForgetRead, 6),
         ],
     ),
     (
         "locks order what was decided",
-        &[(Tooth::FreezeLocks, 2), (Tooth::NeverAsk, 7), (Tooth::AskForEver, 9)],
+        &[(Tooth::FreezeLocks, 7), (Tooth::NeverAsk, 7), (Tooth::AskForEver, 7)],
     ),
     ("nothing is dropped silently", &[(Tooth::ForgetWithdrawn, 7)]),
     (

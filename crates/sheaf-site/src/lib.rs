@@ -15,6 +15,7 @@ mod error;
 mod failed;
 mod follow;
 mod handover;
+pub mod history;
 mod lead;
 pub mod limits;
 mod locks;

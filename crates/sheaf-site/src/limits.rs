@@ -92,3 +92,10 @@ pub const BTREE_DEPTH_MAX: usize = 20;
 /// Bytes of one value in a merge function that is an SQL expression: one of a few letters may
 /// otherwise make every replica fill its memory.
 pub const MERGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Pages that a look back at one row carries from state to state: the way to the row and the schema.
+pub const WATCH_PAGES_MAX: usize = 1_024;
+/// Commits that a look back at one row takes at first; each further step takes
+/// [`HISTORY_GROWTH`] times as many, as far as one pull gives them.
+pub const HISTORY_COMMITS_MIN: usize = 64;
+/// See [`HISTORY_COMMITS_MIN`]: a change of yesterday costs one short pull, a long log few.
+pub const HISTORY_GROWTH: usize = 4;

@@ -23,7 +23,8 @@ pub(crate) struct LocalSink {
     slot: Arc<DraftSlot>,
     capture: OnceLock<Capture>,
     readers: Mutex<Option<Readers>>,
-    /// Set while a named mutator commits: its call is the mutation, not its rows.
+    /// Set while a named mutator commits: its call is the mutation, not its rows; and while an undo
+    /// does, whose replay has captured it already.
     call: Mutex<Option<(Mutation, Noted)>>,
     /// What the commit under way changes.
     tables: Mutex<Tables>,

@@ -422,7 +422,10 @@ impl Site {
     }
 
     /// Lends the site's own writing connection.
-    fn with_writer<T>(&self, f: impl FnOnce(&LocalConnection) -> Result<T>) -> Result<T> {
+    pub(crate) fn with_writer<T>(
+        &self,
+        f: impl FnOnce(&LocalConnection) -> Result<T>,
+    ) -> Result<T> {
         let mut writer = lock(&self.0.writer);
         let local = match writer.take() {
             Some(local) => local,

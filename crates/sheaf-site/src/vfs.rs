@@ -27,11 +27,13 @@ mod handle;
 mod journal;
 mod journal_ffi;
 mod readahead;
+mod watch;
 
 pub(crate) use ffi::{VFS_NAME, register};
 pub(crate) use handle::{SCHEMA_COOKIE, read_u32};
 pub(crate) use readahead::children;
 pub use readahead::leads;
+pub(crate) use watch::{Carried, Watch};
 
 /// Turns a transaction into a mutation, inside its commit.
 pub(crate) trait CommitSink: Send + Sync {
@@ -75,6 +77,8 @@ pub(crate) enum FileView {
     Global,
     /// A state of the past.
     At(Snapshot),
+    /// A state whose reads are noted.
+    Watched(Arc<Watch>),
     /// The uncommitted draft of a [`FileView::Local`], read-only.
     Draft(Arc<DraftSlot>),
     /// A draft that the site publishes itself: commits only end the transaction.

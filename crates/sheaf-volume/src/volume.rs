@@ -209,7 +209,11 @@ impl Volume {
         *self.0.remote.write().unwrap_or_else(PoisonError::into_inner) = remote;
     }
 
-    fn remote(&self) -> Result<Arc<dyn Remote>> {
+    /// Where missing pages and the past come from.
+    ///
+    /// # Errors
+    /// `Unavailable` when there is none.
+    pub fn remote(&self) -> Result<Arc<dyn Remote>> {
         let remote = self.0.remote.read().unwrap_or_else(PoisonError::into_inner).clone();
         remote.ok_or_else(|| {
             Error::new(

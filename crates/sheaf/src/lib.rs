@@ -39,6 +39,7 @@ mod exchange;
 mod flush;
 mod fork;
 mod gc;
+pub mod history;
 mod http;
 pub mod limits;
 mod link;

@@ -15,6 +15,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("sheaf-sync", &["sheaf-site", "sheaf-volume"]),
     ("sheaf", &["sheaf-merge", "sheaf-site", "sheaf-sync", "sheaf-volume"]),
     ("sheaf-node", &["sheaf-merge", "sheaf-site", "sheaf-sync", "sheaf-volume"]),
+    ("notes", &["sheaf"]),
     ("sheaf-cli", ALL),
     ("sheaf-fuzz", ALL),
     ("sheaf-sim", ALL),

@@ -184,7 +184,7 @@ impl Comparison {
     }
 }
 
-fn row(shape: &TableShape, change: &Change) -> Row {
+pub(super) fn row(shape: &TableShape, change: &Change) -> Row {
     let (mark, old, new) = match change {
         Change::Deleted(row) => ('-', Some(row), None),
         Change::Inserted(row) => ('+', None, Some(row)),
@@ -213,7 +213,7 @@ fn key_of(shape: &TableShape, row: &StoredRow) -> Vec<Cell> {
     names.iter().zip(shape.key_of(row)).map(|(name, value)| cell(name, &value)).collect()
 }
 
-fn cell(name: &str, value: &sheaf::Value) -> Cell {
+pub(super) fn cell(name: &str, value: &sheaf::Value) -> Cell {
     let text = sheaf::diff::literal(value).replace(['\n', '\r'], " ");
     let cut: String = text.chars().take(SHOWN_CHARS).collect();
     let text = if cut.len() < text.len() { format!("{cut}...") } else { text };

@@ -13,6 +13,7 @@ mod history;
 mod kill;
 #[cfg(all(unix, debug_assertions))]
 mod points;
+mod rows;
 mod sharing;
 mod verify;
 mod wrong;

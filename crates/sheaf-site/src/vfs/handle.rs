@@ -72,7 +72,7 @@ impl Handle {
         let below = match &self.spec.view {
             FileView::Local { .. } => self.snapshot.clone().map(Below::Snapshot),
             FileView::Rebase(slot) => Some(Below::Draft(Arc::clone(slot))),
-            FileView::Global | FileView::At(_) | FileView::Draft(_) => None,
+            FileView::Global | FileView::At(_) | FileView::Watched(_) | FileView::Draft(_) => None,
         };
         self.journal = below.map(|below| Journal::new(self.page_size(), below));
         self.journal.is_some()
@@ -112,7 +112,7 @@ impl Handle {
             FileView::Local { slot, .. } | FileView::Draft(slot) | FileView::Rebase(slot) => {
                 slot.lock().as_mut().map(f)
             }
-            FileView::Global | FileView::At(_) => None,
+            FileView::Global | FileView::At(_) | FileView::Watched(_) => None,
         }
     }
 
@@ -120,6 +120,7 @@ impl Handle {
         match &self.spec.view {
             FileView::Global => self.spec.volume.global(),
             FileView::At(snapshot) => snapshot.clone(),
+            FileView::Watched(watch) => watch.snapshot().clone(),
             FileView::Local { .. } | FileView::Draft(_) | FileView::Rebase(_) => {
                 self.spec.volume.head()
             }
@@ -129,6 +130,9 @@ impl Handle {
     fn page(&self, idx: PageIdx) -> Result<Page> {
         if let Some(page) = self.with_draft(|draft| draft.page(idx)) {
             return page;
+        }
+        if let FileView::Watched(watch) = &self.spec.view {
+            return watch.page(idx);
         }
         match &self.snapshot {
             Some(snapshot) => snapshot.page(idx),
@@ -279,7 +283,9 @@ impl Handle {
         let (slot, sink) = match &self.spec.view {
             FileView::Local { slot, sink } => (Arc::clone(slot), sink.clone()),
             FileView::Rebase(_) => return ffi::SQLITE_OK,
-            FileView::Global | FileView::At(_) | FileView::Draft(_) => return ffi::SQLITE_READONLY,
+            FileView::Global | FileView::At(_) | FileView::Watched(_) | FileView::Draft(_) => {
+                return ffi::SQLITE_READONLY;
+            }
         };
         let Some(writer) = self.spec.volume.try_writer() else { return ffi::SQLITE_BUSY };
         let draft = self.spec.volume.draft(writer);

@@ -29,7 +29,7 @@ impl Site {
     ///
     /// # Errors
     /// `NotFound` where there is no such cell, `Invalid` for a key that does not fit the table,
-    /// `Limit` beyond [`limits::LISTENERS_MAX`], and what reading reports.
+    /// `Limit` beyond [`crate::limits::LISTENERS_MAX`], and what reading reports.
     pub fn watch_cell(&self, table: &str, key: &[Value], column: &str) -> Result<CellWatch> {
         Editor::new(self, table, key.to_vec(), Some(column)).map(CellWatch)
     }

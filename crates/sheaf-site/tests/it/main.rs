@@ -14,6 +14,7 @@ mod conflicts;
 mod damage;
 mod differential;
 mod handover;
+mod history;
 mod journal;
 mod jump;
 mod lazy;

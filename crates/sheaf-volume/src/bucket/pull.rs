@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::BucketRemote;
+use super::boundary::expired;
 use super::keys::{damaged, log_key, log_prefix, lsn_in, refused};
 use super::known::Known;
 use super::pack::end_of_run;
@@ -195,8 +196,7 @@ impl<'a> Tail<'a> {
                 Ok(bytes) => {
                     let known = self.remote.admit(lsn, &bytes)?;
                     if self.hash.is_some_and(|hash| hash != known.commit.parent) {
-                        let text = "commit does not follow the one before it";
-                        return Err(damaged(key, Error::corrupt(text)));
+                        return Err(self.broken_off(lsn, key));
                     }
                     self.take(known, bytes.len());
                     if self.listed && lsn == end_of_run(lsn) {
@@ -208,6 +208,19 @@ impl<'a> Tail<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Why a commit does not name the one before it: damage, or a writer that stalled has put one
+    /// of them where a reclaimer had been.
+    fn broken_off(&self, lsn: Lsn, key: &str) -> Error {
+        match self.remote.boundary_over(lsn) {
+            // What was read before it in this pull may be such a one too.
+            Ok(boundary) if boundary > lsn || (boundary == lsn && !self.commits.is_empty()) => {
+                expired(lsn, boundary)
+            }
+            Ok(_) => damaged(key, Error::corrupt("commit does not follow the one before it")),
+            Err(error) => error,
+        }
     }
 
     fn take(&mut self, known: Arc<Known>, len: usize) {

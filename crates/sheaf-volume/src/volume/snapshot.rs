@@ -200,6 +200,14 @@ impl Volume {
         Ok(Snapshot { volume: self.clone(), at: At::Past(lsn), page_count })
     }
 
+    /// The state at a position whose number of pages the caller knows from its commit. Asks
+    /// nobody, unlike [`Volume::at`].
+    #[must_use]
+    pub fn at_known(&self, lsn: Lsn, page_count: PageCount) -> Snapshot {
+        let here = self.global_at(lsn);
+        here.unwrap_or_else(|| Snapshot { volume: self.clone(), at: At::Past(lsn), page_count })
+    }
+
     /// The newest position whose commit was made at or before this time, by its writer's clock.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use sheaf_volume::{
 use crate::{
     bucket::Bucket,
     check::{self, Checked, Violation},
-    workload::Runs,
+    workload::{Runs, Transaction},
 };
 
 pub(crate) mod kept;
@@ -102,6 +102,11 @@ impl SiteOracle {
             return Some(Arc::from(""));
         }
         self.position(lsn).map(|position| Arc::clone(&position.says))
+    }
+
+    /// Adds to a transaction what its author has seen at a position.
+    pub(crate) fn sees(&self, lsn: u64, transaction: &mut Transaction) -> Option<()> {
+        Model::at(&self.position(lsn)?.image).shows_to(transaction)
     }
 
     /// What a device must see at a position with these of its transactions pending on top.

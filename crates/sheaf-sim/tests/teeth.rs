@@ -3,7 +3,7 @@
 //! A mistake is global to the process, so they are tried one after the other.
 
 use std::sync::{
-    Mutex,
+    Mutex, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -93,7 +93,7 @@ fn noticed(likely: u64) -> Option<(u64, String)> {
                     }
                     if let Some(claim) = finding(seed) {
                         done.store(true, Ordering::Relaxed);
-                        let mut first = first.lock().unwrap();
+                        let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
                         if first.as_ref().is_none_or(|(known, _)| seed < *known) {
                             *first = Some((seed, claim));
                         }
@@ -102,7 +102,7 @@ fn noticed(likely: u64) -> Option<(u64, String)> {
             });
         }
     });
-    first.into_inner().unwrap()
+    first.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[test]

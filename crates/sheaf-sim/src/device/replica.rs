@@ -257,15 +257,14 @@ impl Replica {
             author.next(workload, eyes)
         });
         if transaction.replaces() {
-            let seen = self.site.read(View::Global, |global| {
-                transaction.has_seen(global).map_err(|error| sheaf_site::explain(global, error))
-            });
-            seen.ok()?;
             let (timeline, pending) = (self.site.timeline(), self.pending());
+            let base = self.site.base().0.0;
             host.oracle(self.number, |oracle| {
+                let seen = oracle.sees(base, &mut transaction);
                 let waiting = pending.iter().filter_map(|seq| oracle.ledger.entry(timeline, *seq));
                 waiting.for_each(|entry| transaction.comes_after(&entry.transaction));
-            });
+                seen
+            })??;
         }
         Some(transaction)
     }

@@ -66,6 +66,11 @@ impl Model {
         lock::counted(&self.conn, kind, author).unwrap_or_default()
     }
 
+    /// Adds to a transaction what its author sees here.
+    pub(crate) fn shows_to(&self, transaction: &mut Transaction) -> Option<()> {
+        transaction.has_seen(&self.conn).ok()
+    }
+
     /// What this state says.
     pub(crate) fn dump(&self) -> String {
         dump(&self.conn).expect("BUG: the model can be read")

@@ -27,7 +27,7 @@ const DOCS_OF_PEOPLE: &str = "CREATE TABLE doc(id TEXT PRIMARY KEY NOT NULL, bod
 const DOCS_OF_MODEL: &str = "
 CREATE TABLE meant(doc TEXT NOT NULL, kind TEXT NOT NULL, what TEXT NOT NULL, value TEXT,
     PRIMARY KEY(doc, kind, what));
-CREATE TABLE put(at INTEGER PRIMARY KEY, doc TEXT NOT NULL, value TEXT NOT NULL);
+CREATE TABLE put(at INTEGER PRIMARY KEY, doc TEXT NOT NULL, id TEXT NOT NULL, value TEXT NOT NULL);
 ";
 
 /// What somebody means to do with a document.
@@ -49,8 +49,9 @@ pub(crate) enum Meant {
     Unkey { key: String },
     /// A value takes the place of all that its author has seen.
     Put { value: String, saw: Vec<String> },
-    /// The newest of several values is chosen.
-    Choose { value: String, saw: Vec<String> },
+    /// The newest of several values is chosen, which is a write of its own: who had seen the value
+    /// has not seen that it was chosen.
+    Choose { id: String, value: String, saw: Vec<String> },
 }
 
 /// The tables, as people or as the model have them.
@@ -61,7 +62,7 @@ pub(super) fn found(conn: &Connection, model: bool) -> rusqlite::Result<()> {
             for word in WORDS.split(' ') {
                 conn.execute("INSERT INTO meant VALUES (?1, 'body', ?2, NULL)", [&*doc, word])?;
             }
-            conn.execute("INSERT INTO put(doc, value) VALUES (?1, ?2)", [&*doc, NOTHING])?;
+            conn.execute("INSERT INTO put(doc, id, value) VALUES (?1, ?2, ?2)", [&*doc, NOTHING])?;
         } else {
             let data = format!("{{\"{WITHIN}\":{{}}}}");
             let sql = "INSERT INTO doc VALUES (?1, ?2, '[]', ?3, ?4)";
@@ -93,12 +94,8 @@ impl Meant {
                 &[&doc, key, value],
             ),
             Self::Unkey { key } => one(goes, &[&doc, &"data", key]),
-            Self::Put { value, saw } | Self::Choose { value, saw } => {
-                for seen in saw.iter().chain([value]) {
-                    one("DELETE FROM put WHERE doc = ?1 AND value = ?2", &[&doc, seen])?;
-                }
-                one("INSERT INTO put(doc, value) VALUES (?1, ?2)", &[&doc, value])
-            }
+            Self::Put { value, saw } => replace(conn, doc, (value, value), saw),
+            Self::Choose { id, value, saw } => replace(conn, doc, (id, value), saw),
         }
     }
 
@@ -142,6 +139,21 @@ impl Meant {
             }
         }
     }
+}
+
+/// In the model, a write takes the place of those that its author had seen.
+fn replace(
+    conn: &Connection,
+    doc: &str,
+    (id, value): (&str, &str),
+    saw: &[String],
+) -> rusqlite::Result<()> {
+    for seen in saw {
+        conn.execute("DELETE FROM put WHERE doc = ?1 AND id = ?2", [doc, seen])?;
+    }
+    // Equal values are one.
+    conn.execute("DELETE FROM put WHERE doc = ?1 AND value = ?2", [doc, value])?;
+    conn.execute("INSERT INTO put(doc, id, value) VALUES (?1, ?2, ?3)", [doc, id, value]).map(drop)
 }
 
 fn cell(conn: &Connection, doc: &str, column: &str) -> rusqlite::Result<String> {
@@ -198,7 +210,7 @@ fn keys(json: &str) -> Vec<(String, String)> {
 }
 
 /// All values that a cell keeps, oldest first.
-pub(crate) fn siblings(conn: &Connection, doc: &str) -> rusqlite::Result<Vec<String>> {
+fn siblings(conn: &Connection, doc: &str) -> rusqlite::Result<Vec<String>> {
     let sql = "SELECT sheaf_siblings('doc', 'pick', ?1)";
     let json: Option<String> = conn.query_row(sql, [doc], |row| row.get(0))?;
     Ok(members(json.as_deref().unwrap_or("[]")))
@@ -254,38 +266,37 @@ fn shown(conn: &Connection, doc: &str) -> rusqlite::Result<Said> {
     Ok(Said { sorted, values: siblings(conn, doc)?, shown: Some(cell(conn, doc, "pick")?) })
 }
 
+impl Step {
+    /// Of a value that takes the place of others: the document, the write, and what was seen.
+    fn put(&mut self) -> Option<(String, String, &mut Vec<String>)> {
+        let Self::Together { doc, meant } = self else { return None };
+        let (Meant::Put { value: id, saw } | Meant::Choose { id, saw, .. }) = meant else {
+            return None;
+        };
+        Some((doc.clone(), id.clone(), saw))
+    }
+}
+
 impl Transaction {
-    /// Adds to what the author has seen what it had seen before it wrote what still waits.
-    pub(crate) fn has_seen(&mut self, global: &Connection) -> rusqlite::Result<()> {
+    /// The author has seen what was agreed on where it stands, as the model has it.
+    pub(crate) fn has_seen(&mut self, model: &Connection) -> rusqlite::Result<()> {
         for step in &mut self.steps {
-            if let Step::Together {
-                doc,
-                meant: Meant::Put { saw, .. } | Meant::Choose { saw, .. },
-            } = step
-            {
-                saw.extend(siblings(global, doc)?);
-            }
+            let Some((doc, _, saw)) = step.put() else { continue };
+            let mut ids = model.prepare_cached("SELECT id FROM put WHERE doc = ?1 ORDER BY at")?;
+            let ids = ids.query_map([doc], |row| row.get(0))?;
+            *saw = ids.collect::<rusqlite::Result<_>>()?;
         }
         Ok(())
     }
 
-    /// Adds what the author had seen when it made another one, which waits, and what that wrote:
-    /// it may be refused, and then what it replaced is there again.
+    /// And what it wrote itself and waits, with what it had seen then.
     pub(crate) fn comes_after(&mut self, other: &Self) {
+        let mut other = other.clone();
+        let known: Vec<_> = other.steps.iter_mut().filter_map(Step::put).collect();
         for step in &mut self.steps {
-            let Step::Together { doc, meant: Meant::Put { saw, .. } | Meant::Choose { saw, .. } } =
-                step
-            else {
-                continue;
-            };
-            for other in &other.steps {
-                match other {
-                    Step::Together {
-                        doc: of,
-                        meant: Meant::Put { value, saw: seen } | Meant::Choose { value, saw: seen },
-                    } if of == doc => saw.extend(seen.iter().chain([value]).cloned()),
-                    _ => {}
-                }
+            let Some((doc, _, saw)) = step.put() else { continue };
+            for (_, id, seen) in known.iter().filter(|(of, ..)| *of == doc) {
+                saw.extend(seen.iter().chain([id]).cloned());
             }
             saw.sort();
             saw.dedup();
@@ -357,9 +368,9 @@ impl Author {
                 }
             }
             _ => {
-                let saw = siblings(conn, doc)?;
-                match saw.last().cloned().filter(|_| goes && saw.len() > 1) {
-                    Some(value) => Meant::Choose { value, saw },
+                let (there, saw) = (siblings(conn, doc)?, Vec::new());
+                match there.last().cloned().filter(|_| goes && there.len() > 1) {
+                    Some(value) => Meant::Choose { id: self.word(), value, saw },
                     None => Meant::Put { value: self.word(), saw },
                 }
             }

@@ -1,6 +1,9 @@
 //! convergence: replicas at one position have the same bytes, and all come to the newest one.
 
-use crate::oracle::{SiteOracle, model::difference};
+use crate::{
+    oracle::{SiteOracle, model::difference},
+    workload::together::agrees,
+};
 
 use super::{Checked, Violation};
 
@@ -24,7 +27,7 @@ pub(crate) fn agreed(who: &str, site: &SiteOracle, lsn: u64, seen: &str) -> Chec
     let Some(says) = site.says(lsn) else {
         return Err(violated(format!("{who} is at @{lsn}, the log ends at @{}", site.head())));
     };
-    if *says == *seen {
+    if agrees(&says, seen) {
         return Ok(());
     }
     let how = difference(&says, seen);

@@ -19,6 +19,8 @@ const DOCS: u64 = 3;
 const WORDS: &str = "once upon a time there was";
 /// What the cell that keeps several values begins with.
 const NOTHING: &str = "nothing";
+/// What a value of the model begins with that may be there or not.
+const MAYBE: &str = "?";
 /// Where half of the keys are.
 const WITHIN: &str = "in";
 
@@ -27,7 +29,8 @@ const DOCS_OF_PEOPLE: &str = "CREATE TABLE doc(id TEXT PRIMARY KEY NOT NULL, bod
 const DOCS_OF_MODEL: &str = "
 CREATE TABLE meant(doc TEXT NOT NULL, kind TEXT NOT NULL, what TEXT NOT NULL, value TEXT,
     PRIMARY KEY(doc, kind, what));
-CREATE TABLE put(at INTEGER PRIMARY KEY, doc TEXT NOT NULL, id TEXT NOT NULL, value TEXT NOT NULL);
+CREATE TABLE put(at INTEGER PRIMARY KEY, doc TEXT NOT NULL, id TEXT NOT NULL,
+    value TEXT NOT NULL, is_there INTEGER NOT NULL DEFAULT 1);
 ";
 
 /// What somebody means to do with a document.
@@ -141,7 +144,9 @@ impl Meant {
     }
 }
 
-/// In the model, a write takes the place of those that its author had seen.
+/// In the model, a write takes the place of those that its author had seen. Of a value that it had
+/// seen and that somebody else has chosen since, both may be said: the value was seen, the choice
+/// was not.
 fn replace(
     conn: &Connection,
     doc: &str,
@@ -149,10 +154,16 @@ fn replace(
     saw: &[String],
 ) -> rusqlite::Result<()> {
     for seen in saw {
-        conn.execute("DELETE FROM put WHERE doc = ?1 AND id = ?2", [doc, seen])?;
+        let sql = "UPDATE put SET is_there = 0 WHERE doc = ?1 AND id = ?2";
+        conn.execute(sql, [doc, seen])?;
+    }
+    for seen in saw {
+        let sql = "UPDATE put SET is_there = 2 WHERE doc = ?1 AND is_there
+            AND value = (SELECT value FROM put WHERE doc = ?1 AND id = ?2)";
+        conn.execute(sql, [doc, seen])?;
     }
     // Equal values are one.
-    conn.execute("DELETE FROM put WHERE doc = ?1 AND value = ?2", [doc, value])?;
+    conn.execute("UPDATE put SET is_there = 0 WHERE doc = ?1 AND value = ?2", [doc, value])?;
     conn.execute("INSERT INTO put(doc, id, value) VALUES (?1, ?2, ?3)", [doc, id, value]).map(drop)
 }
 
@@ -236,6 +247,31 @@ pub(crate) fn dump(conn: &Connection, out: &mut String) -> rusqlite::Result<()> 
     Ok(())
 }
 
+/// Whether a state says what the model says.
+pub(crate) fn agrees(model: &str, seen: &str) -> bool {
+    let mut lines = model.lines().zip(seen.lines());
+    model == seen
+        || model.lines().count() == seen.lines().count()
+            && lines.all(|(model, seen)| model == seen || agrees_maybe(model, seen))
+}
+
+fn agrees_maybe(model: &str, seen: &str) -> bool {
+    let (Some((cell, model)), Some((of, seen))) =
+        (model.split_once(" of "), seen.split_once(" of "))
+    else {
+        return false;
+    };
+    let mut seen = seen.split(' ').peekable();
+    let mut all = model.split(' ').map(|value| match value.strip_prefix(MAYBE) {
+        Some(value) => {
+            seen.next_if_eq(&value);
+            true
+        }
+        None => seen.next() == Some(value),
+    });
+    cell == of && cell.starts_with("doc ") && all.all(|is_right| is_right) && seen.next().is_none()
+}
+
 /// What one document says.
 struct Said {
     /// Words, members, keys with their values, in any order.
@@ -253,7 +289,9 @@ fn meant(conn: &Connection, doc: &str) -> rusqlite::Result<Said> {
     let what = "SELECT what FROM meant WHERE doc = ?1 AND kind = ?2";
     let pairs = "SELECT what || '=' || value FROM meant WHERE doc = ?1 AND kind = ?2";
     let sorted = [list(what, "body")?, list(what, "tags")?, list(pairs, "data")?];
-    let values = list("SELECT value FROM put WHERE doc = ?1 AND ?2 <> '' ORDER BY at", "pick")?;
+    let values = "SELECT CASE is_there WHEN 1 THEN '' ELSE ?2 END || value FROM put
+        WHERE doc = ?1 AND is_there ORDER BY at";
+    let values = list(values, MAYBE)?;
     let shown = values.last().cloned();
     Ok(Said { sorted, values, shown })
 }
@@ -282,7 +320,8 @@ impl Transaction {
     pub(crate) fn has_seen(&mut self, model: &Connection) -> rusqlite::Result<()> {
         for step in &mut self.steps {
             let Some((doc, _, saw)) = step.put() else { continue };
-            let mut ids = model.prepare_cached("SELECT id FROM put WHERE doc = ?1 ORDER BY at")?;
+            let sql = "SELECT id FROM put WHERE doc = ?1 AND is_there ORDER BY at";
+            let mut ids = model.prepare_cached(sql)?;
             let ids = ids.query_map([doc], |row| row.get(0))?;
             *saw = ids.collect::<rusqlite::Result<_>>()?;
         }
@@ -375,5 +414,21 @@ impl Author {
                 }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_there_is_there_or_not() {
+        let says = |values: &str| format!("ctr c0 1\ndoc p0 pick c of {values}\n");
+        let model = says("?a b c");
+        assert!(agrees(&model, &says("a b c")));
+        assert!(agrees(&model, &says("b c")));
+        for wrong in ["a c", "c", "b a c", "a b c d"] {
+            assert!(!agrees(&model, &says(wrong)), "{wrong}");
+        }
     }
 }

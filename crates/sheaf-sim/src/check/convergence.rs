@@ -1,9 +1,6 @@
 //! convergence: replicas at one position have the same bytes, and all come to the newest one.
 
-use crate::{
-    oracle::{SiteOracle, model::difference},
-    workload::together::agrees,
-};
+use crate::oracle::{SiteOracle, model::difference};
 
 use super::{Checked, Violation};
 
@@ -27,7 +24,7 @@ pub(crate) fn agreed(who: &str, site: &SiteOracle, lsn: u64, seen: &str) -> Chec
     let Some(says) = site.says(lsn) else {
         return Err(violated(format!("{who} is at @{lsn}, the log ends at @{}", site.head())));
     };
-    if agrees(&says, seen) {
+    if *says == *seen {
         return Ok(());
     }
     let how = difference(&says, seen);

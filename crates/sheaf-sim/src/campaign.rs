@@ -24,7 +24,9 @@ pub const FAULT_POINTS: &[&str] = &[
 /// What must happen at least once in a campaign.
 pub const SOMETIMES: &[&str] = &[
     "a commit that was cut short is there",
+    "a lock was lost",
     "a power cut took unflushed commits",
+    "asked",
     "bucket: away",
     "bucket: condition ignored",
     "bucket: create lost",
@@ -75,7 +77,10 @@ pub const SOMETIMES: &[&str] = &[
     "network: reordered",
     "node: answered a question",
     "people: a stranger at the door",
+    "people: changed a document",
+    "people: chose a value",
     "people: forged",
+    "people: took a lock",
     "process: crash at a disk operation",
     "process: crash at a point",
     "process: killed",
@@ -83,6 +88,9 @@ pub const SOMETIMES: &[&str] = &[
     "process: power cut",
     "refused at home",
     "repaired",
+    "saw several values",
+    "went on",
+    "withdrew",
 ];
 
 /// What many runs were.

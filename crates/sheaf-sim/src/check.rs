@@ -20,6 +20,7 @@ pub(crate) mod log;
 pub(crate) mod merge;
 pub(crate) mod recovery;
 pub(crate) mod snapshots;
+pub(crate) mod told;
 
 /// A claim that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use crate::{
     world::Host,
 };
 
+mod answer;
 mod look;
 mod replica;
 
@@ -45,7 +46,10 @@ pub(crate) fn run(host: &Arc<Host>) {
             None => return,
         }
     }
-    let mut life = Life { host, rng: host.rng("device"), replicas, plan: BTreeMap::new() };
+    let rng = host.rng("device");
+    // Who is never asked draws nothing.
+    let answers = (host.world.options.workload.lock > 0).then(|| host.rng("answers"));
+    let mut life = Life { host, rng, answers, replicas, plan: BTreeMap::new() };
     life.live();
 }
 
@@ -61,6 +65,8 @@ enum Next {
 struct Life<'a> {
     host: &'a Arc<Host>,
     rng: Rng,
+    /// What people answer, where they are asked.
+    answers: Option<Rng>,
     replicas: Vec<Replica>,
     /// When what happens to which replica.
     plan: BTreeMap<(u64, usize, Next), ()>,
@@ -125,6 +131,9 @@ impl Life<'_> {
                 return;
             }
             Next::Exchange => {
+                if let Some(rng) = &mut self.answers {
+                    replica.answer(self.host, rng);
+                }
                 replica.exchange(self.host);
                 // After the faults everybody is in a hurry.
                 if self.host.world.is_faulty() { 2 * options.exchange_pause_ms } else { 1_000 }

@@ -198,6 +198,10 @@ pub struct Workload {
     pub several: u32,
     /// Of a million transactions, how many are not what a device of ours would make.
     pub forged: u32,
+    /// Of a million transactions, how many change documents that others change at the same time.
+    pub merge: u32,
+    /// Of a million transactions, how many take a lock.
+    pub lock: u32,
 }
 
 impl Options {
@@ -228,6 +232,10 @@ impl Options {
             keeping: Keeping::draw(&mut rng),
         };
         options.faults.disk.rot = pick(&mut rng, &[0, 300_000]);
+        // From a generator of their own: the other options of a seed stay what they were.
+        let mut rng = Rng::new(seed).fork("collaboration");
+        options.workload.merge = pick(&mut rng, &[0, 0, 200_000, 500_000]);
+        options.workload.lock = pick(&mut rng, &[0, 0, 100_000, 300_000]);
         options
     }
 }
@@ -312,6 +320,9 @@ impl Workload {
             large: weight(30_000),
             several: weight(200_000),
             forged: weight(20_000),
+            // Drawn by `Options::draw`.
+            merge: 0,
+            lock: 0,
         }
     }
 }

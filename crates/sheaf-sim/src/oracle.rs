@@ -17,7 +17,7 @@ use sheaf_volume::{
 use crate::{
     bucket::Bucket,
     check::{self, Checked, Violation},
-    workload::Runs,
+    workload::{Runs, Transaction},
 };
 
 pub(crate) mod kept;
@@ -39,7 +39,7 @@ pub(crate) struct Position {
     pub(crate) time_ms: u64,
     /// The model's state there.
     pub(crate) image: Image,
-    /// What that state says.
+    /// What that state says: an observer's words, which the model confirms.
     pub(crate) says: Arc<str>,
     /// Hash of every page of the state there, as the observer has it.
     pub(crate) content: [u8; 32],
@@ -102,6 +102,11 @@ impl SiteOracle {
             return Some(Arc::from(""));
         }
         self.position(lsn).map(|position| Arc::clone(&position.says))
+    }
+
+    /// Adds to a transaction what its author has seen at a position.
+    pub(crate) fn sees(&self, lsn: u64, transaction: &mut Transaction) -> Option<()> {
+        Model::at(&self.position(lsn)?.image).shows_to(transaction)
     }
 
     /// What a device must see at a position with these of its transactions pending on top.
@@ -199,16 +204,16 @@ impl SiteOracle {
                 self.ledger.decide(applied.timeline, seq, lsn, verdict);
             }
         }
-        let says: Arc<str> = self.model.dump().into();
-        let content = self.witness(lsn, &says)?;
+        let (says, content) = self.witness(lsn, self.model.dump())?;
         let (hash, time_ms, image) = (commit.hash(), commit.time_ms, self.model.image());
         self.log.push(Position { hash, bytes, time_ms, image, says, content });
         Ok(())
     }
 
-    /// Reads the position as a replica that nothing troubles reads it.
-    fn witness(&self, lsn: u64, says: &str) -> Result<[u8; 32], Violation> {
-        let Some(found) = &self.found else { return Ok([0; 32]) };
+    /// Reads the position as a replica that nothing troubles reads it: what it says, where the
+    /// model leaves a choice, and its bytes.
+    fn witness(&self, lsn: u64, says: String) -> Result<(Arc<str>, [u8; 32]), Violation> {
+        let Some(found) = &self.found else { return Ok((says.into(), [0; 32])) };
         let failed = |what: &str, error: sheaf_volume::Error| {
             check::log::violated(format!("an observer cannot {what} @{lsn}: {error}"))
         };
@@ -216,9 +221,9 @@ impl SiteOracle {
         let newest: Vec<Commit> = commits.into_iter().filter(|c| c.lsn.0 <= lsn).collect();
         found.observer.integrate(newest).map_err(|e| failed("take", e))?;
         let seen = model::says(&found.observer, View::Global).map_err(|e| failed("read", e))?;
-        check::merge::equals_model(&format!("@{lsn}"), says, &seen)?;
+        check::merge::equals_model(&format!("@{lsn}"), &says, &seen)?;
         let content = found.observer.volume().global().content_hash();
-        content.map_err(|e| failed("hash", e))
+        Ok((seen.into(), content.map_err(|e| failed("hash", e))?))
     }
 
     /// Reads the newest state with SQLite's own checks, and everything in the bucket with ours.

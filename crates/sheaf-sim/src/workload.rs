@@ -10,6 +10,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::{options::Workload, rng::Rng};
 
 mod forge;
+pub(crate) mod lock;
+pub(crate) mod together;
+
+pub(crate) use lock::Taken;
+pub(crate) use together::Meant;
 
 /// Accounts of the bank; their sum never changes.
 pub(crate) const ACCOUNTS: u64 = 6;
@@ -94,6 +99,14 @@ pub(crate) enum Step {
     Index(u64),
     /// Sends what no device of ours would make.
     Forge(u64),
+    /// Makes the documents.
+    Documents,
+    /// Changes a document that others change at the same time.
+    Together { doc: String, meant: Meant },
+    /// Makes the tables of those who take locks.
+    Desk,
+    /// Takes a lock.
+    Lock(Taken),
 }
 
 /// What one device does as one.
@@ -115,6 +128,16 @@ pub(crate) enum Runs {
 }
 
 impl Transaction {
+    /// The first transaction of a site: its tables.
+    pub(crate) fn founding(workload: &Workload) -> Self {
+        let steps = [
+            Some(Step::Found),
+            (workload.merge > 0).then_some(Step::Documents),
+            (workload.lock > 0).then_some(Step::Desk),
+        ];
+        Self { steps: steps.into_iter().flatten().collect() }
+    }
+
     /// The bytes of the mutation that stand in this transaction's place, if it is forged.
     pub(crate) fn forged(&self) -> Option<bytes::Bytes> {
         match self.steps.as_slice() {
@@ -192,6 +215,11 @@ impl Step {
                 one(&format!("INSERT INTO extra{table}(id) VALUES (?1)"), &[id])
             }
             Self::Forge(_) => Err(refused("forged")),
+            Self::Documents => together::found(conn, runs != Runs::Author),
+            Self::Together { doc, meant } if runs == Runs::Author => meant.write(conn, doc),
+            Self::Together { doc, meant } => meant.mean(conn, doc),
+            Self::Desk => lock::found(conn),
+            Self::Lock(taken) => taken.run(conn, runs),
             Self::Index(k) => {
                 let only_new = if runs == Runs::Author { "" } else { "IF NOT EXISTS" };
                 let column = if *k % 2 == 0 { "title" } else { "body" };
@@ -295,6 +323,16 @@ impl Author {
 
     /// The next transaction, by what this device sees.
     pub(crate) fn next(&mut self, workload: &Workload, conn: &Connection) -> Transaction {
+        if self.rng.chance(workload.lock)
+            && let Some(transaction) = self.lock(workload.merge > 0, conn)
+        {
+            return transaction;
+        }
+        if self.rng.chance(workload.merge)
+            && let Some(transaction) = self.together(conn)
+        {
+            return transaction;
+        }
         let several = self.rng.chance(workload.several);
         let count = if several { self.rng.between(2, 5) } else { 1 };
         let mut steps = Vec::new();

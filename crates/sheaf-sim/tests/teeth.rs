@@ -3,7 +3,7 @@
 //! A mistake is global to the process, so they are tried one after the other.
 
 use std::sync::{
-    Mutex,
+    Mutex, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -53,8 +53,15 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
             (Tooth::KeepTakenNumber, 3),
             (Tooth::TrustShownIds, 5),
             (Tooth::ForgetRefused, 19),
+            (Tooth::MergeWithoutBase, 0),
+            (Tooth::ForgetRead, 6),
         ],
     ),
+    (
+        "locks order what was decided",
+        &[(Tooth::FreezeLocks, 7), (Tooth::NeverAsk, 7), (Tooth::AskForEver, 7)],
+    ),
+    ("nothing is dropped silently", &[(Tooth::ForgetWithdrawn, 7)]),
     (
         "integrity_check clean after everything",
         &[(Tooth::LoseWrites, 1), (Tooth::SkipReferences, 1)],
@@ -86,7 +93,7 @@ fn noticed(likely: u64) -> Option<(u64, String)> {
                     }
                     if let Some(claim) = finding(seed) {
                         done.store(true, Ordering::Relaxed);
-                        let mut first = first.lock().unwrap();
+                        let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
                         if first.as_ref().is_none_or(|(known, _)| seed < *known) {
                             *first = Some((seed, claim));
                         }
@@ -95,7 +102,7 @@ fn noticed(likely: u64) -> Option<(u64, String)> {
             });
         }
     });
-    first.into_inner().unwrap()
+    first.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[test]

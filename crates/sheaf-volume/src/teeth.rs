@@ -91,6 +91,18 @@ pub enum Tooth {
     SkipBoundaryCheck,
     /// A reclaimer does not ask which positions branches need.
     IgnorePins,
+    /// Texts, sets and objects are merged as if nothing had been there before.
+    MergeWithoutBase,
+    /// A redone change of a cell with several values has read what its new base holds.
+    ForgetRead,
+    /// A mutation that takes a lock does not move it.
+    FreezeLocks,
+    /// A lock that should ask is let through.
+    NeverAsk,
+    /// Who goes on is asked again about what was looked at.
+    AskForEver,
+    /// What was withdrawn is not among the rejected.
+    ForgetWithdrawn,
 }
 
 #[cfg(feature = "teeth")]

@@ -2,7 +2,10 @@
 
 use sheaf_volume::{Commit, Error, LogCheck};
 
-use crate::oracle::{Position, model::difference};
+use crate::{
+    oracle::{Position, model::difference},
+    workload::together::agrees,
+};
 
 use super::{Checked, Violation};
 
@@ -52,7 +55,7 @@ pub(crate) fn same_bytes(site: &str, then: Option<&Position>, now: [u8; 32]) -> 
 
 /// A branch shows one of the states that it can be in.
 pub(crate) fn branch_shows(branch: &str, at: u64, states: &[String], now: &str) -> Checked {
-    if states.iter().any(|state| state == now) {
+    if states.iter().any(|state| agrees(state, now)) {
         return Ok(());
     }
     let how = states.first().map(|state| difference(state, now)).unwrap_or_default();

@@ -2,7 +2,10 @@
 
 use sheaf_volume::{Reject, Verdict};
 
-use crate::{oracle::model::difference, workload::Transaction};
+use crate::{
+    oracle::model::difference,
+    workload::{Transaction, together::agrees},
+};
 
 use super::{Checked, Violation};
 
@@ -34,7 +37,7 @@ pub(crate) fn verdict(
 
 /// A state of the log, against the model's.
 pub(crate) fn equals_model(place: &str, model: &str, seen: &str) -> Checked {
-    if model == seen {
+    if agrees(model, seen) {
         return Ok(());
     }
     Err(violated(format!("{place}: {}", difference(model, seen))))

@@ -20,6 +20,12 @@ use crate::{
 /// Readers that stay open on one replica, at most.
 const READERS_MAX: usize = 3;
 
+/// Whether a line of a state is a cell with more than one value.
+fn keeps_several(line: &str) -> bool {
+    let values = line.strip_prefix("doc ").and_then(|line| line.split_once(" of "));
+    values.is_some_and(|(_, values)| values.contains(' '))
+}
+
 /// Somebody who has begun to read and not ended.
 pub(super) struct Reader {
     conn: Connection,
@@ -48,6 +54,9 @@ impl Replica {
             Ok(_) if host.is_dead() => None,
             Ok(seen) => {
                 host.count("looked");
+                if seen.lines().any(keeps_several) {
+                    host.count("saw several values");
+                }
                 Some(seen)
             }
             Err(error) => {
@@ -183,6 +192,7 @@ impl Replica {
         }
         self.look_at_agreed(host, &who);
         self.look_at_local(host, &who);
+        self.was_told(host, &who);
         for view in [View::Global, View::Local] {
             host.expect(integrity::of(&who, &self.site, view));
         }

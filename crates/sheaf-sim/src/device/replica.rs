@@ -21,7 +21,7 @@ use crate::{
     link::{Exchanged, Link},
     net::Packet,
     rng::Rng,
-    workload::{Author, MUTATORS, Runs, Step, Transaction},
+    workload::{Author, MUTATORS, Meant, Runs, Step, Transaction},
     world::Host,
 };
 
@@ -145,6 +145,9 @@ impl Replica {
             }
             host.expect(durability::may_lose(&who, &lost, cut.flatten() == Some(true)));
         });
+        if host.world.options.workload.lock > 0 {
+            self.read_answers(host);
+        }
     }
 
     /// Whether the replica must be opened anew.
@@ -174,6 +177,16 @@ impl Replica {
             Ok(Some(seq)) => {
                 host.trace(format_args!("s{} commits {seq}: {:?}", self.number, transaction.steps));
                 host.count("committed");
+                for step in &transaction.steps {
+                    match step {
+                        Step::Together { meant: Meant::Choose { .. }, .. } => {
+                            host.count("people: chose a value");
+                        }
+                        Step::Together { .. } => host.count("people: changed a document"),
+                        Step::Lock(_) => host.count("people: took a lock"),
+                        _ => {}
+                    }
+                }
                 host.oracle(self.number, |oracle| oracle.ledger.commit(timeline, seq, transaction));
                 self.link.note_commit();
                 if full {
@@ -203,15 +216,18 @@ impl Replica {
         let founded = host.memory(|memory| memory.founded.get(&self.number).copied()).unwrap_or(0);
         if host.id == 0 && founded <= MUTATORS.len() {
             // Again after a power cut that took it.
-            let step = match (self.site.last_seq(), founded) {
-                (0, _) => Step::Found,
-                (seq, _) => Step::Define(usize::try_from(seq).unwrap_or(1) - 1),
+            let transaction = match (self.site.last_seq(), founded) {
+                (0, _) => Transaction::founding(&host.world.options.workload),
+                (seq, _) => {
+                    let next = usize::try_from(seq).unwrap_or(1) - 1;
+                    Transaction { steps: vec![Step::Define(next)] }
+                }
             };
             let done = usize::try_from(self.site.last_seq()).unwrap_or(0) + 1;
             host.memory(|memory| memory.founded.insert(self.number, done));
-            return match &step {
-                Step::Define(k) if *k >= MUTATORS.len() => None,
-                _ => Some(Transaction { steps: vec![step] }),
+            return match transaction.steps.as_slice() {
+                [Step::Define(k)] if *k >= MUTATORS.len() => None,
+                _ => Some(transaction),
             };
         }
         if self.eyes.is_none() {
@@ -233,13 +249,24 @@ impl Replica {
         }
         let workload = &host.world.options.workload;
         let name = format!("{}.s{}", host.name, self.number);
-        Some(host.memory(|memory| {
+        let mut transaction = host.memory(|memory| {
             let author = memory.authors.entry(self.number).or_insert_with(|| {
                 let seed = host.world.options.seed;
                 Author::new(Rng::new(seed).fork(&format!("author {name}")), &name)
             });
             author.next(workload, eyes)
-        }))
+        });
+        if transaction.replaces() {
+            let (timeline, pending) = (self.site.timeline(), self.pending());
+            let base = self.site.base().0.0;
+            host.oracle(self.number, |oracle| {
+                let seen = oracle.sees(base, &mut transaction);
+                let waiting = pending.iter().filter_map(|seq| oracle.ledger.entry(timeline, *seq));
+                waiting.for_each(|entry| transaction.comes_after(&entry.transaction));
+                seen
+            })??;
+        }
+        Some(transaction)
     }
 
     fn commit(&self, host: &Host, transaction: &Transaction) -> Result<Option<u64>, Error> {
@@ -308,12 +335,26 @@ impl Replica {
         }
         if self.asked.is_none() {
             let base = self.site.base().0.0;
-            self.asked = Some((self.site.timeline(), self.site.last_seq(), base));
+            self.asked = Some((self.site.timeline(), self.offered(self.site.last_seq()), base));
         }
         match self.link.exchange(host) {
             Ok(Exchanged::Yes) => self.ended(host, Ok(())),
             Ok(Exchanged::Later) => {}
             Err(error) => self.ended(host, Err(error)),
+        }
+    }
+
+    /// How far an exchange goes: what asks its author stays here, with all that is behind it.
+    fn offered(&self, last: u64) -> u64 {
+        self.site.asking().map_or(last, |asking| last.min(asking.seq.saturating_sub(1)))
+    }
+
+    /// An author has answered: the exchange under way may have been without this one.
+    pub(super) fn answered(&mut self, seq: u64) {
+        // The client library hears of it as it hears of a commit: there is something to send.
+        self.link.note_commit();
+        if let Some((_, last, _)) = &mut self.asked {
+            *last = (*last).min(seq.saturating_sub(1));
         }
     }
 
@@ -325,7 +366,7 @@ impl Replica {
             Ok(()) => {
                 host.count("exchanged");
                 if let Some((timeline, last, base)) = asked {
-                    self.told(host, timeline, last, base);
+                    self.told(host, timeline, self.offered(last), base);
                 }
             }
             Err(error) => self.failed(host, &error),

@@ -107,6 +107,8 @@ impl Options {
             U32 "do.large" workload.large;
             U32 "do.several" workload.several;
             U32 "do.forged" workload.forged;
+            U32 "do.merge" workload.merge;
+            U32 "do.lock" workload.lock;
             Usize "keep.keepers" keeping.keepers;
             U64 "keep.pause-ms" keeping.pause_ms;
             U64 "keep.commits" keeping.commits;

@@ -47,6 +47,17 @@ impl Ledger {
         self.timelines.get(&timeline)?.get(&seq)
     }
 
+    /// The entry at a place, to write down what its author answered.
+    pub(crate) fn entry_mut(&mut self, timeline: TimelineId, seq: u64) -> Option<&mut Entry> {
+        self.timelines.get_mut(&timeline)?.get_mut(&seq)
+    }
+
+    /// All entries of a timeline.
+    pub(crate) fn of(&self, timeline: TimelineId) -> impl Iterator<Item = (u64, &Entry)> {
+        let entries = self.timelines.get(&timeline).into_iter().flatten();
+        entries.map(|(seq, entry)| (*seq, entry))
+    }
+
     /// The transaction at a place.
     pub(crate) fn transaction(
         &self,

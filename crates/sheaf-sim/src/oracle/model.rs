@@ -7,7 +7,7 @@
 use rusqlite::{Connection, MAIN_DB};
 use sheaf_site::{Error, Site, View};
 
-use crate::workload::{Runs, Transaction};
+use crate::workload::{Runs, Transaction, lock, together};
 
 /// A state of a site.
 #[derive(Debug)]
@@ -61,6 +61,16 @@ impl Model {
         done.map_err(|error| error.to_string())
     }
 
+    /// How often a lock was taken here, and how often by this author.
+    pub(crate) fn counted(&self, kind: lock::Kind, author: &str) -> (u64, u64) {
+        lock::counted(&self.conn, kind, author).unwrap_or_default()
+    }
+
+    /// Adds to a transaction what its author sees here.
+    pub(crate) fn shows_to(&self, transaction: &mut Transaction) -> Option<()> {
+        transaction.has_seen(&self.conn).ok()
+    }
+
     /// What this state says.
     pub(crate) fn dump(&self) -> String {
         dump(&self.conn).expect("BUG: the model can be read")
@@ -101,6 +111,12 @@ pub(crate) fn dump(conn: &Connection) -> rusqlite::Result<String> {
     }
     for sql in SAYS {
         rows(conn, sql, &mut out)?;
+    }
+    together::dump(conn, &mut out)?;
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'ticket'";
+    if conn.query_row(sql, [], |row| row.get::<_, i64>(0))? > 0 {
+        rows(conn, "SELECT 'ticket', no, id FROM ticket ORDER BY no, id", &mut out)?;
+        rows(conn, "SELECT 'turn', id, lock FROM turn ORDER BY id", &mut out)?;
     }
     let sql =
         "SELECT name FROM sqlite_schema WHERE name LIKE 'extra%' AND type = 'table' ORDER BY 1";

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use sheaf_volume::teeth::{Tooth, bites};
 use sheaf_volume::{Error, ErrorKind, Result, TimelineId};
 
 use super::{Counter, OnFailure, table};
@@ -97,6 +98,7 @@ impl Site {
         };
         let mut extra = Vec::new();
         if let (Resolution::Withdraw(_), Some(pending)) = (resolution, self.volume().mutation(seq)?)
+            && !bites(Tooth::ForgetWithdrawn)
         {
             let reason = format!("withdrawn by its author: {}", asking.reason);
             extra.push(rejected_attr(&pending.into(), &reason));
@@ -142,7 +144,8 @@ impl Pass<'_> {
             looked_at.extend(mutation.locks.iter().map(|lock| lock.name.clone()));
         }
         for mut lock in std::mem::take(&mut mutation.locks) {
-            if lock.on_failure == OnFailure::Ask && looked_at.contains(&lock.name) {
+            let looked = looked_at.contains(&lock.name) && !bites(Tooth::AskForEver);
+            if lock.on_failure == OnFailure::Ask && looked {
                 let counter = table::counter(self.conn, &lock.name, timeline);
                 let Counter { moves, own } = counter.map_err(from_sqlite)?;
                 (lock.seen, lock.own) = (moves, own);

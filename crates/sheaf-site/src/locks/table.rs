@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use sheaf_volume::TimelineId;
+use sheaf_volume::teeth::{Tooth, bites};
 
 use super::function::{HAS_TABLES, READ_COUNTER};
 use super::{Counter, Judgement, Lock, OnFailure};
@@ -58,7 +59,9 @@ pub(crate) fn admit(
             }
             (judgement @ (Judgement::Moved | Judgement::Orphaned), OnFailure::Ask) => {
                 admitted.locks.insert(lock.clone());
-                admitted.asks.get_or_insert_with(|| lock.reason(counter, judgement));
+                if !bites(Tooth::NeverAsk) {
+                    admitted.asks.get_or_insert_with(|| lock.reason(counter, judgement));
+                }
             }
             (judgement, _) => return Err(Failure::reject(lock.reason(counter, judgement))),
         }
@@ -74,6 +77,9 @@ pub(crate) fn advance<'a>(
 ) -> Result<(), rusqlite::Error> {
     let names: BTreeSet<&str> = names.into_iter().collect();
     for name in names {
+        if bites(Tooth::FreezeLocks) {
+            continue;
+        }
         conn.prepare_cached(
             "INSERT INTO main.__sheaf_lock(name, x) VALUES(?1, 1)
              ON CONFLICT(name) DO UPDATE SET x = x + 1",

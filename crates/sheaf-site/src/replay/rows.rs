@@ -502,7 +502,9 @@ impl<'a> Rows<'a> {
             } else {
                 {
                     let with = (self.conn, self.merges);
-                    table.column(name)?.merge(with, Some(&base), &left, right)?
+                    let is_lost = bites(Tooth::MergeWithoutBase) && matches!(left, Value::Text(_));
+                    let known = (!is_lost).then_some(&base);
+                    table.column(name)?.merge(with, known, &left, right)?
                 }
             };
             if merged.is_refused() {

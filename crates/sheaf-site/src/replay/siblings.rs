@@ -13,6 +13,8 @@ use sheaf_merge::{
     mvr::{Sibling, Siblings},
 };
 
+use sheaf_volume::teeth::{Tooth, bites};
+
 use super::{
     failure::Failure,
     rows::{Rows, read_row, refused},
@@ -167,6 +169,7 @@ impl Rows<'_> {
         };
         // Nobody has read what is only now put in order, whatever a mutation says.
         let newest = self.ctx.target.0.saturating_sub(1);
+        let read = read.filter(|_| !bites(Tooth::ForgetRead));
         let read = read.unwrap_or(self.ctx.base.0).min(newest);
         let kept = siblings::load(self.conn, Cell { table: &table.name, key, column })?;
         let had = kept.is_some();

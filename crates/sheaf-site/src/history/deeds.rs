@@ -204,7 +204,7 @@ fn record(generation: u64, bytes: &[u8]) -> Option<(Deed, &[u8])> {
 
 fn file_of(files: &[Box<dyn File>; 2], place: Place) -> &dyn File {
     let [even, odd] = files;
-    if place.generation % 2 == 0 { &**even } else { &**odd }
+    if place.generation.is_multiple_of(2) { &**even } else { &**odd }
 }
 
 fn put(files: &[Box<dyn File>; 2], place: Place, bytes: &[u8]) -> io::Result<()> {
@@ -304,8 +304,9 @@ mod tests {
         let kept = seqs(&Deeds::open(&dir));
         assert!(kept.len() > DEEDS_BYTES_MAX / DEED_BYTES_MAX - 2, "{kept:?}");
         assert_eq!(kept.last(), Some(&3_099));
-        let len = |name| dir.open(name).unwrap().len().unwrap() as usize;
-        assert!(len("deeds-0") <= DEEDS_BYTES_MAX && len("deeds-1") <= DEEDS_BYTES_MAX);
+        let len = |name| dir.open(name).unwrap().len().unwrap();
+        let most = DEEDS_BYTES_MAX as u64;
+        assert!(len("deeds-0") <= most && len("deeds-1") <= most);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What became of one row, who did it, and taking it back.
 //!
-//! Invariant: answers come from what the log keeps and cost it nothing: nothing is stored for them.
-//! What a commit says of its authors is told as it says it: one mutation is its author, several are
-//! candidates, and no guess is made between them. Leaves out what lies below the log's boundary;
+//! Invariant: answers come from what the log keeps and cost it nothing. What a commit says of its
+//! authors is told as it says it: one mutation is its author, several are candidates, and no guess
+//! is made between them: only what this device remembers of its own mutations, where the states
+//! around the commit agree with it (`chain.rs`), tells which of them it was. Leaves out what lies below the log's boundary;
 //! that a look back ended there is part of every answer.
 
 use sheaf_merge::Value;
@@ -15,7 +16,10 @@ use crate::site::Site;
 use crate::timeline::MutationRecord;
 use crate::vfs::Carried;
 
+mod chain;
+mod deeds;
 mod log;
+mod memory;
 mod state;
 mod target;
 mod types;
@@ -25,6 +29,7 @@ mod walk;
 use state::{Seen, check_key, look};
 use walk::{Step, Walk, difference};
 
+pub(crate) use deeds::Deeds;
 pub use target::MutationName;
 pub use types::{
     Authors, Blame, Blamed, Cell, ColumnChange, End, History, Origin, RowChange, RowEvent, Run,

@@ -99,3 +99,10 @@ pub const WATCH_PAGES_MAX: usize = 1_024;
 pub const HISTORY_COMMITS_MIN: usize = 64;
 /// See [`HISTORY_COMMITS_MIN`]: a change of yesterday costs one short pull, a long log few.
 pub const HISTORY_GROWTH: usize = 4;
+/// Own mutations of which this many of the newest, at least, are remembered after the log has
+/// decided them; at most twice as many are.
+pub const DEEDS_MAX: usize = 1_000;
+/// Bytes of each of the two files that remember them; also what is kept in memory of calls.
+pub const DEEDS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one such mutation: a larger one would drive out many small ones.
+pub const DEED_BYTES_MAX: usize = 256 * 1024;

@@ -348,11 +348,14 @@ impl Site {
             untold.push(held.seq);
         }
         let base = draft.base_lsn();
+        let deeds = self.deeds_of(&draft, &decided, news);
         let mut redone = if news.forked {
             self.publish_renumbered(draft, remaining, attrs)?
         } else {
             self.publish_pending(draft, remaining, news, attrs)?
         };
+        // Only now: what was not taken is not to be remembered.
+        lock(&self.0.deeds).add(&deeds);
         redone.untold.extend(untold);
         redone.untold.sort_unstable();
         Ok(Integrated {
@@ -485,7 +488,8 @@ impl Site {
             }
             rebase.capture.clear();
             let (conn, capture) = (&rebase.conn, &rebase.capture);
-            let remap = Remap::new(site.merges());
+            let mut remap = Remap::new(site.merges());
+            remap.own = authority.then(|| site.timeline());
             let slot = &*rebase.slot;
             let value = f(&mut Pass { site, conn, capture, remap, target, authority, slot })?;
             rebase.conn.execute_batch("COMMIT").map_err(from_sqlite)?;
@@ -621,9 +625,13 @@ impl Pass<'_> {
             device,
             time_ms: record.time_ms,
         };
-        clock::with_time(record.time_ms, || {
+        let replayed = clock::with_time(record.time_ms, || {
             replay(self.conn, self.capture, &context, &mut self.remap, &mutation)
-        })
+        })?;
+        if self.remap.own == Some(timeline) {
+            self.site.0.watch.note(record.uid(), std::mem::take(&mut self.remap.noted));
+        }
+        Ok(replayed)
     }
 
     /// How far the state below has applied a timeline.

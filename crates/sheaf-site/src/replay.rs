@@ -120,6 +120,8 @@ pub(crate) struct Remap {
     pub(crate) shown: RowIds,
     /// What the last replay told besides its outcome.
     pub(crate) noted: Noted,
+    /// The timeline of an authority's own device: what its calls do is noted, as in a prediction.
+    pub(crate) own: Option<TimelineId>,
     tables: Tables,
     merges: Merges,
     /// The schema that `tables` describe.
@@ -319,7 +321,7 @@ impl Step<'_> {
                 foreign::settle(self.conn, &mut self.remap.tables, &[], &[], false)?;
                 let tables = self.capture.tables();
                 crate::siblings::sweep(self.conn, &mut self.remap.tables, &tables)?;
-                if !self.ctx.authority {
+                if !self.ctx.authority || self.remap.own == Some(self.ctx.timeline) {
                     self.remap.noted.call(self.capture.finish(self.conn));
                 }
                 let outcome = Outcome::Applied { merged: false };

@@ -110,6 +110,7 @@ pub(crate) struct Inner {
     /// What the outbox has handed out since opening.
     pub(crate) offered_bytes: AtomicU64,
     pub(crate) watch: crate::watch::Hub,
+    pub(crate) deeds: Mutex<crate::history::Deeds>,
 }
 
 /// A writable connection with its capture.
@@ -184,6 +185,7 @@ impl Site {
             listeners: Mutex::default(),
             offered_bytes: AtomicU64::new(0),
             watch: crate::watch::Hub::default(),
+            deeds: Mutex::new(crate::history::Deeds::open(dir)),
         })))
     }
 

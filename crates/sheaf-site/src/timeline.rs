@@ -74,6 +74,11 @@ impl MutationRecord {
         Mutation::decode(body)
     }
 
+    /// Its op stream.
+    pub(crate) fn stream(&self) -> Option<Bytes> {
+        (self.bytes.len() >= UID_LEN).then(|| self.bytes.slice(UID_LEN..))
+    }
+
     /// What tells it from every other mutation, and no redo changes.
     pub(crate) fn uid(&self) -> [u8; UID_LEN] {
         let mut uid = [0; UID_LEN];

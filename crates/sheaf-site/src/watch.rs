@@ -59,6 +59,11 @@ impl Hub {
         lock(&self.notes).add(uid, noted);
     }
 
+    /// The row operations of a call, as its last run here found them, as an op stream.
+    pub(crate) fn effects(&self, uid: &[u8]) -> Option<bytes::Bytes> {
+        lock(&self.notes).get(uid).and_then(|noted| noted.effects.clone())
+    }
+
     /// The timeline was redone.
     pub(crate) fn redone(&self, notes: Notes) {
         *lock(&self.notes) = notes;

@@ -108,6 +108,39 @@ fn a_change_is_taken_back_and_what_others_did_stays() {
 }
 
 #[test]
+fn one_of_several_that_were_pushed_together_is_taken_back_where_it_was_made() {
+    everywhere(|a, b| {
+        a.run(&["sql", "s", SETUP]).ok();
+        let offline = |sql: &str| drop(a.run(&["sql", "s", "--offline", sql]).ok());
+        offline("UPDATE t SET name = 'one or two', n = n + 10 WHERE id = 1");
+        offline("UPDATE t SET n = n + 100 WHERE id = 1");
+        offline("DELETE FROM t WHERE id = 2");
+        a.run(&["push", "s"]).ok();
+        b.run(&["sql", "s", "UPDATE t SET name = 'one or two!', n = n + 1000 WHERE id = 1"]).ok();
+        a.run(&["pull", "s"]).ok();
+        let told = [
+            "@3 by ID:1: ~ name 'one or two' -> 'one or two!', n 111 -> 1111",
+            "@2 by ID:3 (this device): ~ n 11 -> 111",
+            "@2 by ID:2 (this device): ~ name 'one two' -> 'one or two', n 1 -> 11",
+            "@1 by ID:1 (this device): + id=1, name='one two', n=1",
+        ];
+        assert_eq!(plain(&a.run(&["history", "s", "t", "1"]).ok()), told);
+        let line = "table t\n~ id=1: name 'one or two!' -> 'one two!', n 1111 -> 1101\n";
+        assert_eq!(a.run(&["undo", "s", "2"]).ok(), line);
+        assert_eq!(a.run(&["undo", "s", "4"]).ok(), "table t\n+ id=2: name='two', n=2\n");
+        let rows = b.run(&["sql", "s", "SELECT name, n FROM t ORDER BY id"]).ok();
+        assert_eq!(rows, "one two!|1101\ntwo|2\n");
+        // What the others see is what the log says.
+        let history = b.run(&["history", "s", "t", "1"]).ok();
+        let line = history.lines().find(|line| line.starts_with("@2")).unwrap();
+        assert!(line.contains("n 1 -> 111"), "{line}");
+        let word = line.split(' ').find(|word| word.contains(':') && word.len() > 26).unwrap();
+        let id = word.split_once(':').unwrap().0;
+        b.run(&["undo", "s", &format!("{id}:2")]).fails(1, "does not remember");
+    });
+}
+
+#[test]
 fn what_is_no_row_or_no_single_change_is_refused_in_one_line() {
     let bed = Bed::new();
     let a = bed.device("a", &bed.bucket_dir());
@@ -133,7 +166,7 @@ fn what_is_no_row_or_no_single_change_is_refused_in_one_line() {
     a.run(&["undo", "s"]).fails(2, "--help");
     a.run(&["undo", "nobody", "1"]).fails(1, "sheaf sites");
     a.run(&["undo", "s", "@1"]).fails(1, "schema");
-    a.run(&["undo", "s", "2"]).fails(1, "holds 2 mutations");
+    a.run(&["undo", "s", "@2"]).fails(1, "holds 2 mutations");
     a.run(&["undo", "s", "@2", "--dry-run"]).fails(1, "sheaf diff");
     a.run(&["undo", "s", "9"]).fails(1, "sheaf history s TABLE KEY");
     assert_eq!(a.run(&["sql", "s", "SELECT n FROM t WHERE id = 1"]).ok(), "4\n");

@@ -1,13 +1,15 @@
 //! Which mutation is meant, and where the log has it.
 //!
 //! Invariant: a name means one mutation or is refused: a short name that fits two timelines, and a
-//! commit of several mutations, are errors that say so.
+//! commit of several mutations of which this device does not remember the one meant, are errors
+//! that say so.
 
 use std::str::FromStr;
 
 use sheaf_merge::Value;
 use sheaf_volume::{Applied, Error, ErrorKind, Lsn, Result, TimelineId, Verdict};
 
+use super::chain::Own;
 use super::log::{Backwards, Entry};
 use super::types::Authors;
 use crate::error::from_sqlite;
@@ -55,14 +57,17 @@ impl FromStr for MutationName {
 pub(super) enum Place {
     /// In the log, alone in its commit.
     Commit(Entry),
+    /// In the log, in a commit of several: what those of its timeline did that this device
+    /// remembers, and its number.
+    Among(Entry, Own, u64),
     /// On this device, not decided.
     Pending(Mutation),
 }
 
 impl Site {
     pub(super) fn find_mutation(&self, name: &MutationName) -> Result<Place> {
-        let entry = match name {
-            MutationName::At(lsn) => self.commit_at(*lsn)?,
+        let (entry, named) = match name {
+            MutationName::At(lsn) => (self.commit_at(*lsn)?, None),
             MutationName::Seq { timeline, seq } => {
                 let timeline = match timeline {
                     None => self.timeline(),
@@ -73,21 +78,32 @@ impl Site {
                 {
                     return Ok(Place::Pending(MutationRecord::from(waiting).mutation()?));
                 }
-                self.commit_of(timeline, *seq)?
+                (self.commit_of(timeline, *seq)?, Some((timeline, *seq)))
             }
         };
         let lsn = entry.lsn;
-        match Authors::of(&entry.applied, self.timeline()).count() {
-            1 => Ok(Place::Commit(entry)),
-            0 => Err(Error::invalid(format!("the commit at @{lsn} changed nothing"))),
-            many => Err(Error::new(
-                ErrorKind::Unsupported,
+        let many = match Authors::of(&entry.applied, self.timeline()).count() {
+            1 => return Ok(Place::Commit(entry)),
+            0 => return Err(Error::invalid(format!("the commit at @{lsn} changed nothing"))),
+            many => many,
+        };
+        let why = match named {
+            None => "say which of them by TIMELINE:SEQ, on the device that made it".to_owned(),
+            Some((timeline, seq)) => {
+                let own = Own::of(&self.all_deeds(), timeline, lsn);
+                if own.ops(seq).is_some() {
+                    return Ok(Place::Among(entry, own, seq));
+                }
+                let lost = self.unremembered().map(|why| format!(" (it cannot: {why})"));
                 format!(
-                    "the commit at @{lsn} holds {many} mutations, and the log does not tell what \
-                     each of them changed, so one alone cannot be undone"
-                ),
-            )),
-        }
+                    "the log does not tell what each of them changed, and this device does not \
+                     remember it{}, so one alone cannot be undone here",
+                    lost.unwrap_or_default()
+                )
+            }
+        };
+        let text = format!("the commit at @{lsn} holds {many} mutations: {why}");
+        Err(Error::new(ErrorKind::Unsupported, text))
     }
 
     /// The one timeline of this site whose id begins so.

@@ -12,6 +12,7 @@ use sheaf_merge::Value;
 use sheaf_volume::{Error, ErrorKind, Lsn, Result};
 
 use super::MutationName;
+use super::chain::{Around, Own};
 use super::log::Entry;
 use super::state::{check_key, find};
 use super::target::Place;
@@ -55,6 +56,7 @@ const NO_TABLE: &str = "the table is no longer there, or has another key";
 const NO_COLUMN: &str = "the columns are no longer there";
 const TAKEN: &str = "a row with this key is there";
 const GONE: &str = "the row is gone";
+const UNSURE: &str = "what it did to the row is not known for sure";
 const STANDS: &str = "what is there now stands";
 
 impl Site {
@@ -65,8 +67,8 @@ impl Site {
     ///
     /// # Errors
     /// `NotFound` for a mutation that the log does not have, `Expired` for one that it no longer
-    /// keeps; `Unsupported` for one that shares its commit with others, and for one that changed
-    /// the schema; `Invalid` where a rule or a constraint forbids it; `Busy` while another
+    /// keeps; `Unsupported` for one that shares its commit with others and that this device does
+    /// not remember, and for one that changed the schema; `Invalid` where a rule or a constraint forbids it; `Busy` while another
     /// connection writes; `Unavailable` when the log cannot be reached. Nothing is changed then.
     pub fn undo(&self, name: &MutationName, dry_run: bool) -> Result<Undone> {
         let mut undone = Undone::default();
@@ -74,6 +76,10 @@ impl Site {
             Place::Commit(entry) => {
                 undone.at = Some(entry.lsn);
                 self.reverse_of_commit(&entry, &mut undone)?
+            }
+            Place::Among(entry, own, seq) => {
+                undone.at = Some(entry.lsn);
+                self.reverse_of_one(&entry, own, seq, &mut undone)?
             }
             Place::Pending(mutation) => reverse_of(mutation)?,
         };
@@ -104,6 +110,34 @@ impl Site {
             })?;
         }
         Ok(ops)
+    }
+
+    /// What goes back behind one of several mutations of a commit, as this device remembers it,
+    /// where the states around the commit agree.
+    fn reverse_of_one(
+        &self,
+        entry: &Entry,
+        own: Own,
+        seq: u64,
+        undone: &mut Undone,
+    ) -> Result<Vec<Op>> {
+        let around = Around::new(self, entry, own)?;
+        let mut known = Vec::new();
+        for op in around.ops(seq).unwrap_or_default() {
+            if matches!(op, Op::Ddl { .. }) {
+                return Err(schema_changed());
+            }
+            match around.is_known(op)? {
+                true => known.push(op.clone()),
+                false => undone.left.extend(left(op, UNSURE)),
+            }
+        }
+        if known.is_empty() && !undone.left.is_empty() {
+            let text = "others changed the same rows in the same commit, or it came out otherwise \
+                        than this device remembers: what it did alone is not known for sure";
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
+        reverse_of(Mutation::new(Body::Rows(known), true))
     }
 
     /// Applies the way back as a mutation, and commits what that comes to here.

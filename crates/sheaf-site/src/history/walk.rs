@@ -9,12 +9,16 @@
 //! page 1. A number never comes back, so where it differs at the ends of a run, halving finds the
 //! commit that changed it.
 
+use std::cell::OnceCell;
+
 use sheaf_merge::Value;
 use sheaf_volume::{ErrorKind, Lsn, PageIdx, Result};
 
+use super::chain::Own;
+use super::deeds::Deed;
 use super::log::{Backwards, Entry};
 use super::state::{Found, Seen, look};
-use super::{Authors, Cell, ColumnChange, End, Origin, RowChange, RowEvent, Since};
+use super::{Authors, Cell, ColumnChange, End, Origin, RowChange, RowEvent, Run, Since};
 use crate::schema::{TableInfo, fold};
 use crate::site::Site;
 use crate::vfs::{Carried, SCHEMA_COOKIE, read_u32};
@@ -33,6 +37,10 @@ pub(super) struct Walk<'a> {
     carried: Carried,
     /// States that were looked at.
     pub(super) looked: u64,
+    /// Changes that were found and not told yet, oldest first.
+    ready: Vec<RowEvent>,
+    /// What this device remembers of its own mutations, once it was asked for.
+    deeds: OnceCell<Vec<Deed>>,
     end: Option<End>,
 }
 
@@ -54,7 +62,8 @@ impl<'a> Walk<'a> {
         let snapshot = site.volume().global();
         let (now, carried) = look(site, snapshot, Carried::new(), (table, key))?;
         let log = Backwards::new(site.volume());
-        Ok(Self { site, table, key, since, log, at, now, carried, looked: 1, end: None })
+        let (ready, deeds, looked, end) = (Vec::new(), OnceCell::new(), 1, None);
+        Ok(Self { site, table, key, since, log, at, now, carried, looked, ready, deeds, end })
     }
 
     /// The row where the walk stands.
@@ -68,6 +77,9 @@ impl<'a> Walk<'a> {
     /// `Unavailable` when the log cannot be reached, `Corrupt`.
     pub(super) fn step(&mut self) -> Result<Step> {
         loop {
+            if let Some(event) = self.ready.pop() {
+                return Ok(Step::Change(event));
+            }
             if let Some(end) = &self.end {
                 return Ok(Step::End(end.clone()));
             }
@@ -76,8 +88,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             match self.run() {
-                Ok(Some(event)) => return Ok(Step::Change(event)),
-                Ok(None) => {}
+                Ok(events) => self.ready = events,
                 Err(e) if e.kind() == ErrorKind::Expired => {
                     self.end = Some(End::Expired { lsn: self.at });
                 }
@@ -87,28 +98,28 @@ impl<'a> Walk<'a> {
     }
 
     /// Goes back through a run of commits, to the next that changed the row or to its end.
-    fn run(&mut self) -> Result<Option<RowEvent>> {
+    fn run(&mut self) -> Result<Vec<RowEvent>> {
         let held = self.log.up_to(self.at)?;
-        let [floor, commits @ ..] = held else { return Ok(None) };
+        let [floor, commits @ ..] = held else { return Ok(Vec::new()) };
         if commits.is_empty() {
             self.end = Some(End::Expired { lsn: floor.lsn });
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let at = last_touch(self.site, held, &self.now)?.unwrap_or(0);
         let newer = held.get(at.max(1)..).unwrap_or_default();
         forget(&mut self.carried, newer);
         let (Some(entry), Some(before)) = (held.get(at), held.get(at.saturating_sub(1))) else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let is_before = |since: Since| since.is_before(entry.lsn, entry.time_ms);
         if entry.lsn > Lsn::ZERO && self.since.is_some_and(is_before) {
             self.end = Some(End::Since);
-            return Ok(None);
+            return Ok(Vec::new());
         }
         // Everything from this commit on shows the row as it is known.
         self.at = entry.lsn;
         if at == 0 {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let (entry, before) = (entry.clone(), (before.lsn, before.page_count));
         let snapshot = self.site.volume().at_known(before.0, before.1);
@@ -122,17 +133,44 @@ impl<'a> Walk<'a> {
     }
 
     /// How the row differs before and after a commit.
-    fn compare(&mut self, newer: &Seen, entry: &Entry) -> Option<RowEvent> {
+    fn compare(&mut self, newer: &Seen, entry: &Entry) -> Vec<RowEvent> {
         match (&self.now.table, &newer.table) {
             (None, _) => self.end = Some(End::NoTable { lsn: entry.lsn }),
             (Some(before), Some(after)) if !same_key(before, after) => {
                 self.end = Some(End::OtherKey { lsn: entry.lsn });
-                return None;
+                return Vec::new();
             }
             _ => {}
         }
-        let change = difference(self.now.row.as_ref(), newer.row.as_ref())?;
-        Some(RowEvent { origin: origin(self.site, entry), change })
+        let (before, after) = (self.now.row.as_ref(), newer.row.as_ref());
+        let Some(change) = difference(before, after) else { return Vec::new() };
+        let origin = origin(self.site, entry);
+        self.own_events(newer, &origin).unwrap_or_else(|| vec![RowEvent { origin, change }])
+    }
+
+    /// The changes of a commit of several mutations one by one, oldest first, where this device
+    /// remembers that they are all its own.
+    fn own_events(&self, newer: &Seen, origin: &Origin) -> Option<Vec<RowEvent>> {
+        let (timeline, at) = (self.site.timeline(), origin.at?);
+        if origin.authors.is_exact() || !origin.authors.0.iter().any(|run| run.own) {
+            return None;
+        }
+        let info = newer.table.as_ref().or(self.now.table.as_ref())?;
+        let (mut before, after) = (self.now.row.clone(), newer.row.as_ref());
+        let key = before.as_ref().or(after)?.key(info);
+        let key: Vec<Value> = key.into_iter().map(|cell| cell.value).collect();
+        let own = Own::of(self.deeds.get_or_init(|| self.site.all_deeds()), timeline, at);
+        let states = own.explain((&info.name, &key), before.as_ref(), after)?;
+        let mut events = Vec::new();
+        for (seq, state) in states {
+            if let Some(change) = difference(before.as_ref(), state.as_ref()) {
+                let run = Run { timeline, first_seq: seq, last_seq: seq, own: true };
+                let origin = Origin { authors: Authors(vec![run]), ..origin.clone() };
+                events.push(RowEvent { origin, change });
+            }
+            before = state;
+        }
+        Some(events)
     }
 }
 

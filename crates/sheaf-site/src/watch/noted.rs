@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use sheaf_merge::Value;
 
 use super::{ByUid, Told};
@@ -21,6 +22,8 @@ pub(super) const SIBLINGS: &str = "__sheaf_mvr";
 pub(crate) struct Noted {
     /// The rows that a call changed; `None` if nobody knows.
     pub(crate) called: Option<Arc<[Touch]>>,
+    /// What it did to them, as an op stream; `None` if nobody knows.
+    pub(crate) effects: Option<Bytes>,
     /// What its merges decided by order.
     pub(crate) told: Vec<Told>,
     /// Why it has no effect for now.
@@ -68,18 +71,32 @@ impl Touch {
 }
 
 impl Noted {
+    fn rows(&self) -> usize {
+        1 + self.called.as_ref().map_or(0, |rows| rows.len())
+    }
+
+    fn bytes(&self) -> usize {
+        self.effects.as_ref().map_or(0, Bytes::len)
+    }
+
     /// Notes what a call did, as captured.
     pub(crate) fn call(&mut self, captured: sheaf_volume::Result<Option<Mutation>>) {
-        self.called = match captured {
-            Ok(None) => Some(Arc::new([])),
-            Ok(Some(Mutation { body: Body::Rows(ops), .. }))
-                if ops.len() <= limits::PENDING_ROWS_MAX =>
-            {
-                Some(ops.iter().filter_map(Touch::of).collect())
+        let captured = match captured {
+            Ok(None) => {
+                self.called = Some(Arc::new([]));
+                return;
             }
+            Ok(Some(captured)) => captured,
             // What cannot be captured is not wrong in a call, only unknown.
-            Ok(Some(_)) | Err(_) => None,
+            Err(_) => return,
         };
+        if let Body::Rows(ops) = &captured.body
+            && ops.len() <= limits::PENDING_ROWS_MAX
+        {
+            self.called = Some(ops.iter().filter_map(Touch::of).collect());
+            let stream = captured.encode();
+            self.effects = (stream.len() <= limits::DEED_BYTES_MAX).then_some(stream);
+        }
     }
 }
 
@@ -88,15 +105,26 @@ impl Noted {
 pub(crate) struct Notes {
     by_uid: ByUid<Noted>,
     rows: usize,
+    /// Of the streams.
+    bytes: usize,
 }
 
 impl Notes {
     /// Adds what a replay told, unless that is nothing, or too much.
-    pub(crate) fn add(&mut self, uid: [u8; 8], noted: Noted) {
-        let rows = 1 + noted.called.as_ref().map_or(0, |rows| rows.len());
-        let is_news = noted.called.is_some() || noted.failing.is_some();
-        if is_news && self.rows + rows <= limits::PENDING_ROWS_MAX {
-            self.rows += rows;
+    pub(crate) fn add(&mut self, uid: [u8; 8], mut noted: Noted) {
+        if noted.called.is_none() && noted.failing.is_none() {
+            return;
+        }
+        if let Some(before) = self.by_uid.remove(&uid) {
+            self.rows -= before.rows();
+            self.bytes -= before.bytes();
+        }
+        if self.bytes + noted.bytes() > limits::DEEDS_BYTES_MAX {
+            noted.effects = None;
+        }
+        if self.rows + noted.rows() <= limits::PENDING_ROWS_MAX {
+            self.rows += noted.rows();
+            self.bytes += noted.bytes();
             self.by_uid.insert(uid, noted);
         }
     }

@@ -97,20 +97,32 @@ fn value(rng: &mut Rng) -> Value {
 fn histories_are_those_that_were_made() {
     for seed in 1..=if is_long() { 4 } else { 2 } {
         let (commits, rows) = if is_long() { (300, 40) } else { (120, 20) };
-        made(seed, commits, rows);
+        made(seed, commits, rows, 1);
     }
 }
 
-/// Rows of every kind of table come, change and go, one row a commit, while trees grow and shrink.
-fn made(seed: u64, commits: usize, numbers: usize) {
+#[test]
+fn its_own_mutations_of_one_commit_are_told_apart_on_their_device() {
+    for seed in 5..=if is_long() { 8 } else { 6 } {
+        // Few rows, so that several mutations of a commit meet in one.
+        let (commits, rows) = if is_long() { (100, 12) } else { (30, 4) };
+        made(seed, commits, rows, 6);
+    }
+}
+
+/// Rows of every kind of table come, change and go, one row a mutation and up to `most` mutations
+/// a commit, while trees grow and shrink.
+fn made(seed: u64, commits: usize, numbers: usize, most: usize) {
     let mut rng = Rng::new(seed);
     let mut world = World::new();
     world.ids.page_size = PageSize::new(512).unwrap();
     let device = world.device();
     commit(&device, TABLES);
     let mut rows: BTreeMap<(usize, i64), [Value; 2]> = BTreeMap::new();
-    let mut told: BTreeMap<(usize, i64), Vec<String>> = BTreeMap::new();
+    let mut told: BTreeMap<(usize, i64), Vec<(u64, String)>> = BTreeMap::new();
     let mut lsn = device.site.base().0.0;
+    // What the log has, and what waits.
+    let (mut agreed, mut waiting) = (rows.clone(), Vec::new());
     let show = |value: &Value| {
         let text = sheaf_site::diff::literal(value);
         if text.len() < 40 { text } else { format!("{} bytes", text.len()) }
@@ -142,9 +154,21 @@ fn made(seed: u64, commits: usize, numbers: usize) {
                 (sql, format!("~ v {} -> {v}", show(&old[0])))
             }
         };
+        device.sql(&format!("BEGIN; {sql}; COMMIT"));
+        waiting.push(((kind, n), device.site.last_seq(), line));
+        if most > 1 && waiting.len() < most && rng.chance(80) {
+            continue;
+        }
         lsn += 1;
-        assert_eq!(commit(&device, &sql), lsn, "{sql}");
-        told.entry((kind, n)).or_default().push(format!("{lsn} {line}"));
+        device.exchange();
+        assert_eq!(device.site.base().0.0, lsn, "{sql}");
+        for (row, seq, line) in waiting.drain(..) {
+            // What came back to where it was is no change of the commit.
+            if rows.get(&row) != agreed.get(&row) {
+                told.entry(row).or_default().push((seq, format!("{lsn} {line}")));
+            }
+        }
+        agreed = rows.clone();
         if rng.chance(2) {
             // Another schema on the way, and pages that move.
             lsn += 1;
@@ -156,7 +180,10 @@ fn made(seed: u64, commits: usize, numbers: usize) {
         let (table, _, key_of) = KINDS[kind];
         let history = device.site.history(table, &key_of(n), 10_000, None).unwrap();
         expected.reverse();
-        assert_eq!(lines(&history), expected, "seed {seed}: {table} {n}");
+        let seq = |event: &RowEvent| event.origin.authors.0[0].first_seq;
+        let told = lines(&history).into_iter().zip(&history.events);
+        let told: Vec<_> = told.map(|(line, event)| (seq(event), line)).collect();
+        assert_eq!(told, expected, "seed {seed}: {table} {n}");
         assert_eq!(history.end, End::NoTable { lsn: Lsn(1) }, "seed {seed}: {table} {n}");
         assert!(history.events.iter().all(|event| event.origin.authors.is_exact()));
     }
@@ -438,8 +465,9 @@ fn what_cannot_be_undone_is_refused_and_changes_nothing() {
     commit(&b, "UPDATE note SET kept = 'theirs' WHERE id = 1");
     a.exchange();
     refused(&a, "@1", ErrorKind::Unsupported, "schema");
-    refused(&a, "@2", ErrorKind::Unsupported, "3 mutations");
-    refused(&a, "3", ErrorKind::Unsupported, "3 mutations");
+    refused(&a, "@2", ErrorKind::Unsupported, "holds 3 mutations: say which of them");
+    let others = format!("{}:3", a.site.timeline());
+    refused(&b, &others, ErrorKind::Unsupported, "this device does not remember it");
     refused(&a, "@3", ErrorKind::Invalid, "changed by somebody else");
     refused(&a, "@4", ErrorKind::Invalid, "nothing to undo");
     refused(&a, "@99", ErrorKind::NotFound, "99");

@@ -12,6 +12,7 @@ mod bucket;
 mod cold;
 mod conflicts;
 mod damage;
+mod deeds;
 mod differential;
 mod handover;
 mod history;

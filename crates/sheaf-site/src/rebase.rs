@@ -3,7 +3,7 @@
 //! Invariants: readers see the state before or the state after; mutations the log has decided are
 //! dropped first, so nothing is applied twice; every redo re-captures, so a later merge starts
 //! from what this one met; a prediction that fails is skipped in the local view and kept on the
-//! timeline until the log decides.
+//! timeline until the log decides, and what was made on top of it stays as it was (`missed.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,6 +30,10 @@ use crate::status::rejected_attr;
 use crate::timeline::{Decided, MutationRecord, RunningHash};
 use crate::vfs::{DraftSlot, Failure, FileView, SCHEMA_COOKIE, read_u32};
 use crate::watch::{Noted, Notes, Tables};
+
+mod missed;
+
+use missed::{Kept, Missed};
 
 /// How far the schema cookie shown to connections jumps when a schema change was dropped: more
 /// than any one history changes its schema.
@@ -126,6 +130,8 @@ pub(crate) struct Redone {
     merged: Vec<u64>,
     stands: BTreeMap<u64, OpBits>,
     untold: Vec<u64>,
+    /// What those that fail would have changed.
+    missed: Missed,
     /// The first that asks its author.
     asking: Option<Asking>,
     /// Locks that an author has looked at again.
@@ -572,6 +578,7 @@ impl Pass<'_> {
         let record = resolved.as_ref().unwrap_or(&stored);
         let replayed = self.replay((timeline, self.site.device()), record)?;
         let mut noted = std::mem::take(&mut self.remap.noted);
+        let is_applied = matches!(replayed.outcome, Outcome::Applied { .. });
         match replayed.outcome {
             Outcome::Applied { merged: true } => {
                 redone.merged.push(record.seq);
@@ -589,10 +596,11 @@ impl Pass<'_> {
                 redone.asking.get_or_insert(Asking { seq: record.seq, reason });
             }
         }
-        let recaptured = replayed
-            .recaptured
-            .map(|body| record.recaptured(Lsn(self.target.0 - 1), &body))
-            .or_else(|| resolved.clone());
+        let recaptured = match redone.missed.kept(record, replayed.recaptured, is_applied) {
+            Kept::As(body) => Some(record.recaptured(Lsn(self.target.0 - 1), &body)),
+            Kept::Before(body) => Some(record.recaptured(record.base, &body)),
+            Kept::Unchanged => resolved.clone(),
+        };
         let kept = recaptured.map_or_else(|| held.clone(), |r| PendingMutation::from(r).into());
         if !bites(Tooth::PublishHalf) {
             self.draft(|draft| draft.keep(kept))?;

@@ -14,6 +14,7 @@ mod conflicts;
 mod damage;
 mod deeds;
 mod differential;
+mod failing;
 mod handover;
 mod history;
 mod journal;

@@ -1,0 +1,103 @@
+//! A mutation that fails for a while in a prediction and is accepted in the end: neither it nor
+//! what its author did on top of it loses anything of what was meant.
+
+use crate::support::{Device, Rng, World, assert_converged, is_long};
+
+const SCHEMA: &str = "CREATE TABLE list(id INTEGER PRIMARY KEY);
+    CREATE TABLE note(id INTEGER PRIMARY KEY, body MERGE_TEXT, title TEXT, votes COUNTER_INT,
+        slug TEXT UNIQUE, list INTEGER REFERENCES list(id));
+    INSERT INTO list VALUES (1), (2);
+    INSERT INTO note VALUES (1, 'one two three', 'a', 10, 'x', 1)";
+
+const ROW: &str = "SELECT body, title, votes, slug, list FROM note";
+
+/// What stands in the way for a while, and how it goes again.
+const UNIQUE: [&str; 2] =
+    ["INSERT INTO note VALUES (7, 'seven', 's', 0, 'taken', 1)", "DELETE FROM note WHERE id = 7"];
+const FOREIGN: [&str; 2] = ["DELETE FROM list WHERE id = 2", "INSERT INTO list VALUES (2)"];
+
+/// A works offline; B is in its way, and then no longer. What A shows in the end, after it has
+/// seen both one by one.
+fn through(way: [&str; 2], works: &[&str]) -> (World, [Device; 2]) {
+    let world = World::new();
+    let devices = [world.device(), world.device()];
+    let [a, b] = &devices;
+    a.sql(SCHEMA);
+    a.exchange();
+    b.exchange();
+    works.iter().for_each(|sql| a.sql(sql));
+    // One that changes nothing is none.
+    let waiting = a.site.volume().held().len();
+    b.sql(way[0]);
+    b.exchange();
+    let seen = a.pull();
+    assert!(seen.unpredicted >= 1, "{seen:?}");
+    b.sql(way[1]);
+    b.exchange();
+    let done = a.exchange();
+    assert_eq!((done.pushed, done.rejected.len()), (waiting, 0), "{done:?}");
+    b.exchange();
+    assert_converged(&[a, b]);
+    (world, devices)
+}
+
+#[test]
+fn a_word_deleted_on_top_of_a_change_that_failed_stays_deleted() {
+    for (way, set) in [(UNIQUE, "slug = 'taken'"), (FOREIGN, "list = 2")] {
+        let first = format!(
+            "UPDATE note SET body = 'one extra two', title = 'm', votes = votes + 5, {set}"
+        );
+        // All of it looks as if it had been done, where the first did not happen.
+        let second = "UPDATE note SET body = 'one two three', title = 'a', votes = votes - 5";
+        let (_world, [a, _]) = through(way, &[&first, second]);
+        let expected = match way {
+            UNIQUE => "one two three|a|10|taken|1",
+            _ => "one two three|a|10|x|2",
+        };
+        assert_eq!(a.local(ROW), expected);
+        // A word that took the place of another.
+        let second = "UPDATE note SET body = 'one other two'";
+        let (_world, [a, _]) = through(way, &[&first, second]);
+        assert_eq!(a.local("SELECT body, title FROM note"), "one other two|m");
+    }
+}
+
+#[test]
+fn others_words_stay_when_a_failed_change_comes_through() {
+    let first = "UPDATE note SET body = 'one two', slug = 'taken'";
+    let second = "UPDATE note SET body = 'two', title = 'z'";
+    let way = [
+        "UPDATE note SET body = 'one two three four';
+         INSERT INTO note VALUES (7, 'seven', 's', 0, 'taken', 1)",
+        UNIQUE[1],
+    ];
+    let (_world, [a, _]) = through(way, &[first, second]);
+    assert_eq!(a.local(ROW), "two four|z|10|taken|1");
+}
+
+/// What fails for a while and what is done on top come out as if nothing had been in the way,
+/// whatever they are.
+#[test]
+fn what_was_in_the_way_for_a_while_leaves_no_trace() {
+    let words = ["one", "two", "three", "four", "five", "six"];
+    for seed in 0..if is_long() { 200 } else { 10 } {
+        let mut rng = Rng::new(seed);
+        let mut works: Vec<String> = Vec::new();
+        for at in 0..2 + rng.below(4) {
+            let body: Vec<&str> = words.iter().filter(|_| rng.chance(50)).copied().collect();
+            let title = rng.pick(&["a", "b", "c"]);
+            let way = if at == 0 { ", slug = 'taken'" } else { "" };
+            works.push(format!(
+                "UPDATE note SET body = '{}', title = '{title}', votes = {}{way}",
+                body.join(" "),
+                rng.below(20)
+            ));
+        }
+        let works: Vec<&str> = works.iter().map(String::as_str).collect();
+        let (_world, [a, _]) = through(UNIQUE, &works);
+        let plain = World::new().device();
+        plain.sql(SCHEMA);
+        works.iter().for_each(|sql| plain.sql(sql));
+        assert_eq!(a.local(ROW), plain.local(ROW), "seed {seed}: {works:?}");
+    }
+}

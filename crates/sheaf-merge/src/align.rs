@@ -4,9 +4,13 @@
 //! that every replica predicts what the appender computes; no library's heuristics have a say.
 //! Invariant: pairs ascend in both lists and join equal tokens only; time is bounded by
 //! [`DP_CELLS_MAX`], [`DP_CELLS_TOTAL_MAX`] and [`ANCHOR_ROUNDS_MAX`], beyond which fewer tokens
-//! are matched and never wrong ones. Leaves out what a merge does with it: [`gap`].
+//! are matched, never wrong ones, and the result says so. Leaves out what a merge does with it: [`gap`].
 
-use std::{collections::HashMap, hash::Hash, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    ops::Range,
+};
 
 mod anchors;
 pub mod gap;
@@ -73,6 +77,7 @@ pub struct Hunk {
 pub struct Alignment {
     kept: Vec<Option<usize>>,
     hunks: Vec<Hunk>,
+    is_coarse: bool,
 }
 
 impl Alignment {
@@ -86,6 +91,13 @@ impl Alignment {
     #[must_use]
     pub fn hunks(&self) -> &[Hunk] {
         &self.hunks
+    }
+
+    /// Whether a stretch was too large to be compared token by token, so that it counts as
+    /// replaced although both have tokens of it.
+    #[must_use]
+    pub fn is_coarse(&self) -> bool {
+        self.is_coarse
     }
 
     /// For each token of a side of `len` tokens, the base token it is.
@@ -110,7 +122,7 @@ impl Alignment {
             }
             (base, side) = (i + 1, j + 1);
         }
-        Self { kept, hunks }
+        Self { kept, hunks, is_coarse: false }
     }
 }
 
@@ -119,6 +131,7 @@ impl Alignment {
 pub fn align(base: &[Token], side: &[Token]) -> Alignment {
     let mut kept = vec![None; base.len()];
     let mut cells = DP_CELLS_TOTAL_MAX;
+    let mut is_coarse = false;
     // An explicit stack: how deep anchors nest is up to the input.
     let mut ranges = vec![(0..base.len(), 0..side.len(), ANCHOR_ROUNDS_MAX)];
     while let Some((b, s, rounds)) = ranges.pop() {
@@ -131,16 +144,23 @@ pub fn align(base: &[Token], side: &[Token]) -> Alignment {
             && let Some(pairs) = lcs::longest(mid_b, mid_s, &mut cells)
         {
             mark(&mut kept, b.start, s.start, &pairs);
-        } else if rounds > 0 {
-            let pairs = anchors::unique(mid_b, mid_s);
+        } else {
+            let pairs = if rounds > 0 { anchors::unique(mid_b, mid_s) } else { Vec::new() };
             mark(&mut kept, b.start, s.start, &pairs);
-            if !pairs.is_empty() {
+            if pairs.is_empty() {
+                is_coarse |= have_common(mid_b, mid_s);
+            } else {
                 ranges.extend(between(&b, &s, &pairs).map(|(b, s)| (b, s, rounds - 1)));
             }
         }
     }
     slide(base, side, &mut kept);
-    Alignment::new(kept, side.len())
+    Alignment { is_coarse, ..Alignment::new(kept, side.len()) }
+}
+
+fn have_common(a: &[Token], b: &[Token]) -> bool {
+    let keys: HashSet<u32> = a.iter().map(|token| token.key).collect();
+    b.iter().any(|token| keys.contains(&token.key))
 }
 
 fn part<'a>(tokens: &'a [Token], range: &Range<usize>) -> &'a [Token] {

@@ -34,6 +34,9 @@ pub enum Note {
     Clamped,
     /// The rule does not apply to these values; the later one stands.
     Fallback,
+    /// The values are too large to be compared throughout: of stretches that both sides changed,
+    /// the result has what either made of them, and may have some words twice.
+    Coarse,
     /// The rule forbids concurrent changes: the whole mutation must be rejected.
     Refused,
     /// Nobody registered the function of a custom rule, or it failed: refused as well.
@@ -93,7 +96,7 @@ pub fn merge_cell_with(
         Rule::Min if left.sqlite_order(right) == Ordering::Greater => Merged::plain(right),
         Rule::Max | Rule::Min => Merged::plain(left),
         Rule::Counter => merge_counter(base, left, right),
-        Rule::Text => merge_text(text::try_merge, base, left, right),
+        Rule::Text => merge_text(text::merge_noted, base, left, right),
         Rule::Html => merge_text(merge_html, base, left, right),
         Rule::Set => set::merge(base, left, right),
         Rule::Json => json::merge(base, left, right),
@@ -129,7 +132,7 @@ fn merge_counter(base: Option<&Value>, left: &Value, right: &Value) -> Merged {
 
 /// Merges three texts; NULL is the empty one, and so is a missing base.
 fn merge_text(
-    merge: fn(&str, &str, &str) -> Option<String>,
+    merge: fn(&str, &str, &str) -> Option<(String, bool)>,
     base: Option<&Value>,
     left: &Value,
     right: &Value,
@@ -140,15 +143,17 @@ fn merge_text(
     };
     match merge(b, l, r) {
         // What one side wrote stays as it is, NULL too.
-        Some(merged) if merged == l => Merged::plain(left),
-        Some(merged) if merged == r => Merged::plain(right),
-        Some(merged) => Merged { value: Value::Text(merged), note: None },
+        Some((merged, _)) if merged == l => Merged::plain(left),
+        Some((merged, _)) if merged == r => Merged::plain(right),
+        Some((merged, is_coarse)) => {
+            Merged { value: Value::Text(merged), note: is_coarse.then_some(Note::Coarse) }
+        }
         None => Merged::noted(left, Note::Fallback),
     }
 }
 
-fn merge_html(base: &str, left: &str, right: &str) -> Option<String> {
-    html::try_merge(html::Policy::Hoist, base, left, right)
+fn merge_html(base: &str, left: &str, right: &str) -> Option<(String, bool)> {
+    html::merge_noted(html::Policy::Hoist, base, left, right)
 }
 
 fn as_text(value: &Value) -> Option<&str> {

@@ -36,8 +36,14 @@ pub fn merge(base: &str, left: &str, right: &str) -> String {
 /// [`TEXT_TOKENS_MAX`] words and signs: then the caller falls back to `lww` and says so.
 #[must_use]
 pub fn try_merge(base: &str, left: &str, right: &str) -> Option<String> {
+    merge_noted(base, left, right).map(|(text, _)| text)
+}
+
+/// As [`try_merge`], and whether stretches were too large to be compared word by word: they count
+/// as replaced, so that what both sides have of one is there twice if both changed it.
+pub(crate) fn merge_noted(base: &str, left: &str, right: &str) -> Option<(String, bool)> {
     if let Some(known) = short_cut(base, left, right) {
-        return Some(known.to_owned());
+        return Some((known.to_owned(), false));
     }
     merge_words(base, left, right)
 }
@@ -58,7 +64,7 @@ pub(crate) fn scalar3<T: PartialEq>(base: T, left: T, right: T) -> T {
     if left == base { right } else { left }
 }
 
-fn merge_words(base: &str, left: &str, right: &str) -> Option<String> {
+fn merge_words(base: &str, left: &str, right: &str) -> Option<(String, bool)> {
     let texts = [base, left, right];
     if texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
         return None;
@@ -70,11 +76,11 @@ fn merge_words(base: &str, left: &str, right: &str) -> Option<String> {
     if strands.iter().any(|strand| strand.words.len() > TEXT_TOKENS_MAX) {
         return None;
     }
-    let merged = join(&strands);
-    Some(if crlf { with_crlf(&merged) } else { merged })
+    let (merged, is_coarse) = join(&strands);
+    Some((if crlf { with_crlf(&merged) } else { merged }, is_coarse))
 }
 
-fn join(strands: &[Strand<'_>; 3]) -> String {
+fn join(strands: &[Strand<'_>; 3]) -> (String, bool) {
     let [base, left, right] = strands;
     let mut interner = Interner::new();
     let [b, l, r] = strands.each_ref().map(|strand| -> Vec<Token> {
@@ -99,7 +105,7 @@ fn join(strands: &[Strand<'_>; 3]) -> String {
         out.push_str(glue);
         out.push_str(placed.get(at).map_or("", |placed| placed.word.text.as_ref()));
     }
-    out
+    (out, sides.is_coarse())
 }
 
 /// The base word and its replacements, if both sides replaced one token by one token.

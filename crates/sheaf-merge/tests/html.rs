@@ -164,7 +164,7 @@ fn converge(devices: usize, steps: &[(usize, bool, usize)]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if long() { 20_000 } else { 100 }))]
+    #![proptest_config(ProptestConfig::with_cases(if long() { 100_000 } else { 100 }))]
 
     #[test]
     fn devices_behind_one_order_converge(

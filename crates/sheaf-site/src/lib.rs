@@ -57,6 +57,7 @@ pub use rebase::Integrated;
 pub use rowids::RowIds;
 pub use rules::{Declared, RuleInfo};
 pub use rusqlite;
+pub use sheaf_merge::html::canon as canonical_html;
 pub use sheaf_merge::{Custom, Sides, Value};
 pub use sheaf_volume::{Error, ErrorKind, Result};
 pub use site::{Site, SiteIds, SiteOptions, View};

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::Connection;
+pub(crate) use sheaf_merge::Affinity;
 use sheaf_volume::{Error, ErrorKind, Result};
 
 mod read;
@@ -37,40 +38,10 @@ pub(crate) fn sql_error(doing: &str) -> impl FnOnce(rusqlite::Error) -> Error {
     }
 }
 
-/// What SQLite converts stored values to, by the declared type of their column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Affinity {
-    /// Stored as it comes.
-    Blob,
-    /// Numbers become text.
-    Text,
-    /// Text that looks like a number becomes one.
-    Numeric,
-    /// As numeric.
-    Integer,
-    /// As numeric, and integers become floats.
-    Real,
-}
-
-impl Affinity {
-    /// SQLite's rule on type names.
-    #[must_use]
-    pub(crate) fn of(decltype: &str) -> Self {
-        let name = decltype.to_ascii_uppercase();
-        let has = |part: &str| name.contains(part);
-        if has("INT") {
-            Self::Integer
-        } else if has("CHAR") || has("CLOB") || has("TEXT") {
-            Self::Text
-        } else if has("BLOB") || name.is_empty() || name == "ANY" {
-            // ANY means numeric outside STRICT tables; the difference is never asked for here.
-            Self::Blob
-        } else if has("REAL") || has("FLOA") || has("DOUB") {
-            Self::Real
-        } else {
-            Self::Numeric
-        }
-    }
+/// What SQLite converts the values of a column of this type to. ANY, which converts nothing in a
+/// STRICT table, means numeric elsewhere; the difference is never asked for here.
+fn affinity(decltype: &str) -> Affinity {
+    if decltype.eq_ignore_ascii_case("ANY") { Affinity::Blob } else { Affinity::of_type(decltype) }
 }
 
 /// One column. Its place in [`TableInfo::columns`] is SQLite's column number.

@@ -67,7 +67,7 @@ pub use sheaf_site::{
     Imported, PendingChange, PendingInfo, PendingRow, RejectedInfo, Result, Row, RowWatch,
     RuleInfo, Standing, View, Waiting, WatchEvent, from_sqlite, rusqlite,
 };
-pub use sheaf_site::{Custom, Restored, Sides, Value, diff};
+pub use sheaf_site::{Custom, Restored, Sides, Value, canonical_html, diff};
 pub use sheaf_volume::{
     At, DeviceId, Evicted, Finding, LogCheck, Lsn, PageIdx, PageSize, Promise, Races, Remedy,
     ReplicaCheck, SiteId, StoreTrial, StoreVerdict, TimelineId, Tried, VolumeId,

@@ -75,6 +75,12 @@ impl Sides {
         }
     }
 
+    /// Whether a version could not be compared with the base throughout.
+    #[must_use]
+    pub fn is_coarse(&self) -> bool {
+        self.left.is_coarse() || self.right.is_coarse()
+    }
+
     /// Whether both keep a token of the base.
     #[must_use]
     pub fn both_keep(&self, at: usize) -> bool {

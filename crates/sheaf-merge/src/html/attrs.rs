@@ -1,9 +1,9 @@
 //! Attributes of elements and their three-way merge.
 //!
 //! Source: specification d.7 (node). Invariant: an attribute that one side leaves alone is what
-//! the other side made of it, bytes unchanged.
+//! the other side made of it, bytes unchanged; linear in what the attributes hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::text::scalar3;
 
@@ -37,15 +37,16 @@ fn merge_one(name: &str, base: &Attrs, left: &Attrs, right: &Attrs) -> Option<St
 /// Kept names in the base's order, then left's new ones, then right's.
 fn merge_class(texts: [&str; 3]) -> String {
     let [base, left, right] = texts.map(|text| text.split_ascii_whitespace().collect::<Vec<_>>());
-    let mut out: Vec<&str> = Vec::new();
-    let kept = base.iter().filter(|name| left.contains(name) && right.contains(name));
-    let new = left.iter().chain(&right).filter(|name| !base.contains(name));
-    for name in kept.chain(new) {
-        if !out.contains(name) {
-            out.push(name);
-        }
-    }
+    let [in_base, in_left, in_right] = [&base, &left, &right].map(|names| set(names));
+    let kept = base.iter().filter(|name| in_left.contains(*name) && in_right.contains(*name));
+    let new = left.iter().chain(&right).filter(|name| !in_base.contains(*name));
+    let mut there = HashSet::new();
+    let out: Vec<&str> = kept.chain(new).copied().filter(|name| there.insert(*name)).collect();
     out.join(" ")
+}
+
+fn set<'a>(names: &[&'a str]) -> HashSet<&'a str> {
+    names.iter().copied().collect()
 }
 
 /// By property, or `None` if a declaration is more than words, which this does not read.
@@ -54,18 +55,13 @@ fn merge_style(texts: [&str; 3]) -> Option<String> {
         return None;
     }
     let [base, left, right] = texts.map(properties);
-    let mut names: Vec<&str> = Vec::new();
-    for (name, _) in base.iter().chain(&left).chain(&right) {
-        if !names.contains(name) {
-            names.push(name);
-        }
-    }
-    let find = |list: &[(&str, &str)], name| -> Option<String> {
-        // The last declaration of a property counts.
-        list.iter().rev().find(|(there, _)| *there == name).map(|(_, value)| (*value).to_owned())
-    };
-    let merged = names.into_iter().filter_map(|name| {
-        let value = scalar3(find(&base, name), find(&left, name), find(&right, name))?;
+    // The last declaration of a property counts.
+    let [in_base, in_left, in_right] =
+        [&base, &left, &right].map(|list| list.iter().copied().collect::<HashMap<_, _>>());
+    let mut there = HashSet::new();
+    let names = base.iter().chain(&left).chain(&right).map(|(name, _)| *name);
+    let merged = names.filter(|name| there.insert(*name)).filter_map(|name| {
+        let value = scalar3(in_base.get(name), in_left.get(name), in_right.get(name))?;
         Some(format!("{name}: {value}"))
     });
     Some(merged.collect::<Vec<_>>().join("; "))

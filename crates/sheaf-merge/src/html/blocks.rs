@@ -26,8 +26,8 @@ const BASE: usize = 0;
 const LEFT: usize = 1;
 const RIGHT: usize = 2;
 
-/// Merges three documents.
-pub(super) fn merge(docs: [&Doc; 3], policy: Policy) -> Doc {
+/// Merges three documents; and whether some text was too large to be compared word by word.
+pub(super) fn merge(docs: [&Doc; 3], policy: Policy) -> (Doc, bool) {
     let mut union = Union::new(docs);
     union.include(policy);
     let parents = union.parents();
@@ -37,14 +37,15 @@ pub(super) fn merge(docs: [&Doc; 3], policy: Policy) -> Doc {
             list.push(at);
         }
     }
-    let mut texts = union.stray_texts();
+    let mut is_coarse = false;
+    let mut texts = union.stray_texts(&mut is_coarse);
     let mut out = Doc::new();
     let mut work = vec![(ROOT, ROOT)];
     while let Some((at, place)) = work.pop() {
         let mine = kids.get(at).map(Vec::as_slice).unwrap_or_default();
         for kid in union.order(at, mine, &parents) {
             let nodes = [BASE, LEFT, RIGHT].map(|version| union.node(version, kid));
-            let Some(mut node) = merge_node(nodes) else { continue };
+            let Some(mut node) = merge_node(nodes, &mut is_coarse) else { continue };
             if let Some(text) = texts.remove(&kid) {
                 node.content = Content::Text(Rc::new(text));
             }
@@ -55,7 +56,7 @@ pub(super) fn merge(docs: [&Doc; 3], policy: Policy) -> Doc {
             work.push((kid, added));
         }
     }
-    out
+    (out, is_coarse)
 }
 
 /// One block of any version.
@@ -275,7 +276,7 @@ impl<'a> Union<'a> {
     /// Texts that are not simply what the versions of a block have: words that one side wrote into
     /// a block of which the other made a block of blocks go to the first block made there, which
     /// has the text now, or else stay in a paragraph of their own.
-    fn stray_texts(&self) -> HashMap<usize, Inline> {
+    fn stray_texts(&self, is_coarse: &mut bool) -> HashMap<usize, Inline> {
         let mut texts = HashMap::new();
         for member in 1..self.nodes.len() {
             let nodes = [BASE, LEFT, RIGHT].map(|version| self.node(version, member));
@@ -297,8 +298,8 @@ impl<'a> Union<'a> {
                 })
             });
             let (target, text) = match made {
-                Some((target, inline)) => (target, stray.merge_into(inline)),
-                None => (member, stray.merge_into(&Inline::default())),
+                Some((target, inline)) => (target, stray.merge_into(inline, is_coarse)),
+                None => (member, stray.merge_into(&Inline::default(), is_coarse)),
             };
             if !text.leaves.is_empty() {
                 texts.insert(target, text);

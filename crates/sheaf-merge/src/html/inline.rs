@@ -198,6 +198,16 @@ impl Inline {
         pre || ends && rest.iter().all(|leaf| matches!(leaf.glue.as_ref(), "" | " "))
     }
 
+    /// How many marks lie upon the leaves, those of neighbours with the same ones counted once.
+    pub(super) fn marks(&self) -> usize {
+        let before = [None].into_iter().chain(self.leaves.iter().map(|leaf| Some(&leaf.marks)));
+        let changes =
+            self.leaves.iter().zip(before).filter(|(leaf, before)| {
+                before.is_none_or(|before| !Rc::ptr_eq(before, &leaf.marks))
+            });
+        changes.map(|(leaf, _)| leaf.marks.len()).sum()
+    }
+
     /// The leaves as words, for choosing glue.
     pub(super) fn strand(&self) -> Strand<'_> {
         let glue = self.leaves.iter().map(|leaf| leaf.glue.as_ref()).chain([self.tail.as_ref()]);

@@ -15,7 +15,10 @@ use super::{
 use crate::text::scalar3;
 
 /// The block of the result, not yet in its place, of the versions that have it.
-pub(super) fn merge_node([base, left, right]: [Option<&Node>; 3]) -> Option<Node> {
+pub(super) fn merge_node(
+    [base, left, right]: [Option<&Node>; 3],
+    is_coarse: &mut bool,
+) -> Option<Node> {
     let (left, right) = match (left, right) {
         (Some(left), Some(right)) => (left, right),
         (left, right) => return left.or(right).or(base).cloned(),
@@ -23,11 +26,17 @@ pub(super) fn merge_node([base, left, right]: [Option<&Node>; 3]) -> Option<Node
     let tag = scalar3(base.map(|node| &node.tag), Some(&left.tag), Some(&right.tag))?.clone();
     let none = Attrs::new();
     let attrs = attrs::merge(base.map_or(&none, |node| &node.attrs), &left.attrs, &right.attrs);
-    let content = merge_content(base.map(|node| &node.content), &left.content, &right.content);
+    let base = base.map(|node| &node.content);
+    let content = merge_content(base, &left.content, &right.content, is_coarse);
     Some(Node { id: left.id.clone(), tag, attrs, parent: 0, kids: Vec::new(), content })
 }
 
-fn merge_content(base: Option<&Content>, left: &Content, right: &Content) -> Content {
+fn merge_content(
+    base: Option<&Content>,
+    left: &Content,
+    right: &Content,
+    is_coarse: &mut bool,
+) -> Content {
     if left == right || base == Some(right) {
         return left.clone();
     }
@@ -38,7 +47,7 @@ fn merge_content(base: Option<&Content>, left: &Content, right: &Content) -> Con
         (Content::Text(left), Content::Text(right)) => {
             let none = Inline::default();
             let base = base.map_or(&none, |base| text_or(base, &none));
-            Content::Text(Rc::new(soup::merge(base, left, right)))
+            Content::Text(Rc::new(soup::merge(base, left, right, is_coarse)))
         }
         // Who changed what kind of block it is supplies the content.
         _ if base.is_some_and(|base| same_kind(base, left)) => right.clone(),
@@ -85,11 +94,11 @@ impl<'a> Stray<'a> {
     }
 
     /// Merged with what the block-making side has in place of the text.
-    pub(super) fn merge_into(&self, made: &Inline) -> Inline {
+    pub(super) fn merge_into(&self, made: &Inline, is_coarse: &mut bool) -> Inline {
         if self.left_made_blocks {
-            soup::merge(&self.base, made, self.text)
+            soup::merge(&self.base, made, self.text, is_coarse)
         } else {
-            soup::merge(&self.base, self.text, made)
+            soup::merge(&self.base, self.text, made, is_coarse)
         }
     }
 }

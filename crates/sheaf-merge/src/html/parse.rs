@@ -17,24 +17,25 @@ use super::{
     write,
 };
 
-/// What was read.
-pub(super) struct Parsed {
-    pub(super) doc: Doc,
-    /// Whether blocks were nested too deep, so that some were taken apart.
-    pub(super) cut: bool,
-}
-
 /// Reads a document; blocks more than `depth` deep are taken apart.
-pub(super) fn parse(html: &str, depth: usize) -> Parsed {
+pub(super) fn parse(html: &str, depth: usize) -> Doc {
     let mut reader = Reader::new(depth);
     for token in Tokens::new(&normal(html)) {
-        match token {
-            Token::Start(name, attrs) => reader.start(&name, attrs),
-            Token::End(name) => reader.end(&name),
-            Token::Text(text) => reader.text(&text),
-        }
+        reader.token(token);
     }
     reader.finish()
+}
+
+/// Reads a document if its blocks are no deeper and no more; stops where it knows that they are.
+pub(super) fn parse_within(html: &str, depth: usize, nodes: usize) -> Option<Doc> {
+    let mut reader = Reader::new(depth);
+    for token in Tokens::new(&normal(html)) {
+        reader.token(token);
+        if reader.cut || reader.doc.nodes.len() > nodes {
+            return None;
+        }
+    }
+    Some(reader.finish())
 }
 
 /// What is not yet known of a node until it ends.
@@ -58,6 +59,7 @@ struct Reader {
     current: Option<Marks>,
     /// Open blocks beyond the depth that is kept.
     beyond: Vec<String>,
+    /// Whether blocks were nested too deep, so that some were taken apart.
     cut: bool,
     depth_max: usize,
 }
@@ -74,6 +76,14 @@ impl Reader {
             current: None,
             beyond: Vec::new(),
             cut: false,
+        }
+    }
+
+    fn token(&mut self, token: Token) {
+        match token {
+            Token::Start(name, attrs) => self.start(&name, attrs),
+            Token::End(name) => self.end(&name),
+            Token::Text(text) => self.text(&text),
         }
     }
 
@@ -221,6 +231,10 @@ impl Reader {
     fn add(&mut self, tag: &str, mut attrs: Attrs, implicit: bool) -> usize {
         let parent = self.stack.last().copied().unwrap_or(ROOT);
         let id = attrs.remove("id").unwrap_or_default();
+        if attrs.is_empty() {
+            // A map that was not always empty keeps room for many.
+            attrs = Attrs::new();
+        }
         let at = self.doc.add(Node {
             id,
             tag: tag.to_owned(),
@@ -236,7 +250,7 @@ impl Reader {
         at
     }
 
-    fn finish(mut self) -> Parsed {
+    fn finish(mut self) -> Doc {
         self.take_up_paragraphs();
         for (node, draft) in self.doc.nodes.iter_mut().zip(self.drafts) {
             node.content = match tags::kind(&node.tag) {
@@ -249,7 +263,7 @@ impl Reader {
             };
         }
         name(&mut self.doc);
-        Parsed { doc: self.doc, cut: self.cut }
+        self.doc
     }
 
     /// A block that holds nothing but text holds it itself.
@@ -297,7 +311,7 @@ fn name(doc: &mut Doc) {
         if let Some(node) = doc.nodes.get_mut(at)
             && !node.id.is_empty()
         {
-            node.id = names.take(&node.id);
+            names.keep(&mut node.id);
         }
     }
     let has_name = |&(at, _): &(usize, usize)| doc.nodes.get(at).is_some_and(|n| !n.id.is_empty());

@@ -13,16 +13,16 @@ use super::{
     tree::{Content, Doc, Names, Node, ROOT},
 };
 
-/// Cells with which the rows of one table are filled up, at most: rows of a table that is more
-/// ragged stay ragged.
-const PAD_CELLS_MAX: usize = 4_096;
+/// Cells with which the rows of all tables of a document are filled up, at most: where more are
+/// missing all stay ragged, because a table that is filled up later would not be the same.
+pub(super) const PAD_CELLS_MAX: usize = 4_096;
 
 /// Repairs a document.
 pub(super) fn repair(doc: &mut Doc) {
     let mut repair = Repair { names: Names::default(), doc };
     for at in 1..repair.doc.nodes.len() {
         if let Some(node) = repair.doc.nodes.get_mut(at) {
-            node.id = repair.names.take(&node.id);
+            repair.names.keep(&mut node.id);
         }
     }
     for at in 1..repair.doc.nodes.len() {
@@ -147,34 +147,46 @@ impl Repair<'_> {
 
     /// Gives all rows of a table as many cells, unless cells span several.
     fn fill_tables(&mut self) {
-        for at in 1..self.doc.nodes.len() {
-            if self.tag(at) != "table" {
+        // Rows that are too short, how many cells they have, and how many they should have.
+        let mut short: Vec<(usize, usize, usize)> = Vec::new();
+        let mut missing = 0;
+        for at in (1..self.doc.nodes.len()).filter(|&at| self.tag(at) == "table") {
+            let rows = self.rows(at);
+            if rows.iter().any(|&row| self.doc.kids(row).iter().any(|&cell| self.spans(cell))) {
                 continue;
             }
-            let mut rows = Vec::new();
-            for &kid in self.doc.kids(at) {
-                let group =
-                    if tags::is_row_group(self.tag(kid)) { self.doc.kids(kid) } else { &[] };
-                rows.extend([kid].iter().chain(group).filter(|&&row| self.tag(row) == "tr"));
-            }
-            let spans = |cell: &usize| {
-                let attrs = self.doc.nodes.get(*cell).map(|node| &node.attrs);
-                attrs.is_some_and(|a| a.contains_key("colspan") || a.contains_key("rowspan"))
-            };
-            let widths: Vec<usize> = rows.iter().map(|&row| self.doc.kids(row).len()).collect();
-            let width = widths.iter().copied().max().unwrap_or(0);
-            let missing: usize = widths.iter().map(|have| width - have).sum();
-            if missing > PAD_CELLS_MAX
-                || rows.iter().any(|&row| self.doc.kids(row).iter().any(spans))
-            {
-                continue;
-            }
-            for (row, have) in rows.into_iter().zip(widths) {
-                for index in have..width {
-                    self.pad(row, index);
+            let have = |row: &usize| self.doc.kids(*row).len();
+            let width = rows.iter().map(have).max().unwrap_or(0);
+            for row in rows {
+                let have = self.doc.kids(row).len();
+                if have < width {
+                    short.push((row, have, width));
+                    missing += width - have;
                 }
             }
         }
+        if missing > PAD_CELLS_MAX {
+            return;
+        }
+        for (row, have, width) in short {
+            for index in have..width {
+                self.pad(row, index);
+            }
+        }
+    }
+
+    fn rows(&self, table: usize) -> Vec<usize> {
+        let mut rows = Vec::new();
+        for &kid in self.doc.kids(table) {
+            let group = if tags::is_row_group(self.tag(kid)) { self.doc.kids(kid) } else { &[] };
+            rows.extend([kid].iter().chain(group).filter(|&&row| self.tag(row) == "tr"));
+        }
+        rows
+    }
+
+    fn spans(&self, cell: usize) -> bool {
+        let attrs = self.doc.nodes.get(cell).map(|node| &node.attrs);
+        attrs.is_some_and(|a| a.contains_key("colspan") || a.contains_key("rowspan"))
     }
 
     fn pad(&mut self, row: usize, index: usize) {

@@ -66,12 +66,13 @@ pub(super) struct Merge<'a> {
     pub(super) sides: Sides,
 }
 
-/// Merges three contents.
-pub(super) fn merge(base: &Inline, left: &Inline, right: &Inline) -> Inline {
+/// Merges three contents; sets `is_coarse` if they were too large to be compared throughout.
+pub(super) fn merge(base: &Inline, left: &Inline, right: &Inline, is_coarse: &mut bool) -> Inline {
     let versions = [base, left, right].map(Version::new);
     let mut interner = Interner::new();
     let [b, l, r] = versions.each_ref().map(|version| tokens(version, &mut interner));
     let sides = Sides::new(&b, l, r);
+    *is_coarse |= sides.is_coarse();
     let [base, left, right] = versions;
     let emptied_left = emptied(&base, &left, &sides.left);
     let emptied_right = emptied(&base, &right, &sides.right);

@@ -16,7 +16,7 @@ fn cases() -> u32 {
 }
 
 fn merged(policy: Policy, [base, left, right]: [&String; 3]) -> String {
-    merge_trees(policy, base, left, right).expect("short documents are within the limits")
+    merge_trees(policy, base, left, right).expect("short documents are within the limits").0
 }
 
 /// Pieces of markup: few names and ids, so that versions meet.
@@ -79,14 +79,14 @@ fn three() -> impl Strategy<Value = [String; 3]> {
 }
 
 fn ids(html: &str) -> BTreeSet<String> {
-    let doc = parse(html, DEPTH_MAX).doc;
+    let doc = parse(html, DEPTH_MAX);
     doc.preorder().into_iter().map(|(at, _)| doc.nodes[at].id.clone()).collect()
 }
 
 /// The visible signs and elements of a document, in no order: tags may cut words in two.
 fn signs(html: &str) -> BTreeMap<String, usize> {
     let mut signs = BTreeMap::new();
-    for node in parse(html, DEPTH_MAX).doc.nodes {
+    for node in parse(html, DEPTH_MAX).nodes {
         if let Content::Text(inline) = node.content {
             for leaf in &inline.leaves {
                 let names = match &leaf.item {
@@ -104,7 +104,7 @@ fn signs(html: &str) -> BTreeMap<String, usize> {
 
 /// A tree in which every node but the root is the child of its parent once, and ids are distinct.
 fn is_tree(html: &str) -> bool {
-    let doc = parse(html, DEPTH_MAX).doc;
+    let doc = parse(html, DEPTH_MAX);
     let order = doc.preorder();
     let places: BTreeSet<usize> = order.iter().map(|(at, _)| *at).collect();
     let names: BTreeSet<&str> = order.iter().map(|&(at, _)| doc.nodes[at].id.as_str()).collect();
@@ -168,6 +168,30 @@ proptest! {
     }
 
     #[test]
+    fn nothing_that_was_typed_is_lost(left in typing(), right in typing()) {
+        let base = blocks(&[], 'x');
+        let sides = [blocks(&left, 'l'), blocks(&right, 'r')];
+        let result = merged(Policy::Hoist, [&base, &sides[0], &sides[1]]);
+        let [there, in_left, in_right] = [&result, &sides[0], &sides[1]].map(|html| ids(html));
+        for (side, other) in [(&left, &in_right), (&right, &in_left)] {
+            let name = if std::ptr::eq(side, &left) { 'l' } else { 'r' };
+            for (number, (at, what)) in side.iter().enumerate() {
+                let word = format!("{name}{number}");
+                let count = result.split(['<', '>', ' ']).filter(|there| **there == word).count();
+                let block = format!("b{}", at % 6);
+                let mine = if name == 'l' { &in_left } else { &in_right };
+                match what {
+                    // A block that somebody deleted is gone with what was typed into its text.
+                    0 | 1 if there.contains(&block) => prop_assert_eq!(count, 1, "{}", result),
+                    0 | 1 => prop_assert!(!(other.contains(&block) && mine.contains(&block))),
+                    2 => prop_assert_eq!((count, there.contains(&word)), (1, true), "{}", result),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    #[test]
     fn sides_can_be_swapped_but_for_order([base, left, right] in three()) {
         let one = merged(Policy::Hoist, [&base, &left, &right]);
         let two = merged(Policy::Hoist, [&base, &right, &left]);
@@ -193,6 +217,39 @@ proptest! {
     ) {
         marks_and_words(&marks, &words)?;
     }
+}
+
+/// What a person does to which block: type a plain word (0) or a bold one (1), put a block behind
+/// it (2), delete it (3).
+fn typing() -> impl Strategy<Value = Vec<(usize, u8)>> {
+    prop::collection::vec((0_usize..12, 0_u8..4), 0..6)
+}
+
+/// Lists with blocks of text, after what a person did to them.
+fn blocks(edits: &[(usize, u8)], name: char) -> String {
+    let mut items: Vec<(String, String)> =
+        (0..6).map(|at| (format!("b{at}"), format!("one{at} two{at}"))).collect();
+    for (number, (at, what)) in edits.iter().enumerate() {
+        let word = format!("{name}{number}");
+        let Some(place) = items.iter().position(|(id, _)| *id == format!("b{}", at % 6)) else {
+            // Its block is gone already, so it is typed as a block of its own.
+            if *what == 2 {
+                items.push((word.clone(), word));
+            }
+            continue;
+        };
+        match what {
+            0 => items[place].1.push_str(&format!(" {word}")),
+            1 => items[place].1.insert_str(0, &format!("<b>{word}</b> ")),
+            2 => items.insert(place + 1, (word.clone(), word)),
+            _ => drop(items.remove(place)),
+        }
+    }
+    let item = |(id, text): &(String, String)| match id.as_str() {
+        "b0" => format!("<p id={id}>{text}</p><ul id=u>"),
+        _ => format!("<li id={id}>{text}</li>"),
+    };
+    canon(&items.iter().map(item).collect::<String>())
 }
 
 /// Text with marks, in which marks are closed or not, as people's editors leave it.
@@ -254,7 +311,7 @@ fn marks_and_words(
         merged(Policy::Hoist, [&base, &bold, &typed]),
         merged(Policy::Hoist, [&base, &typed, &bold]),
     ] {
-        let doc = parse(&result, DEPTH_MAX).doc;
+        let doc = parse(&result, DEPTH_MAX);
         let Content::Text(inline) = &doc.nodes[1].content else { panic!("{result}") };
         let expected: BTreeSet<&str> = edited.iter().map(String::as_str).collect();
         let mut there = BTreeSet::new();

@@ -92,6 +92,15 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// Takes an id, which changes only if it is not free.
+    pub(super) fn keep(&mut self, id: &mut String) {
+        if self.used.contains_key(id.as_str()) {
+            *id = self.take(id);
+        } else {
+            self.used.insert(id.clone(), 1);
+        }
+    }
+
     /// The id itself if it is free, else `id~2`, `id~3` and so on.
     pub(super) fn take(&mut self, id: &str) -> String {
         let mut name = id.to_owned();

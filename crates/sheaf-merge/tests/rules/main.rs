@@ -6,6 +6,7 @@ mod converge;
 mod documents;
 mod lists;
 mod mvr;
+mod orders;
 
 use proptest::prelude::ProptestConfig;
 use sheaf_merge::Value;
@@ -13,8 +14,11 @@ use sheaf_merge::Value;
 /// How often a law is tried; `SHEAF_TEST_LONG=1` asks for the long form, as often as
 /// said here.
 fn cases(long: u32) -> ProptestConfig {
-    let is_long = std::env::var_os("SHEAF_TEST_LONG").is_some_and(|value| value == "1");
-    ProptestConfig::with_cases(if is_long { long } else { 256 })
+    ProptestConfig::with_cases(if is_long() { long } else { 256 })
+}
+
+fn is_long() -> bool {
+    std::env::var_os("SHEAF_TEST_LONG").is_some_and(|value| value == "1")
 }
 
 /// A value of the vectors.

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
-    Affinity, Column, ForeignKey, FtsContent, Identity, ReadSql, SchemaObject, TableInfo,
-    TableKind, fold, is_internal,
+    Column, ForeignKey, FtsContent, Identity, ReadSql, SchemaObject, TableInfo, TableKind,
+    affinity, fold, is_internal,
 };
 use crate::capture::token::Tokens;
 
@@ -110,7 +110,7 @@ fn read_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Column>>
         let hidden: i64 = row.get(3)?;
         Ok(Column {
             name: row.get(0)?,
-            affinity: Affinity::of(&decltype),
+            affinity: affinity(&decltype),
             decltype,
             generated: hidden >= 2,
             hidden: hidden == 1,

@@ -41,9 +41,9 @@ fn columns_keep_their_numbers() {
 fn affinity_follows_the_type_name() {
     use Affinity::{Blob, Integer, Numeric, Real, Text};
     let names =
-        ["", "int", "VARCHAR(3)", "FLOATING POINT", "CHARINT", "double", "DATE", "BLOBREAL"];
-    let found = names.map(Affinity::of);
-    assert_eq!(found, [Blob, Integer, Text, Integer, Integer, Real, Numeric, Blob]);
+        ["", "int", "VARCHAR(3)", "FLOATING POINT", "CHARINT", "double", "DATE", "BLOBREAL", "Any"];
+    let found = names.map(affinity);
+    assert_eq!(found, [Blob, Integer, Text, Integer, Integer, Real, Numeric, Blob, Blob]);
 }
 
 #[test]

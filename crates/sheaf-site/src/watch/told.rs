@@ -62,7 +62,9 @@ impl Tale {
                 Came::Overridden
             }
             Some(Note::RightStands) => Came::Lost,
-            Some(Note::LeftStands | Note::Fallback | Note::Dropped | Note::Clamped) => Came::Partly,
+            Some(
+                Note::LeftStands | Note::Fallback | Note::Coarse | Note::Dropped | Note::Clamped,
+            ) => Came::Partly,
             _ => return,
         };
         self.add(|| Told {

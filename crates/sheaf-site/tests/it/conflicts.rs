@@ -7,23 +7,14 @@ use sheaf_merge::{
 use sheaf_site::{ConflictKind, Value, View};
 use sheaf_volume::Verdict;
 
-use crate::support::{Device, World};
+use crate::support::World;
 
 const SEEN: &str = "SELECT kind, decided, tbl, key, col, base, ours, theirs, stands
     FROM sheaf_conflicts ORDER BY tbl, key, col";
 
-fn pair(schema: &str) -> (World, Device, Device) {
-    let world = World::new();
-    let (a, b) = (world.device(), world.device());
-    a.sql(schema);
-    a.exchange();
-    b.exchange();
-    (world, a, b)
-}
-
 #[test]
 fn whoever_overrides_is_told_and_only_where_one_value_had_to_go() {
-    let (_world, a, b) = pair(
+    let [a, b] = World::new().devices(
         "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT, n COUNTER_INT, w TEXT, f FWW_TEXT, d TEXT MERGED);
          INSERT INTO t VALUES (1, 'old', 1, 'w', 'first', 'a b'), (2, 'old', 1, 'w', 'first', 'a b')",
     );
@@ -52,8 +43,9 @@ fn whoever_overrides_is_told_and_only_where_one_value_had_to_go() {
 
 #[test]
 fn a_second_redo_tells_the_cell_once_with_the_newest_value() {
-    let (world, a, b) =
-        pair("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'old')");
+    let world = World::new();
+    let [a, b] = world
+        .devices("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'old')");
     b.sql("UPDATE t SET v = 'b' WHERE id = 1");
     for theirs in ["one", "two"] {
         a.sql(&format!("UPDATE t SET v = '{theirs}' WHERE id = 1"));
@@ -73,7 +65,7 @@ fn a_second_redo_tells_the_cell_once_with_the_newest_value() {
 
 #[test]
 fn rows_that_are_gone_or_stay_or_collide() {
-    let (_world, a, b) = pair(
+    let [a, b] = World::new().devices(
         "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT, w TEXT); INSERT INTO t VALUES (1, 'v', 'w');
          CREATE TABLE u(k TEXT PRIMARY KEY, v TEXT); INSERT INTO u VALUES ('k', 'v');
          CREATE TABLE __sheaf_rules(tbl TEXT, col TEXT, rule TEXT, PRIMARY KEY(tbl, col)) WITHOUT ROWID;
@@ -92,7 +84,7 @@ fn rows_that_are_gone_or_stay_or_collide() {
 
 #[test]
 fn what_was_rejected_overrode_nothing() {
-    let (_world, a, b) = pair(
+    let [a, b] = World::new().devices(
         "CREATE TABLE u(id TEXT PRIMARY KEY, name TEXT UNIQUE, v TEXT);
          INSERT INTO u VALUES ('x', 'x', 'old')",
     );
@@ -122,8 +114,8 @@ fn what_was_rejected_overrode_nothing() {
 /// come in one pull, and the mutation is never redone on top of them.
 #[test]
 fn what_an_authority_merged_is_told_as_well() {
-    let (_world, a, b) =
-        pair("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'old')");
+    let [a, b] = World::new()
+        .devices("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'old')");
     a.sql("UPDATE t SET v = 'a' WHERE id = 1");
     a.exchange();
     b.sql("UPDATE t SET v = 'b' WHERE id = 1");
@@ -140,7 +132,7 @@ fn what_an_authority_merged_is_told_as_well() {
 
 #[test]
 fn the_list_is_bounded_and_long_values_are_cut() {
-    let (_world, a, b) = pair(
+    let [a, b] = World::new().devices(
         "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT);
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400)
          INSERT INTO t SELECT i, 'old' FROM n",
@@ -157,7 +149,7 @@ fn the_list_is_bounded_and_long_values_are_cut() {
 
 #[test]
 fn mutators_cannot_ask_for_conflicts() {
-    let (_world, a, _b) = pair("CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    let [a, _b] = World::new().devices("CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
     a.site.define_mutator("ask", "INSERT INTO t(v) SELECT kind FROM sheaf_conflicts").unwrap();
     let error = a.site.mutate("ask", &serde_json::json!({})).unwrap_err();
     assert!(error.to_string().contains("not for mutators"), "{error}");
@@ -166,8 +158,9 @@ fn mutators_cannot_ask_for_conflicts() {
 
 #[test]
 fn a_cell_with_several_values_is_listed_while_they_count() {
-    let (_world, a, _b) =
-        pair("CREATE TABLE t(id INTEGER PRIMARY KEY, v MVR_BLOB); INSERT INTO t VALUES (7, 'two')");
+    let [a, _b] = World::new().devices(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v MVR_BLOB); INSERT INTO t VALUES (7, 'two')",
+    );
     let mut siblings = Siblings::new(Rule::Mvr);
     for (at, text) in [(1, "one"), (2, "two")] {
         let sibling = Sibling { read: 0, write: at, author: at.into(), value: text.into() };

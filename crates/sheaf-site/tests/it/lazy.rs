@@ -219,7 +219,7 @@ fn an_opening_fetches_what_the_last_one_read() {
     b.site.set_remote(Some(remote.clone()));
     a.sql("UPDATE t SET v = v || '!'");
     a.exchange();
-    b.site.integrate(b.log.pull(b.site.base().0).unwrap()).unwrap();
+    b.pull();
     let before = remote.count().0;
     queries(&b);
     let requests = remote.count().0 - before;

@@ -4,27 +4,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 use sheaf_site::{Standing, View};
-use sheaf_volume::{ErrorKind, ManualEnv, Remote as _};
+use sheaf_volume::{ErrorKind, ManualEnv};
 
 use crate::support::{Device, World, assert_converged};
 
 const TAKE: &str = "BEGIN IMMEDIATE; SELECT sheaf_lock('q', 0, 'reject');";
-
-/// Two devices that have the same table.
-fn pair(schema: &str) -> (World, Device, Device) {
-    let world = World::new();
-    let (a, b) = (world.device(), world.device());
-    a.sql(schema);
-    a.exchange();
-    b.exchange();
-    (world, a, b)
-}
-
-/// Takes the log's news without pushing.
-fn pull(device: &Device) -> sheaf_site::Integrated {
-    let commits = device.log.pull(device.site.base().0).unwrap();
-    device.site.integrate(commits).unwrap()
-}
 
 /// How a lock stands in a view.
 fn stands(device: &Device, view: View, name: &str) -> String {
@@ -33,13 +17,13 @@ fn stands(device: &Device, view: View, name: &str) -> String {
 
 #[test]
 fn a_strict_lock_lets_the_first_pass_and_tells_the_second_why() {
-    let (_world, a, b) = pair("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, v)");
+    let [a, b] = World::new().devices("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, v)");
     a.sql(&format!("{TAKE} INSERT INTO t VALUES ('a', 1); COMMIT"));
     b.sql(&format!("{TAKE} INSERT INTO t VALUES ('b', 1); COMMIT"));
     b.sql("INSERT INTO t VALUES ('free', 1)");
     assert_eq!(a.exchange().rejected, []);
     // The prediction fails, and the log decides the same.
-    assert_eq!(pull(&b).unpredicted, 1);
+    assert_eq!(b.pull().unpredicted, 1);
     assert_eq!(b.local("SELECT id FROM t ORDER BY id"), "a;free");
     let done = b.exchange();
     let [(seq, reason)] = &done.rejected[..] else { panic!("{done:?}") };
@@ -57,7 +41,7 @@ fn a_strict_lock_lets_the_first_pass_and_tells_the_second_why() {
 
 #[test]
 fn a_lock_that_merges_says_that_it_was_late() {
-    let (_world, a, b) = pair(
+    let [a, b] = World::new().devices(
         "CREATE TABLE t(id INTEGER PRIMARY KEY, v, w);
         INSERT INTO t VALUES (1, 0, 0)",
     );
@@ -74,7 +58,8 @@ fn a_lock_that_merges_says_that_it_was_late() {
 
 #[test]
 fn a_node_judges_as_a_device_does() {
-    let (world, a, b) = pair("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL)");
+    let world = World::new();
+    let [a, b] = world.devices("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL)");
     let node = world.device();
     node.exchange();
     for (device, id) in [(&a, "a"), (&b, "b")] {
@@ -103,7 +88,8 @@ fn a_node_judges_as_a_device_does() {
 
 #[test]
 fn own_waiting_transactions_count() {
-    let (world, a, b) = pair("CREATE TABLE ticket(no INT PRIMARY KEY NOT NULL, who)");
+    let world = World::new();
+    let [a, b] = world.devices("CREATE TABLE ticket(no INT PRIMARY KEY NOT NULL, who)");
     let issue = |device: &Device, who: &str| {
         device.sql(&format!(
             "BEGIN; INSERT INTO ticket VALUES (sheaf_lock('ticket', 0, 'reject'), '{who}'); COMMIT"
@@ -123,7 +109,7 @@ fn own_waiting_transactions_count() {
     // Redone on another base, what waits is in the counter itself.
     a.sql("CREATE TABLE other(v)");
     a.exchange();
-    pull(&b);
+    b.pull();
     issue(&b, "b5");
     issue(&b, "b6");
     assert_eq!(b.exchange().rejected, []);
@@ -135,7 +121,7 @@ fn own_waiting_transactions_count() {
 
 #[test]
 fn what_was_made_on_top_of_a_refused_one_is_refused_too() {
-    let (_world, a, b) = pair("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, v INT UNIQUE)");
+    let [a, b] = World::new().devices("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, v INT UNIQUE)");
     a.sql("INSERT INTO t VALUES ('a', 1)");
     a.exchange();
     b.sql(&format!("{TAKE} INSERT INTO t VALUES ('b1', 1); COMMIT"));
@@ -153,11 +139,11 @@ fn what_was_made_on_top_of_a_refused_one_is_refused_too() {
 
 #[test]
 fn one_made_after_a_failed_prediction_stands_by_itself() {
-    let (_world, a, b) = pair("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL)");
+    let [a, b] = World::new().devices("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL)");
     a.sql(&format!("{TAKE} INSERT INTO t VALUES ('a'); COMMIT"));
     b.sql(&format!("{TAKE} INSERT INTO t VALUES ('b1'); COMMIT"));
     a.exchange();
-    assert_eq!(pull(&b).unpredicted, 1);
+    assert_eq!(b.pull().unpredicted, 1);
     // Its author has seen what happened, and takes the lock again before the log has decided.
     b.sql(&format!("{TAKE} INSERT INTO t VALUES ('b2'); COMMIT"));
     assert_eq!(b.exchange().rejected.len(), 1);
@@ -166,7 +152,7 @@ fn one_made_after_a_failed_prediction_stands_by_itself() {
 
 #[test]
 fn a_lock_lives_and_dies_with_what_it_guards() {
-    let (_world, a, b) = pair("CREATE TABLE t(v)");
+    let [a, b] = World::new().devices("CREATE TABLE t(v)");
     // Rolled back, whole or in part; a transaction that wrote nothing; one that changed nothing.
     a.sql("BEGIN; SELECT sheaf_lock('whole'); INSERT INTO t VALUES (1); ROLLBACK");
     a.sql("SELECT sheaf_lock('query'); INSERT INTO t VALUES (2)");
@@ -191,7 +177,7 @@ fn a_lock_lives_and_dies_with_what_it_guards() {
 
 #[test]
 fn a_lock_is_taken_once_by_a_transaction_and_every_demand_must_hold() {
-    let (_world, a, b) = pair("CREATE TABLE t(v)");
+    let [a, b] = World::new().devices("CREATE TABLE t(v)");
     let both = "BEGIN; SELECT sheaf_lock('q', 'any'), sheaf_lock('q', 0, 'reject');
         INSERT INTO t VALUES (1); COMMIT";
     a.sql(both);
@@ -204,7 +190,7 @@ fn a_lock_is_taken_once_by_a_transaction_and_every_demand_must_hold() {
 
 #[test]
 fn mutators_take_locks() {
-    let (_world, a, b) = pair("CREATE TABLE ticket(no INT PRIMARY KEY NOT NULL, who)");
+    let [a, b] = World::new().devices("CREATE TABLE ticket(no INT PRIMARY KEY NOT NULL, who)");
     let script = "INSERT INTO ticket VALUES (sheaf_lock('no', 0, 'reject'), :who)";
     a.site.define_mutator("strict", script).unwrap();
     let script = "INSERT INTO ticket VALUES (sheaf_lock('no'), :who)";
@@ -229,7 +215,7 @@ fn mutators_take_locks() {
 
 #[test]
 fn what_no_lock_can_be_is_refused_at_once() {
-    let (_world, a, _b) = pair("CREATE TABLE t(v)");
+    let [a, _b] = World::new().devices("CREATE TABLE t(v)");
     let long = format!("'{}'", "x".repeat(1025));
     for args in [
         "",
@@ -274,7 +260,7 @@ fn of_many_that_take_one_lock_each_gets_its_turn() {
         rounds += 1;
         let mut wanting: Vec<usize> = (0..DEVICES).filter(|at| left[*at] > 0).collect();
         for at in &wanting {
-            pull(&devices[*at]);
+            devices[*at].pull();
             devices[*at]
                 .sql(&format!("INSERT INTO turn VALUES (sheaf_lock('turn', 0, 'reject'), {at})"));
         }
@@ -301,7 +287,7 @@ fn of_many_that_take_one_lock_each_gets_its_turn() {
 #[test]
 fn two_locks_in_opposite_order_are_no_deadlock() {
     for mode in ["merge", "reject"] {
-        let (_world, a, b) = pair("CREATE TABLE t(who)");
+        let [a, b] = World::new().devices("CREATE TABLE t(who)");
         let cross = |device: &Device, who: &str, [first, second]: [&str; 2]| {
             device.sql(&format!(
                 "BEGIN; SELECT sheaf_lock('{first}', 0, '{mode}');
@@ -332,7 +318,8 @@ const ASK: &str = "BEGIN IMMEDIATE; SELECT sheaf_lock('q', 0, 'ask');";
 
 /// A device whose second mutation asks, because the other one was first.
 fn asking() -> (World, Device, Device) {
-    let (world, a, b) = pair("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, v)");
+    let world = World::new();
+    let [a, b] = world.devices("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, v)");
     a.sql(&format!("{ASK} INSERT INTO t VALUES ('a', 1); COMMIT"));
     a.exchange();
     b.sql("INSERT INTO t VALUES ('b1', 1)");
@@ -408,7 +395,8 @@ fn an_answer_may_come_too_late_again() {
 /// at the first that fails the rest of its author's waits; the others go on.
 #[test]
 fn a_node_stops_at_what_asks_and_decides_what_others_sent() {
-    let (world, a, b) = pair("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL)");
+    let world = World::new();
+    let [a, b] = world.devices("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL)");
     let node = world.device();
     node.exchange();
     for device in [&a, &b] {
@@ -433,7 +421,7 @@ fn a_node_stops_at_what_asks_and_decides_what_others_sent() {
         panic!("{again:?}")
     };
     assert_eq!((verdicts.len(), *known, again.commit), (0, lsn, None));
-    pull(&b);
+    b.pull();
     assert_eq!(b.site.asking().map(|asking| asking.seq), Some(1));
     assert!(b.site.outbox(0, usize::MAX).unwrap().is_none());
     b.site.go_on(1).unwrap();
@@ -451,7 +439,7 @@ fn a_node_stops_at_what_asks_and_decides_what_others_sent() {
 
 #[test]
 fn a_call_that_asks_runs_when_it_is_answered() {
-    let (_world, a, b) = pair("CREATE TABLE ticket(no INT PRIMARY KEY NOT NULL, who)");
+    let [a, b] = World::new().devices("CREATE TABLE ticket(no INT PRIMARY KEY NOT NULL, who)");
     let script = "INSERT INTO ticket VALUES (sheaf_lock('no', 0, 'ask'), :who)";
     a.site.define_mutator("issue", script).unwrap();
     a.exchange();
@@ -473,7 +461,7 @@ fn a_call_that_asks_runs_when_it_is_answered() {
 /// A row that is not there while its mutation waits is nobody else's row of that number.
 #[test]
 fn what_waits_behind_a_question_means_its_own_rows() {
-    let (_world, a, b) = pair("CREATE TABLE p(id INTEGER PRIMARY KEY, v TEXT)");
+    let [a, b] = World::new().devices("CREATE TABLE p(id INTEGER PRIMARY KEY, v TEXT)");
     a.sql(&format!("{ASK} INSERT INTO p VALUES (1, 'of a'); COMMIT"));
     a.exchange();
     b.sql(&format!("{ASK} INSERT INTO p VALUES (1, 'of b'); COMMIT"));
@@ -519,7 +507,7 @@ fn at_random(world: &World, devices: &mut [Device], rng: &mut crate::support::Rn
                  INSERT INTO taken VALUES ('{step}', {v}); COMMIT"
             )));
         }
-        6 => drop(pull(device)),
+        6 => drop(device.pull()),
         7 => {
             device.site.volume().flush().unwrap();
             let dir = device.dir.crash();

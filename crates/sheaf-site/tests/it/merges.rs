@@ -1,7 +1,6 @@
 //! Merge rules of one's own: expressions that travel with the site, closures of the host.
 
 use sheaf_site::{Custom, Value};
-use sheaf_volume::Remote as _;
 
 use crate::support::{Device, World, assert_converged};
 
@@ -9,24 +8,13 @@ const VOTES: &str = "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT, n INT);
     INSERT INTO t VALUES (1, 'base', 10)";
 
 fn devices<const N: usize>(world: &World) -> [Device; N] {
-    let devices = [(); N].map(|()| world.device());
-    devices[0].sql(VOTES);
-    devices[0].sql("SELECT sheaf_merge_rule('t', 'v', 'custom:Longer')");
-    for device in &devices {
-        device.exchange();
-    }
-    devices
+    world.devices(&format!("{VOTES}; SELECT sheaf_merge_rule('t', 'v', 'custom:Longer')"))
 }
 
 fn conflict(a: &Device, b: &Device) {
     a.sql("UPDATE t SET v = 'much longer', n = n + 1");
     b.sql("UPDATE t SET v = 'short'");
     a.exchange();
-}
-
-fn learn(device: &Device) {
-    let commits = device.log.pull(device.site.base().0).unwrap();
-    device.site.integrate(commits).unwrap();
 }
 
 fn longer(device: &Device) {
@@ -53,7 +41,7 @@ fn an_expression_travels_with_the_site() {
         device.exchange();
     }
     conflict(&a, &b);
-    learn(&b);
+    b.pull();
     assert_eq!(b.local("SELECT v, n FROM t"), "much longer|11", "predicted");
     let batch = b.site.outbox(0, usize::MAX).unwrap();
     assert!(batch.is_none_or(|batch| batch.mutations.len() == 1));
@@ -88,7 +76,7 @@ fn a_closure_merges_where_it_is_registered_and_nowhere_else() {
     a.sql("UPDATE t SET v = 'of a'");
     c.sql("UPDATE t SET v = 'of c, without the function', n = 99");
     a.exchange();
-    learn(&c);
+    c.pull();
     assert_eq!(c.local("SELECT v, n FROM t"), "of a|11");
     let done = c.exchange();
     let [(_, why)] = &done.rejected[..] else { panic!("{done:?}") };

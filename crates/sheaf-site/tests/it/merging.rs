@@ -1,32 +1,24 @@
 //! What becomes of concurrent changes: every rule on every shape of table, and the statements and
 //! constraints whose outcome a merge might spoil.
 
-use sheaf_volume::Remote as _;
-
 use crate::support::{Device, World, assert_converged};
 
 struct Pair {
-    _world: World,
     a: Device,
     b: Device,
 }
 
 impl Pair {
     fn new(schema: &str) -> Self {
-        let world = World::new();
-        let [a, b] = [(); 2].map(|()| world.device());
-        a.sql(schema);
-        a.exchange();
-        b.exchange();
-        Self { _world: world, a, b }
+        let [a, b] = World::new().devices(schema);
+        Self { a, b }
     }
 
     /// B learns what A has done, first as a prediction; then the log decides. Gives how many
     /// mutations of B were merged, and why some were rejected.
     fn meet(&self) -> (usize, Vec<String>) {
         assert!(self.a.exchange().rejected.is_empty());
-        let commits = self.b.log.pull(self.b.site.base().0).unwrap();
-        let learnt = self.b.site.integrate(commits).unwrap();
+        let learnt = self.b.pull();
         let done = self.b.exchange();
         self.a.exchange();
         assert_converged(&[&self.a, &self.b]);

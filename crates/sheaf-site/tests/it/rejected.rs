@@ -4,11 +4,7 @@ use crate::support::{Device, World};
 
 /// What a device is told after another one's work was first: table, key, columns; reason.
 fn told(schema: &str, first: &str, second: &str) -> (String, String) {
-    let world = World::new();
-    let (a, b) = (world.device(), world.device());
-    a.sql(schema);
-    a.exchange();
-    b.exchange();
+    let [a, b] = World::new().devices(schema);
     a.sql(first);
     b.sql(second);
     a.exchange();

@@ -1,9 +1,9 @@
 //! Integers that mean rows, written while it is not known which number the log gives to a row.
 
 use sheaf_site::Batch;
-use sheaf_volume::{Remote, Verdict};
+use sheaf_volume::Verdict;
 
-use crate::support::{Device, World, assert_converged};
+use crate::support::{Device, World, exchange_all};
 
 const SHOW: &str = "SELECT c.what, p.name FROM c LEFT JOIN p ON p.id = c.p ORDER BY c.what";
 
@@ -19,14 +19,10 @@ struct Apart {
 impl Apart {
     fn new() -> Self {
         let world = World::new();
-        let [a, b, c, node] = [(); 4].map(|()| world.device());
-        a.sql(
+        let [a, b, c, node] = world.devices(
             "CREATE TABLE p(id INTEGER PRIMARY KEY, name TEXT);
              CREATE TABLE c(what TEXT PRIMARY KEY NOT NULL, p INTEGER REFERENCES p(id))",
         );
-        for device in [&a, &b, &c, &node] {
-            device.exchange();
-        }
         Self { world, a, b, c, node }
     }
 
@@ -50,19 +46,13 @@ impl Apart {
 
     /// A learns what is in the log, and says nothing.
     fn learns(&self) {
-        self.a.site.integrate(self.a.log.pull(self.a.site.base().0).unwrap()).unwrap();
+        self.a.pull();
     }
 
     fn ends_with(&self, children: &str, parents: &str) {
-        for device in [&self.a, &self.b, &self.c, &self.node] {
-            device.exchange();
-        }
-        for device in [&self.a, &self.b, &self.c, &self.node] {
-            device.exchange();
-        }
+        exchange_all(&[&self.a, &self.b, &self.c, &self.node]);
         assert_eq!(self.a.local(SHOW), children);
         assert_eq!(self.a.local("SELECT name FROM p ORDER BY name"), parents);
-        assert_converged(&[&self.a, &self.b, &self.c, &self.node]);
     }
 }
 

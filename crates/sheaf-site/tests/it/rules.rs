@@ -3,33 +3,15 @@
 use sheaf_site::{Answer, Declared, RuleInfo, View};
 use sheaf_volume::Verdict;
 
-use crate::support::{Device, World, assert_converged, rows};
+use crate::support::{Device, World, exchange_all, rows};
 
 const TASKS: &str = "CREATE TABLE task(id INTEGER PRIMARY KEY, title TEXT, votes INT);
     INSERT INTO task VALUES (1, 'paint', 0), (2, 'build', 0)";
 
-fn devices<const N: usize>(world: &World, schema: &str) -> [Device; N] {
-    let devices = [(); N].map(|()| world.device());
-    devices[0].sql(schema);
-    for device in &devices {
-        device.exchange();
-    }
-    devices
-}
-
-fn exchange_all(devices: &[&Device]) {
-    for _ in 0..2 {
-        for device in devices {
-            device.exchange();
-        }
-    }
-    assert_converged(devices);
-}
-
 #[test]
 fn the_function_declares_a_rule_in_one_mutation_that_travels() {
     let world = World::new();
-    let [a, b] = devices(&world, TASKS);
+    let [a, b] = world.devices(TASKS);
     let before = a.site.last_seq();
     assert_eq!(a.local("SELECT sheaf_merge_rule('TASK', 'Votes', ' COUNTER ')"), "counter");
     assert_eq!(a.site.last_seq(), before + 1, "one mutation makes the table and the row");
@@ -48,7 +30,7 @@ fn the_function_declares_a_rule_in_one_mutation_that_travels() {
 #[test]
 fn a_declaration_is_part_of_the_transaction_it_is_made_in() {
     let world = World::new();
-    let [a, b] = devices(&world, TASKS);
+    let [a, b] = world.devices(TASKS);
     let conn = a.site.connection(View::Local).unwrap();
     let before = a.site.last_seq();
     conn.execute_batch("BEGIN; INSERT INTO task VALUES (3, 'new', 0)").unwrap();
@@ -72,7 +54,7 @@ fn a_declaration_is_part_of_the_transaction_it_is_made_in() {
 #[test]
 fn two_devices_that_declare_at_once_agree_on_the_later() {
     let world = World::new();
-    let [a, b] = devices(&world, TASKS);
+    let [a, b] = world.devices(TASKS);
     a.sql("SELECT sheaf_merge_rule('task', 'votes', 'counter')");
     b.sql("SELECT sheaf_merge_rule('task', 'votes', 'max')");
     b.sql("SELECT sheaf_merge_rule('task', 'title', 'text')");
@@ -84,8 +66,7 @@ fn two_devices_that_declare_at_once_agree_on_the_later() {
 #[test]
 fn what_cannot_be_declared_is_refused_and_leaves_nothing() {
     let world = World::new();
-    let [a] = devices(
-        &world,
+    let [a] = world.devices(
         "CREATE TABLE task(id INTEGER PRIMARY KEY, title TEXT, n INT, g AS (n + 1));
          CREATE VIEW v AS SELECT 1 AS x; CREATE TABLE s(id INT PRIMARY KEY, any ANY) STRICT",
     );
@@ -124,8 +105,7 @@ fn what_cannot_be_declared_is_refused_and_leaves_nothing() {
 #[test]
 fn rules_are_listed_with_where_they_come_from() {
     let world = World::new();
-    let [a] = devices(
-        &world,
+    let [a] = world.devices(
         "CREATE TABLE t(id INTEGER PRIMARY KEY, plain TEXT, votes COUNTER_INT, page HTML,
            tags [SET], own FWW_TEXT, g AS (votes + 1));
          CREATE TABLE __sheaf_rules(tbl, col, rule);
@@ -162,13 +142,10 @@ fn rules_are_listed_with_where_they_come_from() {
 /// A rule that only a newer version knows, and a conflict that needs it, on two of three devices.
 fn conflict_of_a_newer_rule() -> (World, [Device; 3]) {
     let world = World::new();
-    let [a, b, node] = devices(
-        &world,
-        &format!(
-            "{TASKS}; CREATE TABLE __sheaf_rules(tbl, col, rule);
+    let [a, b, node] = world.devices(&format!(
+        "{TASKS}; CREATE TABLE __sheaf_rules(tbl, col, rule);
              INSERT INTO __sheaf_rules VALUES ('task', 'title', 'blend@2')"
-        ),
-    );
+    ));
     a.sql("UPDATE task SET title = 'paint red' WHERE id = 1");
     b.sql("UPDATE task SET votes = 5 WHERE id = 2");
     b.sql("UPDATE task SET title = 'paint blue' WHERE id = 1");

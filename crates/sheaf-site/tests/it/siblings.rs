@@ -1,41 +1,15 @@
 //! Cells that keep all concurrent values: at whoever orders, in predictions, through rebases.
 
 use sheaf_site::View;
-use sheaf_volume::Remote as _;
 
-use crate::support::{Device, Rng, World, assert_converged, is_long};
+use crate::support::{Device, Rng, World, agree, is_long};
 
 const NOTE: &str = "CREATE TABLE note(id INTEGER PRIMARY KEY, body MVR_BLOB, n INT);
     INSERT INTO note VALUES (1, 'base', 0)";
 const SEE: &str = "SELECT body, sheaf_siblings('note', 'body', 1) FROM note";
 
-fn devices<const N: usize>(world: &World, schema: &str) -> [Device; N] {
-    let devices = [(); N].map(|()| world.device());
-    devices[0].sql(schema);
-    for device in &devices {
-        device.exchange();
-    }
-    devices
-}
-
-fn agree(devices: &[&Device]) {
-    for _ in 0..2 {
-        for device in devices {
-            let done = device.exchange();
-            assert!(done.rejected.is_empty(), "{done:?}");
-        }
-    }
-    assert_converged(devices);
-}
-
 fn write(device: &Device, value: &str) {
     device.sql(&format!("UPDATE note SET body = '{value}' WHERE id = 1"));
-}
-
-/// Takes what is in the log and sends nothing.
-fn learn(device: &Device) {
-    let commits = device.log.pull(device.site.base().0).unwrap();
-    device.site.integrate(commits).unwrap();
 }
 
 fn sees(device: &Device, expected: &str) {
@@ -49,7 +23,7 @@ fn kept(device: &Device) -> String {
 #[test]
 fn concurrent_values_stand_until_somebody_who_saw_them_writes() {
     let world = World::new();
-    let [a, b, c] = devices(&world, NOTE);
+    let [a, b, c] = world.devices(NOTE);
     write(&a, "of a");
     write(&b, "of b");
     write(&c, "of c");
@@ -72,24 +46,24 @@ fn concurrent_values_stand_until_somebody_who_saw_them_writes() {
 #[test]
 fn a_prediction_shows_both_and_a_rebase_forgets_neither() {
     let world = World::new();
-    let [a, b, c] = devices(&world, NOTE);
+    let [a, b, c] = world.devices(NOTE);
     write(&b, "of b");
     b.sql("UPDATE note SET n = 7 WHERE id = 1");
     write(&a, "of a");
     a.exchange();
-    learn(&b);
+    b.pull();
     sees(&b, r#"of b|["of a","of b"]"#);
     // B's change now has a base at which `of a` is there; B has not chosen it away, though.
     c.exchange();
     write(&c, "of c");
     c.exchange();
     for _ in 0..2 {
-        learn(&b);
+        b.pull();
         sees(&b, r#"of b|["of c","of b"]"#);
     }
     c.sql("UPDATE note SET n = n + 1");
     c.exchange();
-    learn(&b);
+    b.pull();
     sees(&b, r#"of b|["of c","of b"]"#);
     agree(&[&b, &a, &c]);
     for device in [&a, &b, &c] {
@@ -101,11 +75,11 @@ fn a_prediction_shows_both_and_a_rebase_forgets_neither() {
 #[test]
 fn who_writes_after_a_prediction_has_seen_what_it_showed() {
     let world = World::new();
-    let [a, b] = devices(&world, NOTE);
+    let [a, b] = world.devices(NOTE);
     write(&b, "of b");
     write(&a, "of a");
     a.exchange();
-    learn(&b);
+    b.pull();
     write(&b, "both");
     sees(&b, r#"both|["both"]"#);
     agree(&[&b, &a]);
@@ -122,7 +96,7 @@ fn who_writes_after_a_prediction_has_seen_what_it_showed() {
 #[test]
 fn what_somebody_saw_among_several_goes_and_the_rest_stays() {
     let world = World::new();
-    let [a, b, c] = devices(&world, NOTE);
+    let [a, b, c] = world.devices(NOTE);
     write(&a, "of a");
     write(&b, "of b");
     a.exchange();
@@ -137,7 +111,7 @@ fn what_somebody_saw_among_several_goes_and_the_rest_stays() {
 #[test]
 fn the_shown_value_can_be_chosen() {
     let world = World::new();
-    let [a, b, c] = devices(&world, NOTE);
+    let [a, b, c] = world.devices(NOTE);
     assert_eq!(a.local("SELECT sheaf_resolve('note', 'body', 1)"), "0");
     write(&a, "of a");
     write(&b, "of b");
@@ -150,9 +124,9 @@ fn the_shown_value_can_be_chosen() {
     // Meanwhile somebody else, who saw both as well, writes.
     write(&a, "of a again");
     a.exchange();
-    learn(&c);
+    c.pull();
     sees(&c, r#"of b|["of a again","of b"]"#);
-    learn(&c);
+    c.pull();
     agree(&[&c, &a, &b]);
     sees(&a, r#"of b|["of a again","of b"]"#);
     a.local("SELECT sheaf_resolve('note', 'body', 1)");
@@ -164,7 +138,7 @@ fn the_shown_value_can_be_chosen() {
 #[test]
 fn equal_values_are_one_and_the_ninth_pushes_out_the_oldest() {
     let world = World::new();
-    let devices: [Device; 10] = devices(&world, NOTE);
+    let devices: [Device; 10] = world.devices(NOTE);
     write(&devices[0], "same");
     write(&devices[1], "same");
     for (at, device) in devices.iter().enumerate().skip(2) {
@@ -184,15 +158,15 @@ fn two_inserts_under_one_key_are_concurrent_values() {
     let world = World::new();
     let schema = "CREATE TABLE doc(a TEXT, b INT, body ANY, c TEXT, PRIMARY KEY(b, a)) STRICT, WITHOUT ROWID;
         SELECT sheaf_merge_rule('doc', 'body', 'mvr')";
-    let [a, b, c] = devices(&world, schema);
+    let [a, b, c] = world.devices(schema);
     a.sql("INSERT INTO doc VALUES ('x', 1, 'of a', 'c'), ('y', 1, NULL, 'c'), ('z', 1, 'z', NULL)");
     b.sql("INSERT INTO doc VALUES ('x', 1, 7.5, 'c'), ('y', 1, x'00', 'c'), ('z', 1, NULL, NULL)");
     a.exchange();
-    learn(&b);
+    b.pull();
     let see = "SELECT a, sheaf_siblings('doc', 'body', 1, a) FROM doc ORDER BY a";
     let expected = r#"x|["of a",7.5];y|[{"$hex":"00"}];z|["z"]"#;
     assert_eq!(b.local(see), expected);
-    learn(&b);
+    b.pull();
     agree(&[&b, &a, &c]);
     assert_eq!(c.local(see), expected);
     c.sql("UPDATE doc SET body = 'one' WHERE a = 'x'");
@@ -203,10 +177,8 @@ fn two_inserts_under_one_key_are_concurrent_values() {
 #[test]
 fn tables_without_a_declared_key_have_row_ids() {
     let world = World::new();
-    let [a, b] = devices(
-        &world,
-        "CREATE TABLE t(v MVR_TEXT, g AS (v || '!')); INSERT INTO t VALUES ('old')",
-    );
+    let [a, b] =
+        world.devices("CREATE TABLE t(v MVR_TEXT, g AS (v || '!')); INSERT INTO t VALUES ('old')");
     a.sql("UPDATE t SET v = 'a'");
     b.sql("UPDATE t SET v = 'b'; INSERT INTO t VALUES ('new')");
     a.exchange();
@@ -218,7 +190,7 @@ fn tables_without_a_declared_key_have_row_ids() {
 #[test]
 fn values_go_with_their_row_and_are_no_other_rows() {
     let world = World::new();
-    let [a, b] = devices(&world, NOTE);
+    let [a, b] = world.devices(NOTE);
     write(&a, "of a");
     write(&b, "of b");
     a.exchange();
@@ -236,7 +208,7 @@ fn values_go_with_their_row_and_are_no_other_rows() {
 #[test]
 fn a_call_writes_what_it_writes_and_resolves() {
     let world = World::new();
-    let [a, b] = devices(&world, NOTE);
+    let [a, b] = world.devices(NOTE);
     a.site.define_mutator("put", "UPDATE note SET body = :v WHERE id = 1").unwrap();
     write(&a, "of a");
     write(&b, "of b");
@@ -255,16 +227,15 @@ fn a_call_writes_what_it_writes_and_resolves() {
 #[test]
 fn a_conflict_elsewhere_in_the_row_is_merged_by_its_own_rule() {
     let world = World::new();
-    let [a, b] = devices(
-        &world,
+    let [a, b] = world.devices(
         "CREATE TABLE t(id INTEGER PRIMARY KEY, v MVR_TEXT, n COUNTER_INT, k KEEP_INT);
         INSERT INTO t VALUES (1, 'v', 0, 0)",
     );
     a.sql("UPDATE t SET v = 'a', n = n + 1");
     b.sql("UPDATE t SET v = 'b', n = n + 2");
     a.exchange();
-    learn(&b);
-    learn(&b);
+    b.pull();
+    b.pull();
     agree(&[&b, &a]);
     let see = "SELECT v, n, k, sheaf_siblings('t', 'v', id) FROM t";
     assert_eq!(a.local(see), r#"b|3|0|["a","b"]"#);
@@ -280,7 +251,7 @@ fn a_conflict_elsewhere_in_the_row_is_merged_by_its_own_rule() {
 #[test]
 fn the_functions_say_what_is_wrong_and_nobody_writes_siblings() {
     let world = World::new();
-    let [a, b] = devices(&world, NOTE);
+    let [a, b] = world.devices(NOTE);
     let fails = |sql: &str, why: &str| {
         let error = a.try_sql(sql).unwrap_err();
         assert!(error.contains(why), "{sql}: {error}");
@@ -324,7 +295,7 @@ fn step(rng: &mut Rng, devices: &[&Device], written: &mut Vec<Written>, at: usiz
             write(device, &value);
         }
         4 => device.sql("UPDATE note SET n = n + 1"),
-        5..7 => learn(device),
+        5..7 => device.pull().merged.clear(),
         _ => {
             device.exchange();
         }
@@ -352,7 +323,7 @@ fn what_stands_is_what_nobody_has_replaced_who_saw_it() {
     for seed in 0..if is_long() { 3_000 } else { 70 } {
         let mut rng = Rng::new(seed);
         let world = World::new();
-        let devices: [Device; 4] = devices(&world, NOTE);
+        let devices: [Device; 4] = world.devices(NOTE);
         let devices: Vec<&Device> = devices.iter().collect();
         let mut written = vec![Written { value: "base".to_owned(), seen: Vec::new() }];
         for at in 0..16 {

@@ -19,10 +19,7 @@ const SECOND: &str = "PRAGMA foreign_keys = ON; BEGIN;
 const STANDS: [bool; 7] = [true, false, true, false, false, false, true];
 
 fn apart(world: &World) -> (Device, Device) {
-    let (a, b) = (world.device(), world.device());
-    a.sql(SCHEMA);
-    a.exchange();
-    b.exchange();
+    let [a, b] = world.devices(SCHEMA);
     a.sql(FIRST);
     b.sql(SECOND);
     (a, b)
@@ -58,8 +55,7 @@ fn a_prediction_tells_which_operations_stand() {
     let (a, b) = apart(&world);
     a.exchange();
     b.sql("INSERT INTO t VALUES (100, 'alone', 0)");
-    let commits = sheaf_volume::Remote::pull(&*b.log, b.site.base().0).unwrap();
-    let integrated = b.site.integrate(commits).unwrap();
+    let integrated = b.pull();
     assert_eq!(integrated.merged, [1]);
     assert_eq!(integrated.stands.len(), 1, "only of what was merged");
     assert_eq!(all(&integrated.stands[&1]), STANDS);

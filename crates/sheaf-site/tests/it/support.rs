@@ -43,6 +43,16 @@ impl World {
         self.open(MemDir::new(), number)
     }
 
+    /// Devices that agree on what this SQL made.
+    pub(crate) fn devices<const N: usize>(&self, sql: &str) -> [Device; N] {
+        let devices = [(); N].map(|()| self.device());
+        devices[0].sql(sql);
+        for device in &devices {
+            device.exchange();
+        }
+        devices
+    }
+
     /// A device that keeps less of its own work in memory than devices do.
     pub(crate) fn device_with_memory(&self, memory_bytes: usize) -> Device {
         let number = self.next.replace(self.next.get() + 1);
@@ -133,6 +143,23 @@ pub(crate) fn assert_converged(devices: &[&Device]) {
         assert_eq!(device.local("PRAGMA integrity_check"), "ok");
         assert!(device.site.volume().is_timeline_empty());
     }
+}
+
+/// Everybody sends and learns, until all have what all had; gives what was rejected on the way.
+pub(crate) fn exchange_all(devices: &[&Device]) -> Vec<String> {
+    let mut rejected = Vec::new();
+    for _ in 0..2 {
+        for device in devices {
+            rejected.extend(device.exchange().rejected.into_iter().map(|(_, why)| why));
+        }
+    }
+    assert_converged(devices);
+    rejected
+}
+
+/// As [`exchange_all`], where nothing is rejected.
+pub(crate) fn agree(devices: &[&Device]) {
+    assert_eq!(exchange_all(devices), [""; 0]);
 }
 
 /// Whether the long form of a test was asked for.

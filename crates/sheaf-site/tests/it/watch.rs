@@ -4,15 +4,6 @@ use sheaf_site::{CellWatch, EditState, ErrorKind, Value, WatchEvent};
 
 use crate::support::{Device, Rng, World, assert_converged};
 
-fn pair(schema: &str) -> (World, Device, Device) {
-    let world = World::new();
-    let (a, b) = (world.device(), world.device());
-    a.sql(schema);
-    a.exchange();
-    b.exchange();
-    (world, a, b)
-}
-
 const NOTE: &str =
     "CREATE TABLE note(id INTEGER PRIMARY KEY, body MERGE_TEXT, title TEXT, n KEEP_INT);
     INSERT INTO note VALUES (1, 'a b', 'one', 0)";
@@ -34,7 +25,7 @@ fn shown(cell: &CellWatch) -> String {
 
 #[test]
 fn a_clean_editor_follows_what_is_agreed() {
-    let (_world, a, b) = pair(NOTE);
+    let [a, b] = World::new().devices(NOTE);
     let cell = body(&b);
     assert_eq!((shown(&cell).as_str(), cell.state()), ("a b", EditState::Clean));
     assert_eq!(cell.poll().unwrap(), None);
@@ -54,7 +45,7 @@ fn a_clean_editor_follows_what_is_agreed() {
 /// Vector V03 of the specification, on two real devices.
 #[test]
 fn an_editor_stays_on_its_text_until_nothing_is_outstanding() {
-    let (_world, a, b) = pair(NOTE);
+    let [a, b] = World::new().devices(NOTE);
     let cell = body(&b);
     cell.edit("a b c").unwrap();
     assert_eq!((cell.poll().unwrap(), cell.state()), (None, EditState::Dirty));
@@ -79,7 +70,7 @@ fn an_editor_stays_on_its_text_until_nothing_is_outstanding() {
 
 #[test]
 fn without_others_it_is_told_once_that_all_is_agreed() {
-    let (_world, _a, b) = pair(NOTE);
+    let [_a, b] = World::new().devices(NOTE);
     let cell = body(&b);
     cell.edit("a b c").unwrap();
     cell.edit("a b c d").unwrap();
@@ -95,7 +86,7 @@ fn without_others_it_is_told_once_that_all_is_agreed() {
 
 #[test]
 fn an_editor_pulls_when_it_wants_to() {
-    let (_world, a, b) = pair(NOTE);
+    let [a, b] = World::new().devices(NOTE);
     let cell = body(&b);
     cell.edit("a b c").unwrap();
     a.sql("UPDATE note SET body = 'z a b'");
@@ -111,7 +102,7 @@ fn an_editor_pulls_when_it_wants_to() {
 
 #[test]
 fn other_connections_of_the_device_are_seen_unless_that_would_disturb() {
-    let (_world, _a, b) = pair(NOTE);
+    let [_a, b] = World::new().devices(NOTE);
     let cell = body(&b);
     b.sql("UPDATE note SET body = 'by sql'");
     assert_eq!(cell.poll().unwrap(), value("by sql"));
@@ -126,7 +117,7 @@ fn other_connections_of_the_device_are_seen_unless_that_would_disturb() {
 
 #[test]
 fn a_rejected_edit_is_told_and_the_agreed_value_comes_back() {
-    let (_world, a, b) = pair(NOTE);
+    let [a, b] = World::new().devices(NOTE);
     let cell = b.site.watch_cell("note", &[Value::Int(1)], "n").unwrap();
     let seq = cell.edit(5).unwrap().unwrap();
     a.sql("UPDATE note SET n = 7");
@@ -152,7 +143,7 @@ fn a_rejected_edit_is_told_and_the_agreed_value_comes_back() {
 
 #[test]
 fn a_whole_row_is_edited_cell_by_cell() {
-    let (_world, a, b) = pair(NOTE);
+    let [a, b] = World::new().devices(NOTE);
     let row = b.site.watch_row("note", &[Value::Int(1)]).unwrap();
     let names: Vec<String> = row.shown().unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["id", "body", "title", "n"]);
@@ -176,7 +167,7 @@ fn a_whole_row_is_edited_cell_by_cell() {
 
 #[test]
 fn a_row_that_goes_away_is_told_and_cannot_be_edited() {
-    let (_world, a, b) = pair(NOTE);
+    let [a, b] = World::new().devices(NOTE);
     let cell = body(&b);
     a.sql("DELETE FROM note");
     a.exchange();
@@ -194,7 +185,7 @@ fn a_row_that_goes_away_is_told_and_cannot_be_edited() {
 /// The number of a new row may turn out to be taken; the handle goes with the row.
 #[test]
 fn a_row_that_is_renumbered_is_followed() {
-    let (_world, a, b) = pair(NOTE);
+    let [a, b] = World::new().devices(NOTE);
     b.sql("INSERT INTO note VALUES (2, 'mine', 'b', 0)");
     let cell = b.site.watch_cell("note", &[Value::Int(2)], "body").unwrap();
     assert_eq!((shown(&cell).as_str(), cell.agreed()), ("mine", None));
@@ -220,7 +211,7 @@ fn a_row_that_is_renumbered_is_followed() {
 
 #[test]
 fn a_timeline_with_new_numbers_disturbs_no_editor() {
-    let (_world, _a, b) = pair(NOTE);
+    let [_a, b] = World::new().devices(NOTE);
     let cell = body(&b);
     cell.edit("a b c").unwrap();
     b.sql("UPDATE note SET body = 'x ' || body");
@@ -233,7 +224,7 @@ fn a_timeline_with_new_numbers_disturbs_no_editor() {
 
 #[test]
 fn handles_are_bounded_and_dropped_cleanly() {
-    let (_world, _a, b) = pair(NOTE);
+    let [_a, b] = World::new().devices(NOTE);
     let max = sheaf_site::limits::LISTENERS_MAX;
     for _ in 0..2 {
         let cells: Vec<CellWatch> = (0..max).map(|_| body(&b)).collect();
@@ -249,7 +240,7 @@ fn handles_are_bounded_and_dropped_cleanly() {
 fn two_editors_converge_under_any_interleaving() {
     for seed in 0..if crate::support::is_long() { 300 } else { 12 } {
         let mut rng = Rng::new(seed);
-        let (_world, a, b) = pair(NOTE);
+        let [a, b] = World::new().devices(NOTE);
         let editors = [(&a, body(&a)), (&b, body(&b))];
         let mut words = 0;
         for _ in 0..25 {

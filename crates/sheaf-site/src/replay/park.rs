@@ -120,7 +120,7 @@ impl Rows<'_> {
              WHERE l.schema = 'main' AND i.\"unique\" AND c.cid = k.cid AND c.hidden = 0",
         )?;
         let read = |row: &rusqlite::Row<'_>| {
-            let affinity = Affinity::of(&row.get::<_, String>(1)?);
+            let affinity = Affinity::of_type(&row.get::<_, String>(1)?);
             Ok(Unique { name: row.get(0)?, affinity, is_not_null: row.get(2)? })
         };
         let unique = statement.query_map([&table.name], read)?.collect::<Result<_, _>>()?;

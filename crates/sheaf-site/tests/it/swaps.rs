@@ -1,25 +1,13 @@
 //! Rows that exchange values of a unique column: SQLite looks at every statement alone, a merge
 //! must not.
 
-use sheaf_volume::Remote as _;
-
 use crate::support::{Device, World, assert_converged};
-
-/// Two devices with this schema.
-fn pair(schema: &str) -> (World, Device, Device) {
-    let world = World::new();
-    let [a, b] = [(); 2].map(|()| world.device());
-    a.sql(schema);
-    a.exchange();
-    b.exchange();
-    (world, a, b)
-}
 
 /// B has changed something meanwhile, and learns what A did as a prediction before the log decides.
 fn meet(a: &Device, b: &Device) -> Vec<(u64, String)> {
     let done = a.exchange();
     assert_eq!(done.rejected, []);
-    b.site.integrate(b.log.pull(b.site.base().0).unwrap()).unwrap();
+    b.pull();
     let done = b.exchange();
     a.exchange();
     assert_converged(&[a, b]);
@@ -66,7 +54,7 @@ fn rows_exchange_what_only_one_of_them_may_have() {
             "2.5|1|1;1.5|1|2",
         ),
     ] {
-        let (_world, a, b) = pair(schema);
+        let [a, b] = World::new().devices(schema);
         a.sql("UPDATE t SET w = 1");
         b.sql(swap);
         assert_eq!(meet(&a, &b), [], "{swap}");
@@ -80,7 +68,7 @@ fn rows_exchange_what_only_one_of_them_may_have() {
 fn a_value_that_somebody_else_has_taken_meanwhile_is_a_conflict_still() {
     let schema = "CREATE TABLE t(id INTEGER PRIMARY KEY, v INT NOT NULL UNIQUE CHECK (v > 0));
         INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)";
-    let (_world, a, b) = pair(schema);
+    let [a, b] = World::new().devices(schema);
     a.sql("BEGIN; UPDATE t SET v = 4 WHERE id = 2; UPDATE t SET v = 2 WHERE id = 3; COMMIT");
     b.sql(
         "BEGIN; UPDATE t SET v = 9 WHERE id = 1; UPDATE t SET v = 1 WHERE id = 2;
@@ -105,7 +93,7 @@ fn a_child_of_a_value_that_is_gone_after_the_exchange_is_noticed() {
     for (child, expected) in
         [("a", None), ("z", Some("foreign key (v) refers to t 'z', which does not exist"))]
     {
-        let (_world, a, b) = pair(schema);
+        let [a, b] = World::new().devices(schema);
         a.sql(&format!("INSERT INTO c VALUES (1, '{child}')"));
         b.sql(swap);
         let rejected = meet(&a, &b);

@@ -17,6 +17,7 @@ use sheaf::{Client, ClientOptions, Site, View};
 use crate::s3;
 
 mod commits;
+mod merges;
 mod network;
 mod pages;
 
@@ -64,6 +65,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     println!("|---|---:|---:|---:|");
     engines(args, dir.path())?;
     let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    if wanted("merges") {
+        merges::run()?;
+    }
     if wanted("network") {
         network::run(dir.path())?;
     }

@@ -49,7 +49,7 @@ pub use follow::Followed;
 pub use lead::{Exchanged, Led};
 pub use locks::{Asking, Lock, OnFailure};
 pub use mutation::{Body, Change, Mutation, Op};
-pub use opbits::OpBits;
+pub use opbits::{AlteredOp, MergedOps, OpBits};
 pub use rebase::Integrated;
 pub use rowids::RowIds;
 pub use rules::{Declared, RuleInfo};

@@ -2,14 +2,16 @@
 //!
 //! Asserts: a frame that decodes round-trips; a node's session names nothing to its role before
 //! the role has accepted the device, and no volume that was not opened; a device's session gives
-//! commits in order without gaps; neither queues more than its bound.
+//! commits in order without gaps, and verdicts only of what it pushed; neither queues more than
+//! its bound.
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use sheaf_site::OpBits;
 use sheaf_sync::{
     ClientEvent, ClientSession, Identity, ServerRequest, ServerSession, limits,
-    wire::{self, CreateIds, OpenedSite, PushAnswer, PushBatch, PushMutation},
+    wire::{self, CreateIds, OpStands, OpenedSite, PushAnswer, PushBatch, PushMutation},
 };
 use sheaf_volume::{
     Changes, CommitHash, DeviceId, Error, ErrorKind, Lsn, PageCount, PageSize, RemoteHead, SiteId,
@@ -100,9 +102,12 @@ fn answer(session: &mut ServerSession, request: ServerRequest, opened: &mut BTre
         ServerRequest::Push { request, volume, batch } => {
             assert!(opened.contains(&volume));
             wire::check_push(&batch).expect("BUG: a push that was not checked");
-            let verdicts = batch.mutations.iter().map(|_| (Verdict::Ok, String::new())).collect();
+            let verdicts =
+                batch.mutations.iter().map(|_| (Verdict::Merged, String::new())).collect();
             let first_seq = batch.first_seq;
-            let answer = PushAnswer::Verdicts { first_seq, verdicts, lsn: Lsn(1) };
+            let told = OpStands { ops: 33, packed: vec![1; 8].into() };
+            let stands = batch.mutations.iter().map(|sent| (sent.seq, told.clone())).collect();
+            let answer = PushAnswer::Verdicts { first_seq, verdicts, stands, lsn: Lsn(1) };
             session.verdicts(request, volume, batch.timeline, &answer);
         }
     }
@@ -160,9 +165,25 @@ fn react(session: &mut ClientSession, base: &mut Lsn, now: u64) {
                 assert!(changes.after <= *base && changes.head.lsn > *base, "nothing is left out");
                 *base = changes.head.lsn;
             }
-            ClientEvent::Verdicts { batch, .. } => assert_eq!(batch.timeline, TIMELINE),
+            ClientEvent::Verdicts { batch, answer, .. } => check_answer(&batch, &answer),
             ClientEvent::Disconnect { .. } | ClientEvent::Refused { .. } => session.closed(now, 3),
             _ => {}
+        }
+    }
+}
+
+/// Verdicts are those of the push, and what is told of operations has the bytes it takes.
+fn check_answer(batch: &PushBatch, answer: &PushAnswer) {
+    assert_eq!(batch.timeline, TIMELINE);
+    let PushAnswer::Verdicts { first_seq, verdicts, stands, .. } = answer else { return };
+    assert!(*first_seq == batch.first_seq && verdicts.len() <= batch.mutations.len());
+    for (seq, told) in stands {
+        assert!((batch.first_seq..batch.end_seq()).contains(seq));
+        let bytes = (told.ops as usize).div_ceil(32) * 4;
+        assert!(told.packed.is_empty() || told.packed.len() == bytes);
+        let bits = OpBits::from_bytes(told.ops as usize, &told.packed);
+        if let Ok(bits) = bits {
+            assert_eq!((bits.len(), bits.to_bytes()), (told.ops as usize, told.packed.clone()));
         }
     }
 }
@@ -188,7 +209,13 @@ fn head(lsn: u64) -> RemoteHead {
 
 pub(crate) fn batch() -> PushBatch {
     let mutation = PushMutation { seq: 1, base: Lsn(0), time_ms: 1, bytes: vec![7; 9].into() };
-    PushBatch { timeline: TIMELINE, first_seq: 1, prev_hash: [0; 16], mutations: vec![mutation] }
+    PushBatch {
+        timeline: TIMELINE,
+        first_seq: 1,
+        prev_hash: [0; 16],
+        mutations: vec![mutation],
+        tell_stands: true,
+    }
 }
 
 /// An error as a node would send it, for the seeds.

@@ -36,7 +36,7 @@ pub(crate) use store::{StoreVerdict, verify_store};
 #[cfg(test)]
 pub(crate) use types::Pending;
 use types::Settings;
-pub(crate) use types::{Entry, Exchanged, Rejected, Rule, Status};
+pub(crate) use types::{Entry, Exchanged, FailedAt, Merge, Rejected, Rule, Status};
 
 /// A site of at most this many pages (1 MiB) is fetched whole at every contact.
 const SMALL_SITE_PAGES_MAX: u32 = 256;
@@ -188,6 +188,16 @@ impl Site {
         self.site.go_offline();
     }
 
+    /// Exchanges when asked to, and fetches what is read, again.
+    pub(crate) fn go_manual(&self) -> Result<(), Failure> {
+        self.site.go_manual().map_err(|error| failure::of(&error))
+    }
+
+    /// Whether the site is kept exchanged and the server answers.
+    pub(crate) fn is_online(&self) -> bool {
+        self.site.is_online()
+    }
+
     pub(crate) fn status(&self) -> Status {
         types::status(self.site.status())
     }
@@ -307,7 +317,8 @@ impl Site {
 
     /// Forgets the rejected mutations up to this number.
     pub(crate) fn dismiss_rejected(&self, through: u64) -> Result<(), Failure> {
-        self.site.dismiss_rejected(through).map_err(|error| failure::of(&error))
+        let dismissed = self.site.dismiss_rejected_through(through);
+        dismissed.map(drop).map_err(|error| failure::of(&error))
     }
 }
 

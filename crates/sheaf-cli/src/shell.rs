@@ -144,7 +144,7 @@ impl Shell<'_> {
     }
 
     fn is_offline(&self) -> bool {
-        if self.is_interactive { !self.site.status().online } else { self.contact == Contact::None }
+        if self.is_interactive { !self.site.is_online() } else { self.contact == Contact::None }
     }
 
     fn go_online(&mut self) -> Result<(), Failure> {
@@ -154,6 +154,7 @@ impl Shell<'_> {
         if self.is_interactive {
             return self.site.go_online();
         }
+        self.site.go_manual()?;
         let exchange = ExchangeArgs { offline: false, ..self.exchange };
         self.contact = before(&self.site, exchange, self.console)?;
         Ok(())

@@ -7,12 +7,13 @@
 //! steps is its crew's. Leaves out replaying the next group while one is in flight.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use sheaf_site::{Answer, Batch, Led};
-use sheaf_volume::{Commit, Deltas, Error, ErrorKind, Lsn, Result, Verdict, VolumeId};
+use sheaf_site::{Answer, Batch, Led, OpBits};
+use sheaf_volume::{Commit, Deltas, Error, ErrorKind, Lsn, Result, TimelineId, Verdict, VolumeId};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -22,7 +23,7 @@ use crate::{
     clock::Clock,
     error, limits,
     metrics::Metrics,
-    open::{Job, OpenSite},
+    open::{Answered, Job, OpenSite},
     sites::locked,
 };
 
@@ -51,7 +52,7 @@ impl Drop for Actor {
     }
 }
 
-type Waiting = oneshot::Sender<Result<Answer>>;
+type Waiting = oneshot::Sender<Result<Answered>>;
 
 /// Batches that share one append.
 #[derive(Debug, Default)]
@@ -199,7 +200,7 @@ impl Actor {
             self.open.site.lead(&group.batches, self.open.log.as_ref(), limits::LEAD_ATTEMPTS);
         self.metrics.commit_duration.observe(self.clock.now().saturating_sub(began));
         match led {
-            Ok(led) => self.succeeded(led, deltas, group.waiting),
+            Ok(led) => self.succeeded(led, deltas, group),
             Err(error) => self.failed(&error, group.waiting),
         }
     }
@@ -209,7 +210,7 @@ impl Actor {
         self.open.is_watched().then(|| self.open.site.volume().deltas())
     }
 
-    fn succeeded(&mut self, led: Led, deltas: Option<Deltas>, waiting: Vec<Waiting>) {
+    fn succeeded(&mut self, mut led: Led, deltas: Option<Deltas>, group: Group) {
         self.metrics.commits.one(if led.commit.is_some() { "committed" } else { "empty" });
         // ORDER: what was appended is recorded before anybody can ask for it, so that a device
         // that has its verdict finds the commit in its next pull.
@@ -218,7 +219,8 @@ impl Actor {
             error::note(&self.metrics, "read back the log", &error);
         }
         let base = self.open.site.base().0;
-        for (reply, mut answer) in waiting.into_iter().zip(led.answers) {
+        let answers = group.batches.iter().zip(led.answers);
+        for (reply, (batch, mut answer)) in group.waiting.into_iter().zip(answers) {
             if let Answer::Verdicts { lsn, .. } = &mut answer {
                 // A group of duplicates appends nothing: their effects are at the base already,
                 // and a device must not wait for a position that nobody will fill.
@@ -226,7 +228,8 @@ impl Actor {
             }
             count_answer(&self.metrics, &answer);
             // Nobody waits any more when the device has gone; it will ask again.
-            let _ = reply.send(Ok(answer)).is_ok();
+            let stands = stands_of(&mut led.stands, batch.timeline, &answer);
+            let _ = reply.send(Ok(Answered { answer, stands })).is_ok();
         }
         self.announce();
     }
@@ -336,6 +339,17 @@ fn record_all<'a>(
         let delta = deltas.as_mut().and_then(|deltas| deltas.next(commit).ok().flatten());
         open.record(commit, delta.as_ref())
     })
+}
+
+/// What is known of the operations of the mutations that this answer calls merged.
+fn stands_of(
+    led: &mut BTreeMap<(TimelineId, u64), OpBits>,
+    timeline: TimelineId,
+    answer: &Answer,
+) -> BTreeMap<u64, OpBits> {
+    let Answer::Verdicts { first_seq, verdicts, .. } = answer else { return BTreeMap::new() };
+    let merged = verdicts.iter().zip(*first_seq..).filter(|((v, _), _)| *v == Verdict::Merged);
+    merged.filter_map(|(_, seq)| Some((seq, led.remove(&(timeline, seq))?))).collect()
 }
 
 fn count_answer(metrics: &Metrics, answer: &Answer) {

@@ -29,7 +29,7 @@ use crate::{
 mod work;
 
 pub(crate) use work::{Awaited, Handover, Next, Outcome, Work};
-use work::{Bad, Good, Wish, to_site, to_wire};
+use work::{Bad, Good, Wish, to_site};
 
 /// See the file.
 #[derive(Debug)]
@@ -206,7 +206,7 @@ impl Desk {
                 }
             }
             Ok(Good::Pushed { request, volume, timeline, answer }) => {
-                self.session.verdicts(request, volume, timeline, &to_wire(answer));
+                self.session.verdicts(request, volume, timeline, &answer);
             }
             Ok(Good::Seen(notice)) => self.notify(&notice),
             Err((bad, error)) => self.failed(bad, &error),
@@ -308,7 +308,8 @@ impl Desk {
             }
             Wish::Push { request, batch } => {
                 let (reply, answer) = oneshot::channel();
-                let answer = Awaited { request, volume, timeline: batch.timeline, answer };
+                let (timeline, tell_stands) = (batch.timeline, batch.tell_stands);
+                let answer = Awaited { request, volume, timeline, tell_stands, answer };
                 let job = Job::Push { batch: to_site(batch, self.device), reply };
                 Next::Queue(Handover { open, job, answer })
             }

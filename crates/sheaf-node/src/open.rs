@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use sheaf_site::{Answer, Batch, Site, SiteIds};
+use sheaf_site::{Answer, Batch, OpBits, Site, SiteIds};
 use sheaf_sync::{limits as talk, pull};
 use sheaf_volume::{
     BucketRemote, Changes, Commit, CommitDelta, Error, ErrorKind, FetchedPage, Lsn, Remote as _,
@@ -22,6 +22,14 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{clock::Clock, limits, recent::Recent, sites::locked};
 
+/// What became of a pushed batch.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) answer: Answer,
+    /// Which operations stand, of its mutations that were merged, by number.
+    pub(crate) stands: BTreeMap<u64, OpBits>,
+}
+
 /// What the actor of a site is asked to do.
 #[derive(Debug)]
 pub(crate) enum Job {
@@ -30,7 +38,7 @@ pub(crate) enum Job {
         /// The mutations.
         batch: Batch,
         /// Told what became of them, after the append is durable.
-        reply: oneshot::Sender<Result<Answer>>,
+        reply: oneshot::Sender<Result<Answered>>,
     },
     /// Look at the log now: somebody came who waits for news.
     Look,

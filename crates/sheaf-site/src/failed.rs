@@ -12,8 +12,9 @@ use crate::value::quote_key;
 pub struct FailedRow {
     /// Its table.
     pub table: String,
-    /// Its key as people write it, values separated by commas, long ones cut.
-    pub key: String,
+    /// Its key as people write it, values separated by commas, long ones cut. `None` where a
+    /// statement of a named mutator failed: SQLite says which columns, and not of which row.
+    pub key: Option<String>,
     /// The columns of the constraint. SQLite does not say those of a `CHECK`: then they are what
     /// the mutation changed in the row.
     pub columns: Vec<String>,
@@ -33,6 +34,9 @@ const CAUSES: [&str; 7] = [
 impl FailedRow {
     /// Reads `table key: cause`.
     pub(crate) fn read(reason: &str, mutation: Option<&Mutation>) -> Option<Self> {
+        if let Some(row) = Self::of_statement(reason) {
+            return Some(row);
+        }
         let starts = CAUSES.iter().filter_map(|cause| reason.find(&format!(": {cause}")));
         let (row, cause) = reason.split_at_checked(starts.min()?)?;
         let cause = cause.strip_prefix(": ")?;
@@ -57,7 +61,18 @@ impl FailedRow {
                 (None, table.to_owned(), key.to_owned())
             }
         };
-        Some(Self { table, key, columns: columns(cause, op) })
+        Some(Self { table, key: Some(key), columns: columns(cause, op) })
+    }
+
+    /// Reads SQLite's own words, with no row before them.
+    fn of_statement(reason: &str) -> Option<Self> {
+        let (what, names) = reason.split_once(" constraint failed: ")?;
+        let (table, _) = names.split(", ").next()?.split_once('.')?;
+        matches!(what, "UNIQUE" | "NOT NULL").then(|| Self {
+            table: table.to_owned(),
+            key: None,
+            columns: columns(reason, None),
+        })
     }
 }
 
@@ -91,7 +106,7 @@ mod tests {
     fn read(reason: &str, op: Op) -> Option<(String, String, String)> {
         let mutation = Mutation::new(Body::Rows(vec![op]), true);
         let row = FailedRow::read(reason, Some(&mutation))?;
-        Some((row.table, row.key, row.columns.join(" ")))
+        Some((row.table, row.key?, row.columns.join(" ")))
     }
 
     fn update(table: &str, key: Value, col: &str) -> Op {
@@ -114,6 +129,20 @@ mod tests {
         check("a b 'x: y': column v was changed by", op(), ("a b", "'x: y'", "v"));
         let other = "kid 1,2: FOREIGN KEY constraint failed: foreign key (p, q) refers to a b 7";
         check(other, op(), ("kid", "1,2", "p q"));
+    }
+
+    #[test]
+    fn a_statement_that_failed_tells_its_table_and_columns() {
+        let row = |reason: &str| FailedRow::read(reason, None);
+        let told = |table: &str, columns: &[&str]| {
+            let columns = columns.iter().map(|name| (*name).to_owned()).collect();
+            Some(FailedRow { table: table.to_owned(), key: None, columns })
+        };
+        assert_eq!(row("UNIQUE constraint failed: t.v, t.w"), told("t", &["v", "w"]));
+        assert_eq!(row("NOT NULL constraint failed: a b.v"), told("a b", &["v"]));
+        for reason in ["UNIQUE constraint failed: index 'i'", "CHECK constraint failed: v > 0"] {
+            assert_eq!(row(reason), None, "{reason}");
+        }
     }
 
     #[test]

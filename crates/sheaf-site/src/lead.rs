@@ -17,7 +17,7 @@ use sheaf_volume::teeth::{Tooth, bites};
 
 use crate::error::from_sqlite;
 use crate::limits;
-use crate::opbits::OpBits;
+use crate::opbits::{MergedOps, OpBits};
 use crate::rebase::{OwnNews, Pass};
 use crate::replay::Outcome;
 use crate::site::Site;
@@ -48,6 +48,8 @@ pub struct Exchanged {
     pub pushed: usize,
     /// How many of them were merged with concurrent changes.
     pub merged: usize,
+    /// What the first merge left of the operations of each of these.
+    pub stands: BTreeMap<u64, MergedOps>,
     /// How many attempts lost the race for a position.
     pub lost: usize,
     /// The new base.
@@ -90,7 +92,7 @@ impl Site {
     /// `Conflict` when every attempt lost, `Ambiguous` or `Unavailable` when the outcome cannot be
     /// known now: call again with the same batches, they are recognised.
     pub fn lead(&self, batches: &[Batch], log: &dyn RemoteLog, attempts_max: u32) -> Result<Led> {
-        let (mut found, mut merged) = (Vec::new(), BTreeSet::new());
+        let (mut found, mut merged) = (Vec::new(), BTreeMap::new());
         for _ in 0..attempts_max {
             self.recover(log)?;
             found.extend(self.pull_from(log, &mut merged)?);
@@ -98,6 +100,7 @@ impl Site {
             let draft = self.0.volume.rebase(writer, &[])?;
             if let Some(attempt) = self.attempt(draft, batches, log)? {
                 let Attempt { commit, answers, stands } = attempt;
+                let merged = merged.into_keys().collect();
                 return Ok(Led { commit, found, answers, merged, stands });
             }
         }
@@ -113,13 +116,19 @@ impl Site {
     }
 
     /// Takes everything the log has beyond the base.
-    fn pull_from(&self, log: &dyn RemoteLog, merged: &mut BTreeSet<u64>) -> Result<Vec<Commit>> {
+    fn pull_from(
+        &self,
+        log: &dyn RemoteLog,
+        merged: &mut BTreeMap<u64, MergedOps>,
+    ) -> Result<Vec<Commit>> {
         let mut found = Vec::new();
         let followed = self.follow(log, &mut |commits| {
             found.extend_from_slice(commits);
             Ok(())
         })?;
-        merged.extend(followed.outcome.merged);
+        for (seq, stands) in followed.outcome.stands {
+            merged.entry(seq).or_insert(stands);
+        }
         Ok(found)
     }
 
@@ -149,7 +158,7 @@ impl Site {
     /// As [`Site::lead`].
     pub fn exchange_with_log(&self, log: &dyn RemoteLog) -> Result<Exchanged> {
         let mut done = Exchanged::default();
-        let mut merged = BTreeSet::new();
+        let mut merged = BTreeMap::new();
         let mut attempts = 0;
         // Commits of a run that lost in the end come back with the next pull.
         let mut own = 0;
@@ -179,7 +188,7 @@ impl Site {
             }
         }
         done.base = self.base().0;
-        done.merged = merged.len();
+        (done.merged, done.stands) = (merged.len(), merged);
         self.0.volume.tidy()?;
         Ok(done)
     }
@@ -190,7 +199,7 @@ impl Site {
         &self,
         log: &dyn RemoteLog,
         done: &mut Exchanged,
-        merged: &mut BTreeSet<u64>,
+        merged: &mut BTreeMap<u64, MergedOps>,
     ) -> Result<Run> {
         if self.0.volume.is_timeline_empty() {
             return Ok(Run::Complete);
@@ -229,7 +238,7 @@ impl Site {
                 let text = "a commit of this replica does not decide its own mutations";
                 return Err(Error::new(ErrorKind::Internal, text));
             }
-            done.count(answer, merged);
+            done.count(answer, &batch, gathered.stands, merged);
             if bites(Tooth::ForgetDecided) {
                 break;
             }
@@ -318,13 +327,26 @@ impl Site {
 }
 
 impl Exchanged {
-    fn count(&mut self, answer: Option<Answer>, merged: &mut BTreeSet<u64>) {
+    fn count(
+        &mut self,
+        answer: Option<Answer>,
+        batch: &Batch,
+        mut stands: BTreeMap<(TimelineId, u64), OpBits>,
+        merged: &mut BTreeMap<u64, MergedOps>,
+    ) {
         let Some(Answer::Verdicts { first_seq, verdicts, .. }) = answer else { return };
         self.pushed += verdicts.len();
         for (seq, (verdict, reason)) in (first_seq..).zip(verdicts) {
             match verdict {
                 Verdict::Ok => {}
-                Verdict::Merged => _ = merged.insert(seq),
+                Verdict::Merged => {
+                    let bits = stands.remove(&(batch.timeline, seq)).unwrap_or_default();
+                    let at = usize::try_from(seq - first_seq).unwrap_or(usize::MAX);
+                    let sent = batch.mutations.get(at);
+                    // Not to be had only of what cannot be read, which is never merged.
+                    let ops = sent.and_then(|sent| MergedOps::of(sent, bits).ok());
+                    merged.entry(seq).or_insert_with(|| ops.unwrap_or_default());
+                }
                 Verdict::Rejected => self.rejected.push((seq, reason)),
             }
         }

@@ -51,7 +51,7 @@ pub use follow::Followed;
 pub use lead::{Exchanged, Led};
 pub use locks::{Asking, Lock, OnFailure};
 pub use mutation::{Body, Change, Mutation, Op};
-pub use opbits::OpBits;
+pub use opbits::{AlteredOp, MergedOps, OpBits};
 pub use places::{Place, Places};
 pub use rebase::Integrated;
 pub use rowids::RowIds;

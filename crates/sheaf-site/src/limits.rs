@@ -60,6 +60,11 @@ pub const EDITS_MAX: usize = 64;
 pub const WATCH_READS_MAX: usize = 8;
 /// Rejections that wait for whoever polls a handle.
 pub const WATCH_REJECTED_MAX: usize = 64;
+/// Operations of one merged mutation that are told by name when they did not come out as they
+/// were: the bits tell of all.
+pub const ALTERED_OPS_MAX: usize = 64;
+/// The same for all mutations of one redo.
+pub const REDO_ALTERED_OPS_MAX: usize = 1_024;
 /// Appends tried before the caller is told that others are always faster.
 pub const LEAD_ATTEMPTS_MAX: u32 = 16;
 

@@ -240,6 +240,14 @@ impl Op {
         }
     }
 
+    /// What names its row: nothing for a schema change.
+    pub(crate) fn key(&self) -> &[Value] {
+        match self {
+            Self::Ddl { .. } => &[],
+            Self::Insert { key, .. } | Self::Update { key, .. } | Self::Delete { key, .. } => key,
+        }
+    }
+
     /// What names its row, for looking it up; `None` for a schema change.
     pub(crate) fn row(&self) -> Option<(&str, Vec<u8>)> {
         let (Self::Insert { table, key, .. }

@@ -21,8 +21,9 @@ use sheaf_volume::teeth::{Tooth, bites};
 use crate::capture::Capture;
 use crate::clock;
 use crate::error::from_sqlite;
+use crate::limits;
 use crate::locks::{self, Asking, Resolution};
-use crate::opbits::OpBits;
+use crate::opbits::MergedOps;
 use crate::replay::{Outcome, Remap, ReplayContext, Replayed, replay};
 use crate::rowids::RowIds;
 use crate::site::{ATTR_DECIDED, ATTR_ROW_IDS, ATTR_TIMELINE, Site, SiteIds, lock};
@@ -77,7 +78,7 @@ pub struct Integrated {
     /// Those of them that were merged with what others did.
     pub merged: Vec<u64>,
     /// Which operations of each of these came out as they were: as the mutation was before this.
-    pub stands: BTreeMap<u64, OpBits>,
+    pub stands: BTreeMap<u64, MergedOps>,
     /// Own mutations that the log decided in a part of it that was not read: in effect, merged
     /// or refused, nobody knows.
     pub untold: Vec<u64>,
@@ -128,7 +129,9 @@ pub(crate) struct Redone {
     replayed: usize,
     unpredicted: usize,
     merged: Vec<u64>,
-    stands: BTreeMap<u64, OpBits>,
+    stands: BTreeMap<u64, MergedOps>,
+    /// Operations named in these.
+    altered: usize,
     untold: Vec<u64>,
     /// What those that fail would have changed.
     missed: Missed,
@@ -582,7 +585,10 @@ impl Pass<'_> {
         match replayed.outcome {
             Outcome::Applied { merged: true } => {
                 redone.merged.push(record.seq);
-                redone.stands.insert(record.seq, replayed.stands);
+                let (stands, mut altered) = (replayed.stands, replayed.altered);
+                altered.truncate(limits::REDO_ALTERED_OPS_MAX.saturating_sub(redone.altered));
+                redone.altered += altered.len();
+                redone.stands.insert(record.seq, MergedOps { stands, altered });
             }
             Outcome::Applied { merged: false } => {}
             Outcome::Rejected { .. } => redone.unpredicted += 1,

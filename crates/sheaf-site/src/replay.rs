@@ -20,7 +20,7 @@ use crate::{
     merges::Merges,
     mutation::{Body, Mutation, Op},
     mutator,
-    opbits::OpBits,
+    opbits::{AlteredOp, MergedOps, OpBits},
     places::Places,
     rowids::{RowIds, inserted},
     watch::Noted,
@@ -107,12 +107,20 @@ pub(crate) struct Replayed {
     pub tables: Vec<String>,
     /// Which of its operations came out as its author saw them; none of a call or a rejection.
     pub stands: OpBits,
+    /// Those that did not, for a prediction.
+    pub altered: Vec<AlteredOp>,
 }
 
 impl Replayed {
     /// A mutation that had no effects.
     pub(crate) fn without_effects(outcome: Outcome) -> Self {
-        Self { outcome, recaptured: None, tables: Vec::new(), stands: OpBits::default() }
+        Self {
+            outcome,
+            recaptured: None,
+            tables: Vec::new(),
+            stands: OpBits::default(),
+            altered: Vec::new(),
+        }
     }
 }
 
@@ -323,8 +331,9 @@ impl Step<'_> {
                 mutator::run(self.conn, self.ctx, &call)?;
                 // It may have changed the rules, which are rows.
                 self.remap.forget();
-                foreign::settle(self.conn, &mut self.remap.tables, Done::default())?;
                 let tables = self.capture.tables();
+                let done = Done { touched: &tables, ..Done::default() };
+                foreign::settle(self.conn, &mut self.remap.tables, done)?;
                 crate::siblings::sweep(self.conn, &mut self.remap.tables, &tables)?;
                 if !self.ctx.authority || self.remap.own == Some(self.ctx.timeline) {
                     self.remap.noted.call(self.capture.finish(self.conn));
@@ -384,11 +393,15 @@ impl Step<'_> {
                 recaptured.ids.set(&table, id, Some(origin));
             }
         }
+        // Whoever appends tells the bits; the author has the operations.
+        let ops = if is_merged && !self.ctx.authority { ops } else { &[] };
+        let MergedOps { stands, altered } = MergedOps::new(stands.into_iter().collect(), ops);
         Ok(Replayed {
             outcome: Outcome::Applied { merged: is_merged },
             recaptured: Some(recaptured),
             tables: touched,
-            stands: stands.into_iter().collect(),
+            stands,
+            altered,
         })
     }
 }

@@ -5,7 +5,12 @@
 //! a merge has resolved it, and needs to know nothing of this table. Only replays store values
 //! here (`replay/siblings.rs`), so all replicas agree on them.
 
-use rusqlite::{Connection, OptionalExtension as _, functions::Context, functions::FunctionFlags};
+use std::rc::Rc;
+
+use rusqlite::{
+    Connection, OptionalExtension as _, functions::Context, functions::FunctionFlags,
+    params_from_iter,
+};
 use sheaf_merge::{Value, mvr::Siblings};
 use sheaf_volume::{Error, ErrorKind, Result};
 
@@ -15,10 +20,12 @@ use crate::{
     opstream::{decode_key, encode_key},
     replay::{
         failure::Failure,
-        rows::read_row,
+        rows::{key_condition, read_row},
         table::{Table, Tables, exists},
     },
-    value::{from_ref, json_array},
+    schema::quote_ident,
+    site::Site,
+    value::{Bind, from_ref, json_array, quote_key},
 };
 
 /// The table that keeps them.
@@ -148,11 +155,60 @@ pub(crate) fn counts(siblings: &Siblings, held: &Value) -> bool {
 
 /// A cell that was looked up, with all its values.
 struct Found {
-    table: String,
+    table: Rc<Table>,
     key: Vec<Value>,
     column: String,
     /// Oldest first; what the cell shows is the last.
     values: Vec<Value>,
+}
+
+impl Found {
+    fn cell(&self) -> Cell<'_> {
+        Cell { table: &self.table.name, key: &self.key, column: &self.column }
+    }
+
+    /// Puts a value in the place of all of them.
+    fn settle(&self, conn: &Connection, value: &Value) -> Result<(), Failure> {
+        if self.values.last().is_some_and(|shown| shown.same(value)) {
+            // No write of the cell would change it.
+            return if self.values.len() > 1 { forget(conn, self.cell()) } else { Ok(()) };
+        }
+        let Self { table, key, column, .. } = self;
+        let (name, column) = (quote_ident(&table.name), quote_ident(column));
+        let condition = key_condition(table, 2);
+        let values = std::iter::once(value).chain(key).map(Bind);
+        conn.prepare_cached(&format!("UPDATE main.{name} SET {column} = ?1 WHERE {condition}"))?
+            .execute(params_from_iter(values))?;
+        Ok(())
+    }
+}
+
+impl Site {
+    /// Settles a cell: this value takes the place of all its values, also where the cell shows it
+    /// already, which no UPDATE could say. The row is named by its primary key, or its row id
+    /// where none is declared. Gives the number of the mutation; `None` where the value was the
+    /// only one.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such row, `Invalid` for a table, a column or a number of keys
+    /// that cannot be, and as [`Site::write`].
+    pub fn resolve_cell(
+        &self,
+        table: &str,
+        key: &[Value],
+        column: &str,
+        value: &Value,
+    ) -> Result<Option<u64>> {
+        let settled = self.write(|tx| {
+            let found = find(tx, table, column, key).map_err(Failure::into_error)?;
+            let found = found.ok_or_else(|| {
+                let text = format!("there is no row {} in {table}", quote_key(key));
+                Error::new(ErrorKind::NotFound, text)
+            })?;
+            found.settle(tx, value).map_err(Failure::into_error)
+        });
+        settled.map(|((), seq)| seq)
+    }
 }
 
 /// Looks up a cell by what a person calls it; `None` if there is no such row.
@@ -179,7 +235,7 @@ fn find(
         Some(siblings) => siblings.iter().map(|sibling| sibling.value.clone()).collect(),
         None => vec![held],
     };
-    let (table, column) = (table.name.clone(), column.name.clone());
+    let column = column.name.clone();
     Ok(Some(Found { table, key, column, values }))
 }
 
@@ -214,10 +270,7 @@ pub(crate) fn register_writing(conn: &Connection) -> rusqlite::Result<()> {
             let Some(found) = asked.find(conn)? else { return Ok(0) };
             let others = found.values.len().saturating_sub(1);
             if others > 0 {
-                let Found { table, key, column, .. } = &found;
-                in_savepoint(conn, || {
-                    forget(conn, Cell { table, key, column }).map_err(Failure::into_error)
-                })?;
+                in_savepoint(conn, || forget(conn, found.cell()).map_err(Failure::into_error))?;
             }
             Ok(i64::try_from(others).unwrap_or(i64::MAX))
         })?

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use sheaf_volume::{DeviceId, HeldMutation, LocalLsn, Lsn, SiteId, TimelineId, VolumeId};
+use sheaf_volume::{DeviceId, HeldMutation, LocalLsn, Lsn, Result, SiteId, TimelineId, VolumeId};
 
 use crate::failed::FailedRow;
 use crate::limits;
@@ -184,16 +184,30 @@ impl Site {
         attrs.iter().filter_map(|(name, value)| read_rejected(name, value)).collect()
     }
 
-    /// Forgets rejected mutations up to this number, once their author has seen them.
+    /// Forgets one rejected mutation, once its author has seen it; whether it was there.
     ///
     /// # Errors
     /// `Io` when the disk fails.
-    pub fn dismiss_rejected(&self, through_seq: u64) -> sheaf_volume::Result<()> {
-        let seen = self.rejected().into_iter().filter(|rejected| rejected.seq <= through_seq);
-        let attrs: Vec<_> = seen.map(|r| (format!("{REJECTED}{:020}", r.seq), None)).collect();
-        if attrs.is_empty() {
-            return Ok(());
+    pub fn dismiss_rejected(&self, seq: u64) -> Result<bool> {
+        self.dismiss(|rejected| rejected == seq).map(|count| count > 0)
+    }
+
+    /// Forgets the rejected mutations up to this number; how many there were.
+    ///
+    /// # Errors
+    /// `Io` when the disk fails.
+    pub fn dismiss_rejected_through(&self, seq: u64) -> Result<usize> {
+        self.dismiss(|rejected| rejected <= seq)
+    }
+
+    fn dismiss(&self, is_seen: impl Fn(u64) -> bool) -> Result<usize> {
+        let seqs = self.rejected_records().into_iter().map(|(record, _)| record.seq);
+        let seen = seqs.filter(|seq| is_seen(*seq));
+        let attrs: Vec<_> = seen.map(|seq| (format!("{REJECTED}{seq:020}"), None)).collect();
+        let count = attrs.len();
+        if count > 0 {
+            self.volume().set_attrs(attrs)?;
         }
-        self.volume().set_attrs(attrs)
+        Ok(count)
     }
 }

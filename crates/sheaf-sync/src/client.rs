@@ -459,17 +459,22 @@ impl ClientSession {
     }
 
     fn pump_site(&mut self, name: &str) {
-        let deadline = self.now.saturating_add(limits::REQUEST_TIMEOUT_MS);
+        let now = self.now;
         let Some(site) = self.sites.get_mut(name) else {
             return;
         };
-        if site.hold_until > self.now {
+        if site.hold_until > now {
             return;
         }
         let mut wanted = Vec::new();
         let mut admit = |kind| {
             let request = self.next_request;
             self.next_request += 1;
+            let patience = match kind {
+                RequestKind::Push => limits::PUSH_TIMEOUT_MS,
+                RequestKind::Open | RequestKind::Pull => limits::REQUEST_TIMEOUT_MS,
+            };
+            let deadline = now.saturating_add(patience);
             self.requests.insert(request, Request { site: name.to_owned(), kind, deadline });
             request
         };

@@ -7,6 +7,10 @@ pub const FRAME_BYTES_MAX: usize = 40 * 1024 * 1024;
 pub const PUSH_BYTES_MAX: usize = 36 * 1024 * 1024;
 /// Mutations of one push.
 pub const PUSH_MUTATIONS_MAX: usize = 4_096;
+/// Operations of one mutation that a verdict tells of, one bit each: as many as one may have.
+pub const VERDICT_OPS_MAX: usize = 1_000_000;
+/// Bytes of these bits in one `Verdicts`; what is beyond is not told.
+pub const STANDS_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of commits in one `Changed`: a busy site must not flood a slow device unasked.
 pub const CHANGED_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of commits in one `Commits`, unless a single commit is larger.
@@ -35,9 +39,12 @@ pub const REQUESTS_MAX: usize = 256;
 
 /// How long a device waits for `Welcome`.
 pub const HELLO_TIMEOUT_MS: u64 = 10_000;
-/// How long a device waits for the answer to a request before it drops the connection. A push may
-/// wait behind a slow bucket, hence not shorter.
+/// How long a device waits for the answer to `Open` or `Pull` before it drops the connection.
 pub const REQUEST_TIMEOUT_MS: u64 = 60_000;
+/// How long it waits for the verdicts on a push. Replaying a large one, or one behind others, may
+/// take a node minutes; one that is gone is noticed by its silence ([`PING_AFTER_MS`]), so this
+/// only ends the waiting for a node that answers pings and nothing else.
+pub const PUSH_TIMEOUT_MS: u64 = 30 * 60_000;
 /// Silence after which a device sends a ping.
 pub const PING_AFTER_MS: u64 = 20_000;
 /// How long it waits for any byte after a ping.

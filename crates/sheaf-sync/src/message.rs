@@ -368,6 +368,10 @@ pub struct Push {
     /// The mutations, their sequence numbers ascending without gaps.
     #[prost(message, repeated, tag = "7")]
     pub mutations: Vec<Mutation>,
+    /// The device wants to know of each mutation that is merged which of its operations stand
+    /// ([`VerdictEntry::ops`], [`VerdictEntry::stands`]).
+    #[prost(bool, tag = "8")]
+    pub tell_stands: bool,
 }
 
 /// One mutation.
@@ -422,6 +426,13 @@ pub struct VerdictEntry {
     /// Why, for rejected, fork and malformed.
     #[prost(string, tag = "2")]
     pub reason: String,
+    /// How many operations the mutation has, if `stands` tells of them; zero: nothing is told.
+    #[prost(uint32, tag = "3")]
+    pub ops: u32,
+    /// For merged, if asked: which operations came out as they were sent, a bit each in
+    /// little-endian words of 32; empty when all of them did.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub stands: Bytes,
 }
 
 /// Kinds of [`VerdictEntry`].

@@ -13,9 +13,10 @@ use sheaf_volume::{
 use crate::{
     ClientEvent, ClientSession, Identity, ServerRequest, ServerSession, commits_message, limits,
     message::{self, Body, Envelope},
-    wire::{self, CreateIds, OpenedSite, PushAnswer, PushBatch, PushMutation},
+    wire::{self, CreateIds, OpStands, OpenedSite, PushAnswer, PushBatch, PushMutation},
 };
 
+mod answers;
 mod faults;
 mod flow;
 
@@ -63,6 +64,7 @@ fn batch(first_seq: u64, count: u64, len: usize) -> PushBatch {
         first_seq,
         prev_hash: [8; 16],
         mutations: (first_seq..first_seq + count).map(mutation).collect(),
+        tell_stands: true,
     }
 }
 
@@ -164,7 +166,12 @@ impl Node {
             self.next_seq.insert(batch.timeline, batch.end_seq());
         }
         let verdicts = batch.mutations.iter().map(|_| (Verdict::Ok, String::new())).collect();
-        PushAnswer::Verdicts { first_seq: batch.first_seq, verdicts, lsn: self.head().lsn }
+        PushAnswer::Verdicts {
+            first_seq: batch.first_seq,
+            verdicts,
+            stands: BTreeMap::new(),
+            lsn: self.head().lsn,
+        }
     }
 }
 

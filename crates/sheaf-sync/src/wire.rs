@@ -4,6 +4,8 @@
 //! within [`crate::limits`], commits of one volume without gaps, and sequence numbers without
 //! gaps. Commits travel as the very log objects, so their hash chain survives the journey.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use prost::Message as _;
 use sheaf_volume::{
@@ -54,6 +56,8 @@ pub struct PushBatch {
     pub prev_hash: [u8; 16],
     /// Never empty; sequence numbers ascend from `first_seq` without gaps.
     pub mutations: Vec<PushMutation>,
+    /// Whether the answer is to tell which operations of merged mutations stand.
+    pub tell_stands: bool,
 }
 
 impl PushBatch {
@@ -77,6 +81,25 @@ pub struct PushMutation {
     pub bytes: Bytes,
 }
 
+/// Which operations of a mutation came out as they were sent; what an operation is, is opaque here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpStands {
+    /// How many operations it has, from 1 to [`limits::VERDICT_OPS_MAX`].
+    pub ops: u32,
+    /// A bit for each, in little-endian words of 32; empty when all of them did.
+    pub packed: Bytes,
+}
+
+impl OpStands {
+    /// Whether there are as many bytes as the operations take, or none.
+    fn is_whole(&self) -> bool {
+        let ops = usize::try_from(self.ops).unwrap_or(usize::MAX);
+        let bytes = ops.div_ceil(32).saturating_mul(4);
+        (1..=limits::VERDICT_OPS_MAX).contains(&ops)
+            && (self.packed.is_empty() || self.packed.len() == bytes)
+    }
+}
+
 /// What the node says about a [`PushBatch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PushAnswer {
@@ -86,6 +109,9 @@ pub enum PushAnswer {
         first_seq: u64,
         /// Verdict and reason (empty unless rejected), in sequence order.
         verdicts: Vec<(Verdict, String)>,
+        /// Which operations stand, of merged mutations for which it was asked and is known, by
+        /// sequence number.
+        stands: BTreeMap<u64, OpStands>,
         /// Where they are in effect.
         lsn: Lsn,
     },
@@ -387,6 +413,7 @@ pub fn push_from_wire(push: message::Push) -> Result<(VolumeId, PushBatch)> {
                 bytes: m.bytes,
             })
             .collect(),
+        tell_stands: push.tell_stands,
     };
     check_push(&batch)?;
     Ok((volume, batch))
@@ -409,6 +436,7 @@ pub fn push_to_wire(request: u64, volume: VolumeId, batch: &PushBatch) -> messag
         first_seq: batch.first_seq,
         prev_hash: Bytes::copy_from_slice(&batch.prev_hash),
         mutations: batch.mutations.iter().map(mutation).collect(),
+        tell_stands: batch.tell_stands,
     }
 }
 
@@ -455,8 +483,9 @@ pub fn answer_from_wire(answer: message::Verdicts) -> Result<(VolumeId, Timeline
     let timeline = TimelineId::try_from(answer.timeline.as_ref())?;
     let next = answer.next_seq;
     let mut verdicts = Vec::with_capacity(answer.verdicts.len().min(limits::PUSH_MUTATIONS_MAX));
+    let mut stands = BTreeMap::new();
     let whole = answer.verdicts.len() == 1;
-    for entry in answer.verdicts {
+    for (at, entry) in (0..).zip(answer.verdicts) {
         let verdict = match VerdictKind::try_from(entry.kind) {
             Ok(VerdictKind::Ok) => Verdict::Ok,
             Ok(VerdictKind::Merged) => Verdict::Merged,
@@ -480,11 +509,18 @@ pub fn answer_from_wire(answer: message::Verdicts) -> Result<(VolumeId, Timeline
                 ));
             }
         };
+        if verdict == Verdict::Merged && entry.ops > 0 {
+            let told = OpStands { ops: entry.ops, packed: entry.stands };
+            if !told.is_whole() {
+                let text = format!("not the bits of operations ops=`{}`", told.ops);
+                return Err(Error::invalid(text));
+            }
+            stands.insert(answer.first_seq.saturating_add(at), told);
+        }
         verdicts.push((verdict, entry.reason));
     }
-    let answer =
-        PushAnswer::Verdicts { first_seq: answer.first_seq, verdicts, lsn: Lsn(answer.lsn) };
-    Ok((volume, timeline, answer))
+    let (first_seq, lsn) = (answer.first_seq, Lsn(answer.lsn));
+    Ok((volume, timeline, PushAnswer::Verdicts { first_seq, verdicts, stands, lsn }))
 }
 
 /// The wire form of an answer to a push.
@@ -498,13 +534,26 @@ pub fn answer_to_wire(
     let entry = |kind: VerdictKind, reason: &str| message::VerdictEntry {
         kind: kind.into(),
         reason: cut(reason).to_owned(),
+        ops: 0,
+        stands: Bytes::new(),
     };
     let (first_seq, verdicts, lsn, next_seq) = match answer {
-        PushAnswer::Verdicts { first_seq, verdicts, lsn } => {
-            let entries = verdicts.iter().map(|(verdict, reason)| match verdict {
-                Verdict::Ok => entry(VerdictKind::Ok, reason),
-                Verdict::Merged => entry(VerdictKind::Merged, reason),
-                Verdict::Rejected => entry(VerdictKind::Rejected, reason),
+        PushAnswer::Verdicts { first_seq, verdicts, stands, lsn } => {
+            let mut room = limits::STANDS_BYTES_MAX;
+            let entries = verdicts.iter().zip(*first_seq..).map(|((verdict, reason), seq)| {
+                let kind = match verdict {
+                    Verdict::Ok => VerdictKind::Ok,
+                    Verdict::Merged => VerdictKind::Merged,
+                    Verdict::Rejected => VerdictKind::Rejected,
+                };
+                let told = stands.get(&seq).filter(|told| {
+                    let fits = told.is_whole() && told.packed.len() <= room;
+                    room -= if fits { told.packed.len() } else { 0 };
+                    fits
+                });
+                let (ops, stands) =
+                    told.map_or_else(Default::default, |t| (t.ops, t.packed.clone()));
+                message::VerdictEntry { ops, stands, ..entry(kind, reason) }
             });
             (*first_seq, entries.collect(), *lsn, first_seq + verdicts.len() as u64)
         }

@@ -267,9 +267,14 @@ impl Verified {
         if full && has_server {
             site.hydrate(&mut |done, all| progress("pages fetched", done, all))?;
             self.compare(site, progress)?;
-        } else {
-            site.go_offline();
+            return self.whole(site, progress);
         }
+        // The check below is for what is here; it is not to fetch the rest.
+        site.without_pages(|| self.whole(site, progress))
+    }
+
+    /// Looks at the database, if all of it is here.
+    fn whole(&mut self, site: &Site, progress: &mut CheckProgress<'_>) -> Result<()> {
         let missing = site.status().pages_pending;
         if missing > 0 {
             self.notes.push(format!(

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use sheaf_site::Error;
+use sheaf_site::{Error, MergedOps};
 use sheaf_volume::Lsn;
 
 use crate::limits;
@@ -55,6 +55,28 @@ pub enum Event {
         /// Its sequence number.
         seq: u64,
         /// Why.
+        reason: String,
+    },
+    /// An own mutation was merged with what others did: here, before it is decided, or by
+    /// whoever decided it. Told again for the same one only if something else comes out; it then
+    /// may have other operations, those that the merge before left.
+    Merged {
+        /// The site.
+        site: String,
+        /// Its sequence number.
+        seq: u64,
+        /// Which of its operations came out as they were, and which did not. A call has none.
+        ops: MergedOps,
+    },
+    /// An own mutation asks its author, because a lock of it has failed: it and what comes after
+    /// it wait for [`crate::Site::go_on`] or [`crate::Site::withdraw`]. Told once each time
+    /// another mutation asks or it asks for another reason.
+    Asks {
+        /// The site.
+        site: String,
+        /// Its sequence number.
+        seq: u64,
+        /// Which lock failed.
         reason: String,
     },
     /// Something about a site failed; it is tried again by itself.

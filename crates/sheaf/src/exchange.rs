@@ -2,7 +2,7 @@
 //!
 //! Invariant: the numbers of a [`Tally`] only grow; what one exchange did is a difference of two.
 
-use sheaf_site::Integrated;
+use sheaf_site::{Integrated, MergedOps};
 use sheaf_volume::{Lsn, Verdict};
 
 use crate::{limits, traffic::Meter};
@@ -20,6 +20,9 @@ pub struct Exchange {
     pub merged: u64,
     /// Those of them that were recorded and skipped: sequence number and reason.
     pub rejected: Vec<(u64, String)>,
+    /// What was left of the operations of own mutations that were merged meanwhile, here or by
+    /// whoever decided them: sequence number, and which came out as they were. The newest 1,000.
+    pub merges: Vec<(u64, MergedOps)>,
     /// The position this replica is based on now.
     pub base: Lsn,
     /// Bytes sent, without headers. Zero for a bucket, whose client does not count.
@@ -40,6 +43,7 @@ impl Exchange {
             confirmed: tally.confirmed,
             merged: tally.merged,
             rejected: tally.rejected,
+            merges: tally.merges,
             base,
             bytes_up: meter.up,
             bytes_down: meter.down,
@@ -80,6 +84,11 @@ pub struct Tally {
     pub rejected: Vec<(u64, String)>,
     /// How many rejections there were in all.
     pub rejected_total: u64,
+    /// The newest merges of own mutations, oldest first: sequence number and what was left of the
+    /// operations.
+    pub merges: Vec<(u64, MergedOps)>,
+    /// How many merges there were in all.
+    pub merges_total: u64,
 }
 
 impl Tally {
@@ -89,6 +98,27 @@ impl Tally {
         }
         self.rejected.push((seq, reason));
         self.rejected_total += 1;
+    }
+
+    /// Takes what merges left, and gives what of it is news: the device that redoes a mutation
+    /// and whoever decides it often find the same.
+    pub(crate) fn merge(
+        &mut self,
+        found: impl IntoIterator<Item = (u64, MergedOps)>,
+    ) -> Vec<(u64, MergedOps)> {
+        let mut news = Vec::new();
+        for merge in found {
+            if self.merges.contains(&merge) {
+                continue;
+            }
+            if self.merges.len() >= limits::MERGES_MAX {
+                self.merges.remove(0);
+            }
+            self.merges.push(merge.clone());
+            self.merges_total += 1;
+            news.push(merge);
+        }
+        news
     }
 
     pub(crate) fn integrated(&mut self, commits: u64, outcome: &Integrated) {
@@ -103,16 +133,23 @@ impl Tally {
 
     /// What was added since an earlier moment.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
-        let new = self.rejected_total.saturating_sub(earlier.rejected_total);
-        let new = usize::try_from(new).unwrap_or(usize::MAX).min(self.rejected.len());
-        let rejected = self.rejected.iter().skip(self.rejected.len() - new).cloned().collect();
+        let rejected_total = self.rejected_total.saturating_sub(earlier.rejected_total);
+        let merges_total = self.merges_total.saturating_sub(earlier.merges_total);
         Self {
             pulled: self.pulled - earlier.pulled,
             pushed: self.pushed - earlier.pushed,
             confirmed: self.confirmed - earlier.confirmed,
             merged: self.merged - earlier.merged,
-            rejected,
-            rejected_total: new as u64,
+            rejected: newest(&self.rejected, rejected_total),
+            rejected_total,
+            merges: newest(&self.merges, merges_total),
+            merges_total,
         }
     }
+}
+
+/// The last `count` of these, or all.
+fn newest<T: Clone>(all: &[T], count: u64) -> Vec<T> {
+    let count = usize::try_from(count).unwrap_or(usize::MAX).min(all.len());
+    all.iter().skip(all.len() - count).cloned().collect()
 }

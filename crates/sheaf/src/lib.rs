@@ -63,9 +63,10 @@ pub use fork::Forked;
 pub use log::{AppliedRun, LogEntry};
 pub use repair::Repaired;
 pub use sheaf_site::{
-    Asking, CellWatch, Conflict, ConflictKind, Declared, EditState, Error, ErrorKind, FailedRow,
-    Imported, PendingChange, PendingInfo, PendingRow, RejectedInfo, Result, Row, RowWatch,
-    RuleInfo, Standing, View, Waiting, WatchEvent, from_sqlite, rusqlite,
+    AlteredOp, Asking, CellWatch, Changed, Conflict, ConflictKind, Declared, EditState, Error,
+    ErrorKind, FailedRow, Imported, Listening, MergedOps, OpBits, PendingChange, PendingInfo,
+    PendingRow, RejectedInfo, Result, Row, RowWatch, RuleInfo, Standing, View, Waiting, WatchEvent,
+    from_sqlite, rusqlite,
 };
 pub use sheaf_site::{Custom, Restored, Sides, Value, canonical_html, diff};
 pub use sheaf_volume::{

@@ -60,6 +60,8 @@ pub const ANSWER_VALUES_MAX: usize = 64 * 1024 * 1024;
 pub const EVENTS_MAX: usize = 1_024;
 /// Rejections that one exchange reports.
 pub const REJECTED_MAX: usize = 10_000;
+/// Merges of own mutations that one exchange reports.
+pub const MERGES_MAX: usize = 1_000;
 /// Bytes of a small text file in the client's directory.
 pub const TEXT_FILE_MAX: usize = 4_096;
 /// Bytes of a site's directory name; file systems end at 255.

@@ -102,6 +102,11 @@ impl Link {
         self.wishes.set_online(name, online);
     }
 
+    /// Looks at the node now for a site that is kept exchanged.
+    pub(crate) fn look_now(&self, name: &str) {
+        self.wishes.look_now(name);
+    }
+
     /// Whether a site is kept exchanged, and whether the node answers right now.
     pub(crate) fn is_online(&self, name: &str) -> (bool, bool) {
         (self.wishes.is_online(name), self.wishes.is_connected())

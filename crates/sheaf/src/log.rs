@@ -23,7 +23,7 @@ pub struct LogEntry {
     pub bytes: u64,
     /// Tables it touched.
     pub tables: Vec<String>,
-    /// Whose mutations made it, in the order they ran.
+    /// Whose mutations made it, in the order they ran; [`LogEntry::authors`] has each once.
     pub applied: Vec<AppliedRun>,
     /// The same as one line.
     pub summary: String,
@@ -68,6 +68,16 @@ pub(crate) fn read(
 }
 
 impl LogEntry {
+    /// The timelines whose mutations it holds, rejected ones too, each once: a node's commit has
+    /// those of several devices. Which device a timeline is of the log does not say.
+    #[must_use]
+    pub fn authors(&self) -> Vec<TimelineId> {
+        let mut authors: Vec<TimelineId> = self.applied.iter().map(|run| run.timeline).collect();
+        authors.sort_unstable();
+        authors.dedup();
+        authors
+    }
+
     fn new(commit: &Commit) -> Self {
         let applied: Vec<AppliedRun> = commit
             .applied
@@ -127,6 +137,28 @@ fn summary(applied: &[AppliedRun], tables: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_author_is_named_once() {
+        let run = |n| AppliedRun {
+            timeline: TimelineId::from_bytes([n; 16]),
+            first_seq: 1,
+            ok: 1,
+            merged: 0,
+            rejected: 0,
+        };
+        let entry = LogEntry {
+            lsn: Lsn(1),
+            time_ms: 0,
+            writer: String::new(),
+            pages: 0,
+            bytes: 0,
+            tables: Vec::new(),
+            applied: vec![run(2), run(1), run(2)],
+            summary: String::new(),
+        };
+        assert_eq!(entry.authors(), [1, 2].map(|n| TimelineId::from_bytes([n; 16])));
+    }
 
     #[test]
     fn a_summary_names_only_what_happened() {

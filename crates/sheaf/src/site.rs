@@ -5,7 +5,10 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -51,6 +54,8 @@ pub(crate) struct Inner {
     way: Mutex<Option<Way>>,
     _flusher: Flusher,
     site: sheaf_site::Site,
+    /// No network is used for it.
+    offline: AtomicBool,
     dir: StdDir,
     departure: Departure,
 }
@@ -167,7 +172,8 @@ impl Site {
             (None, None) => None,
         };
         let departure = Departure { client, name: site.name() };
-        let inner = Inner { way: Mutex::default(), _flusher: flusher, site, dir, departure };
+        let (way, offline) = (Mutex::default(), AtomicBool::new(false));
+        let inner = Inner { way, _flusher: flusher, site, offline, dir, departure };
         *inner.lock() = server.map(|server| inner.connect(server)).transpose()?;
         Ok(Self(Arc::new(inner)))
     }
@@ -325,16 +331,25 @@ impl Site {
         self.0.site.restore(view, dry_run)
     }
 
-    /// Forgets rejected mutations up to this number, once their author has seen them.
+    /// Forgets one rejected mutation, once its author has seen it; whether it was there.
     ///
     /// # Errors
     /// `Io` when the disk fails.
-    pub fn dismiss_rejected(&self, through_seq: u64) -> Result<()> {
-        self.0.site.dismiss_rejected(through_seq)
+    pub fn dismiss_rejected(&self, seq: u64) -> Result<bool> {
+        self.0.site.dismiss_rejected(seq)
+    }
+
+    /// Forgets the rejected mutations up to this number; how many there were.
+    ///
+    /// # Errors
+    /// `Io` when the disk fails.
+    pub fn dismiss_rejected_through(&self, seq: u64) -> Result<usize> {
+        self.0.site.dismiss_rejected_through(seq)
     }
 
     /// The own change that waits for its author, because a lock with the mode `ask` has failed:
     /// nothing from it on is pushed before [`Site::go_on`] or [`Site::withdraw`].
+    /// [`crate::Event::Asks`] tells when one begins to.
     #[must_use]
     pub fn asking(&self) -> Option<Asking> {
         self.0.site.asking()
@@ -399,10 +414,7 @@ impl Site {
     #[must_use]
     pub fn status(&self) -> Status {
         let status = self.0.site.status();
-        let (server, online) = match &*self.0.lock() {
-            Some(way) => (Some(way.server().as_str().to_owned()), way.is_online(&status.name)),
-            None => (None, (false, false)),
-        };
+        let (server, online) = self.0.is_online(&status.name);
         Status {
             name: status.name,
             site: status.site,
@@ -410,7 +422,7 @@ impl Site {
             device: status.device,
             timeline: status.timeline,
             server,
-            online: online.0 && online.1,
+            online,
             head: status.head,
             base_local: status.base_local,
             acknowledged: status.acknowledged,
@@ -427,12 +439,21 @@ impl Site {
         }
     }
 
+    /// Whether the site is kept exchanged in the background and the server answers: cheap, unlike
+    /// [`Site::status`], which says so too.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.0.is_online(&self.name()).1
+    }
+
     /// Pulls and pushes until this replica has everything the server had, and the server has
-    /// everything this replica had, when this was called. Creates the site there if need be.
+    /// everything this replica had, when this was called. Creates the site there if need be. What
+    /// it brings about is told as events too.
     ///
     /// # Errors
     /// `Invalid` without a server; `Unavailable` when it cannot be reached or does not answer in
-    /// time; `Denied` when it refuses the token; or what it says about the site.
+    /// time, and after [`Site::go_offline`]; `Denied` when it refuses the token; or what it says
+    /// about the site.
     pub fn exchange(&self, timeout: Duration) -> Result<Exchange> {
         let done = self.run(Ask::EVERYTHING, timeout)?;
         self.0.site.volume().tidy()?;
@@ -463,6 +484,7 @@ impl Site {
     /// `Invalid` without a server, `Io` when the system gives no thread.
     pub fn go_online(&self) -> Result<()> {
         let way = self.0.way()?;
+        self.0.offline.store(false, Ordering::Release);
         self.0.attach_remote(&way);
         match &way {
             Way::Node { link, .. } => link.set_online(&self.name(), true),
@@ -471,24 +493,55 @@ impl Site {
         Ok(())
     }
 
-    /// Uses no network for this site any more: nothing is exchanged, and reading a page that is
-    /// not here is `Unavailable`, until [`Site::go_online`] or the next exchange.
+    /// Uses no network for this site any more: nothing is exchanged, not by asking either, and
+    /// reading a page that is not here is `Unavailable`, until [`Site::go_online`] or
+    /// [`Site::go_manual`].
     pub fn go_offline(&self) {
         let Some(way) = self.0.lock().clone() else { return };
-        match &way {
-            Way::Node { link, .. } => link.set_online(&self.name(), false),
-            // Only starting the poller can fail.
-            Way::Bucket { bucket, .. } => drop(bucket.set_online(false)),
-        }
+        self.0.offline.store(true, Ordering::Release);
+        self.0.stop_background(&way);
         self.0.site.set_remote(None);
     }
 
-    /// Stops the background for this site, but not the way to missing pages; gives its server.
+    /// Exchanges the site when it is asked to and not in the background, and fetches missing pages
+    /// when they are read: how a site is after it was opened.
+    ///
+    /// # Errors
+    /// `Invalid` without a server.
+    pub fn go_manual(&self) -> Result<()> {
+        self.stand_alone().map(drop)
+    }
+
+    /// As [`Site::go_manual`]; gives its server.
     pub(crate) fn stand_alone(&self) -> Result<Server> {
         let way = self.0.way()?;
-        self.go_offline();
+        self.0.stop_background(&way);
+        self.0.offline.store(false, Ordering::Release);
         self.0.attach_remote(&way);
         Ok(way.server().clone())
+    }
+
+    /// Looks at the server now for a site that is online, instead of at the next turn or the next
+    /// attempt to reach it; returns at once, and events tell what comes of it. Nothing for a site
+    /// that is not online.
+    pub fn look_now(&self) {
+        match &*self.0.lock() {
+            Some(Way::Node { link, .. }) => link.look_now(&self.name()),
+            Some(Way::Bucket { bucket, .. }) => bucket.nudge().note_commit(),
+            None => {}
+        }
+    }
+
+    /// Runs `work` without the way to missing pages.
+    pub(crate) fn without_pages<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.0.site.set_remote(None);
+        let done = work();
+        if let Ok(way) = self.0.way()
+            && !self.0.offline.load(Ordering::Acquire)
+        {
+            self.0.attach_remote(&way);
+        }
+        done
     }
 
     /// The newest `limit` entries of the log before `before` (`None`: from its head), newest
@@ -508,7 +561,13 @@ impl Site {
 
     fn run(&self, ask: Ask, timeout: Duration) -> Result<Exchange> {
         let way = self.0.way()?;
-        self.0.attach_remote(&way);
+        if self.0.offline.load(Ordering::Acquire) {
+            let text = format!(
+                "site `{}` is offline because somebody wished it: go online first",
+                self.name()
+            );
+            return Err(Error::new(ErrorKind::Unavailable, text));
+        }
         let began = clock::now_ms();
         let (tally, meter) = match &way {
             Way::Node { link, .. } => {
@@ -564,6 +623,22 @@ impl Inner {
         };
         self.attach_remote(&way);
         Ok(way)
+    }
+
+    fn stop_background(&self, way: &Way) {
+        match way {
+            Way::Node { link, .. } => link.set_online(&self.site.name(), false),
+            // Only starting the poller can fail.
+            Way::Bucket { bucket, .. } => drop(bucket.set_online(false)),
+        }
+    }
+
+    /// The server, and whether the site is kept exchanged with it and it answers.
+    fn is_online(&self, name: &str) -> (Option<String>, bool) {
+        let way = self.lock();
+        let Some(way) = &*way else { return (None, false) };
+        let (is_wished, answers) = way.is_online(name);
+        (Some(way.server().as_str().to_owned()), is_wished && answers)
     }
 
     /// Missing pages are fetched from there from now on.

@@ -164,6 +164,28 @@ impl Site {
         self.engine().waiting(table, key)
     }
 
+    /// As [`Site::waiting`], for one column of the row. A row that is made or deleted waits in
+    /// all of its columns.
+    ///
+    /// # Errors
+    /// As [`Site::pending`].
+    pub fn waiting_cell(&self, table: &str, key: &[Value], column: &str) -> Result<Waiting> {
+        self.engine().waiting_cell(table, key, column)
+    }
+
+    /// Calls `f` after every step that shows connections another state: a local commit, or what
+    /// others did. It runs on the thread that made the change and must return at once. Until what
+    /// is returned is dropped.
+    ///
+    /// # Errors
+    /// `Limit` beyond [`sheaf_site::limits::LISTENERS_MAX`].
+    pub fn on_change(
+        &self,
+        f: impl Fn(&sheaf_site::Changed) + Send + Sync + 'static,
+    ) -> Result<Listening> {
+        self.engine().on_change(f)
+    }
+
     /// What should be looked at: values that gave way, rejected mutations, cells with several
     /// values.
     ///
@@ -179,5 +201,31 @@ impl Site {
     /// `Io` when the disk fails.
     pub fn dismiss_conflict(&self, id: u64) -> Result<bool> {
         self.engine().dismiss_conflict(id)
+    }
+
+    /// Forgets all values that gave way and whose mutations the log has decided; whether there
+    /// were any.
+    ///
+    /// # Errors
+    /// `Io` when the disk fails.
+    pub fn dismiss_conflicts(&self) -> Result<bool> {
+        self.engine().dismiss_conflicts()
+    }
+
+    /// Settles a cell that has several values ([`crate::ConflictKind::Siblings`]), or any other:
+    /// this one takes the place of all, also where it is the one shown. Gives the number of the
+    /// mutation; `None` where it was the only one.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such row, `Invalid` for a table or column that cannot be, and as
+    /// [`Site::write`].
+    pub fn resolve_cell(
+        &self,
+        table: &str,
+        key: &[Value],
+        column: &str,
+        value: &Value,
+    ) -> Result<Option<u64>> {
+        self.engine().resolve_cell(table, key, column, value)
     }
 }

@@ -12,7 +12,6 @@ use crate::{
     advice,
     desk::{self, Desk, Wish},
     keys::{self, Action},
-    limits,
     screen::{History, Mode, Screen, What},
 };
 
@@ -31,7 +30,6 @@ pub(crate) struct Side {
     /// Whether pages may be missing here that reading offline will need.
     wants_pages: bool,
     /// When to ask again whether the server answers.
-    status_due_ms: u64,
     /// Whether the user waits for an exchange.
     has_asked: bool,
 }
@@ -92,14 +90,11 @@ impl App {
     pub(crate) fn tick_within(&mut self, now_ms: u64, wait: Duration) {
         let mut has_given = Vec::new();
         for (at, side) in self.sides.iter_mut().enumerate() {
-            let told = side.take_told(&self.names, wait);
-            if side.take_events() || told {
+            side.take_told(&self.names, wait);
+            if side.take_events() {
                 has_given.push(at);
             }
-            if now_ms >= side.status_due_ms {
-                side.status_due_ms = now_ms + limits::STATUS_EVERY_MS;
-                side.screen.answers = side.desk.site.status().online;
-            }
+            side.screen.answers = side.desk.site.is_online();
             if side.wants_pages && side.screen.is_online {
                 // A worker that has enough to do is asked again at the next tick.
                 side.wants_pages = side.desk.wish(Wish::Fetch).is_err();
@@ -111,8 +106,7 @@ impl App {
         // are at hand, so the one tells the other, as a node would.
         for (at, side) in self.sides.iter_mut().enumerate() {
             if side.screen.is_online && has_given.iter().any(|of| *of != at) {
-                // One that is asked already will find it.
-                side.desk.wish(Wish::Exchange).ok();
+                side.desk.site.look_now();
             }
         }
     }
@@ -121,15 +115,8 @@ impl App {
 impl Side {
     fn new(name: &str, desk: Desk) -> Self {
         let screen = Screen::new(name, &desk.site.name(), desk.site.status().server.is_some());
-        let mut side = Self {
-            screen,
-            cell: None,
-            desk,
-            is_stale: true,
-            wants_pages: false,
-            status_due_ms: 0,
-            has_asked: false,
-        };
+        let mut side =
+            Self { screen, cell: None, desk, is_stale: true, wants_pages: false, has_asked: false };
         if side.screen.has_server {
             side.attempt(|side| side.desk.site.go_online());
         }
@@ -275,7 +262,6 @@ impl Side {
             return Err(Error::new(ErrorKind::Invalid, text));
         }
         self.screen.is_online = !self.screen.is_online;
-        self.status_due_ms = 0;
         if self.screen.is_online {
             self.desk.site.go_online()?;
             self.screen.say("online: changes travel by themselves");
@@ -340,7 +326,7 @@ impl Side {
                     self.screen.say("not decided yet: it can be dismissed when it is");
                 }
                 (Some(id), ..) => drop(self.desk.site.dismiss_conflict(id)?),
-                (None, Some(seq), _) => self.desk.site.dismiss_rejected(seq)?,
+                (None, Some(seq), _) => drop(self.desk.site.dismiss_rejected(seq)?),
                 (None, None, _) => self.screen.say("choose one of the values by its number"),
             },
             (_, Some(value)) => {

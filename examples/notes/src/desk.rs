@@ -7,7 +7,7 @@ use std::{path::Path, time::Duration};
 
 use sheaf::{
     Client, ClientOptions, Conflict, Error, ErrorKind, Events, Result, Site, Subscription, Value,
-    View, from_sqlite,
+    View, Waiting, from_sqlite,
     rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params},
 };
 
@@ -104,21 +104,17 @@ impl Desk {
     /// Columns of a note with changes that wait.
     ///
     /// # Errors
-    /// As [`Site::read`].
+    /// As [`Site::waiting_cell`].
     pub(crate) fn waiting_cells(&self, id: &str) -> Result<Vec<&'static str>> {
-        self.site.read(View::Local, |conn| {
-            let mut waiting = Vec::new();
-            for column in COLUMNS {
-                let sql = "SELECT sheaf_pending_cell('note', ?1, ?2)";
-                let is: Option<bool> =
-                    conn.query_row(sql, [column, id], |row| row.get(0)).map_err(from_sqlite)?;
-                // Nobody can tell: better marked than not.
-                if is != Some(false) {
-                    waiting.push(column);
-                }
+        let key = [id.into()];
+        let mut waiting = Vec::new();
+        for column in COLUMNS {
+            // Nobody can tell: better marked than not.
+            if self.site.waiting_cell("note", &key, column)? != Waiting::No {
+                waiting.push(column);
             }
-            Ok(waiting)
-        })
+        }
+        Ok(waiting)
     }
 
     /// A new name for a paragraph.
@@ -158,17 +154,10 @@ impl Desk {
     /// Chooses one of the values that stand for a cell.
     ///
     /// # Errors
-    /// As [`Site::write`].
+    /// As [`Site::resolve_cell`].
     pub(crate) fn choose(&self, conflict: &Conflict, value: &Value) -> Result<()> {
         let (id, column) = place(conflict)?;
-        if conflict.stands.as_ref() != Some(value) {
-            return self.set(&id, &column, value);
-        }
-        // No UPDATE changes the value that is shown already.
-        self.write(|tx| {
-            let sql = "SELECT sheaf_resolve('note', ?1, ?2)";
-            tx.query_row(sql, [&column, &id], |_| Ok(())).map_err(from_sqlite)
-        })
+        self.site.resolve_cell("note", &[id.into()], &column, value).map(drop)
     }
 
     /// Puts a note back to what it was, but for its place.

@@ -13,9 +13,6 @@ pub(crate) const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const WISHES_MAX: usize = 8;
 /// Commits that a history looks at.
 pub(crate) const HISTORY_COMMITS: usize = 200;
-/// How often it is asked whether the server answers, in milliseconds: the question walks the page
-/// map, and a bucket announces it by no event.
-pub(crate) const STATUS_EVERY_MS: u64 = 500;
 /// Events that one tick takes, so that keys are never kept waiting.
 pub(crate) const EVENTS_PER_TICK: usize = 64;
 /// Columns that a side needs to be read; with fewer, one side is shown at a time.

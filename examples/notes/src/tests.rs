@@ -70,7 +70,6 @@ impl Pair {
                 // The answers of queries come when they come.
                 side.is_stale = true;
             }
-            self.now_ms += limits::STATUS_EVERY_MS;
             self.two.app.tick(self.now_ms);
         }
         let pending: Vec<usize> = self.two.app.sides.iter().map(|s| s.screen.pending.0).collect();

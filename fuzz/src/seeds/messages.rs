@@ -1,9 +1,11 @@
 //! Seeds of what travels: frames of the connection, bodies of requests and answers.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use prost::Message as _;
 use sheaf_sync::message::{self, Body};
-use sheaf_sync::wire::{self, CreateIds, OpenedSite, PushAnswer};
+use sheaf_sync::wire::{self, CreateIds, OpStands, OpenedSite, PushAnswer};
 use sheaf_sync::{changes_message, commits_message, pages, pull};
 use sheaf_volume::{
     BucketRemote, Commit, CommitDelta, FetchedPage, HeldPage, Lsn, Page, PageIdx, Remote as _,
@@ -77,6 +79,13 @@ pub(super) fn pulled(seeds: &mut Vec<Seed>, log: &BucketRemote, head: &RemoteHea
     let ok = PushAnswer::Verdicts {
         first_seq: 1,
         verdicts: vec![(Verdict::Rejected, "no such table".to_owned())],
+        stands: BTreeMap::new(),
+        lsn: head.lsn,
+    };
+    let stands = |packed: Vec<u8>| PushAnswer::Verdicts {
+        first_seq: 1,
+        verdicts: vec![(Verdict::Merged, String::new())],
+        stands: [(1, OpStands { ops: 33, packed: packed.into() })].into(),
         lsn: head.lsn,
     };
     let welcome = message::Welcome {
@@ -93,7 +102,8 @@ pub(super) fn pulled(seeds: &mut Vec<Seed>, log: &BucketRemote, head: &RemoteHea
         deltas: Vec::new(),
     };
     let told = message::Changed { deltas: few.iter().map(delta).collect(), ..changed(&[]) };
-    let verdicts = |answer| Body::Verdicts(wire::answer_to_wire(2, volume, TIMELINE, answer));
+    let verdicts =
+        |answer: &PushAnswer| Body::Verdicts(wire::answer_to_wire(2, volume, TIMELINE, answer));
     let talk = [
         Body::Welcome(welcome.clone()),
         Body::Opened(wire::opened_to_wire(1, &site)),
@@ -108,6 +118,12 @@ pub(super) fn pulled(seeds: &mut Vec<Seed>, log: &BucketRemote, head: &RemoteHea
     let changes = changes.expect("BUG: a bucket in memory").expect("BUG: the log has commits");
     let merged = |request| changes_message(request, &changes).expect("BUG: few pages");
     add(seeds, "pull", "answer-changes", merged(0).encode_to_vec());
+    for (name, answer) in
+        [("stands", stands(vec![5, 0, 0, 0x80, 1, 0, 0, 0])), ("stands-all", stands(Vec::new()))]
+    {
+        let talk = [welcome.clone(), opened.clone(), verdicts(&answer)];
+        add(seeds, "wire", &format!("client-{name}"), frames(1, &talk));
+    }
     let gap = verdicts(&PushAnswer::Gap { next: 9 });
     let commits = Body::Commits(answer(2, few, true));
     add(seeds, "wire", "client-gap", frames(1, &[welcome.clone(), opened.clone(), gap]));

@@ -39,6 +39,18 @@ fn describe(event: &Event) -> Option<String> {
         Event::Rejected { seq, reason, .. } => {
             Some(format!("change {seq} was rejected and is not in the site: {reason}"))
         }
+        Event::Merged { seq, ops, .. } => {
+            let first = ops.altered.first()?;
+            let more = match ops.stands.iter().filter(|stands| !stands).count() {
+                0 | 1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
+            let what = &first.summary;
+            Some(format!("change {seq} was merged: not as it was written: {what}{more}"))
+        }
+        Event::Asks { seq, reason, .. } => {
+            Some(format!("change {seq} waits for you, and what comes after it: {reason}"))
+        }
         Event::Failed { error, .. } => Some(format!("will be tried again: {error}")),
         _ => None,
     }
@@ -58,6 +70,23 @@ mod tests {
         let told = Some("others changed this site: now at @7".to_owned());
         assert_eq!(describe(&changed(1, 0)), told);
         assert_eq!(describe(&changed(2, 1)), told);
+    }
+
+    #[test]
+    fn a_merge_is_told_if_it_altered_something() {
+        let told = |altered: Vec<sheaf::AlteredOp>, stands: &[bool]| {
+            let ops = sheaf::MergedOps { stands: stands.iter().copied().collect(), altered };
+            describe(&Event::Merged { site: "s".into(), seq: 4, ops })
+        };
+        assert_eq!(told(Vec::new(), &[true]), None);
+        let op = sheaf::AlteredOp {
+            at: 0,
+            summary: "update t 1 (v)".into(),
+            table: Some("t".into()),
+            key: vec![1.into()],
+        };
+        let line = "change 4 was merged: not as it was written: update t 1 (v) and 1 more";
+        assert_eq!(told(vec![op], &[false, true, false]).as_deref(), Some(line));
     }
 
     #[test]

@@ -84,12 +84,38 @@ pub(crate) struct Exchanged {
     pub(crate) merged: u64,
     /// Mutations that were refused, with the reason.
     pub(crate) rejected: Vec<(u64, String)>,
+    /// What was left of the operations of mutations that were merged.
+    pub(crate) merges: Vec<Merge>,
     /// The position in the log that this device now knows.
     pub(crate) base: u64,
     pub(crate) bytes_up: u64,
     pub(crate) bytes_down: u64,
     pub(crate) round_trips: u64,
     pub(crate) ms: u64,
+}
+
+/// What a merge left of a mutation's operations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Merge {
+    pub(crate) seq: u64,
+    /// Whether each of them came out as it was.
+    pub(crate) stands: Vec<bool>,
+    /// The first of the others: place and summary.
+    pub(crate) altered: Vec<(usize, String)>,
+}
+
+fn merge((seq, ops): (u64, sheaf::MergedOps)) -> Merge {
+    let altered = ops.altered.into_iter().map(|op| (op.at, op.summary)).collect();
+    Merge { seq, stands: ops.stands.iter().collect(), altered }
+}
+
+/// The row that a mutation failed at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FailedAt {
+    pub(crate) table: String,
+    /// As people write it; `None` if nobody knows.
+    pub(crate) key: Option<String>,
+    pub(crate) columns: Vec<String>,
 }
 
 /// A mutation that has not been confirmed.
@@ -108,6 +134,7 @@ pub(crate) struct Rejected {
     pub(crate) seq: u64,
     pub(crate) summary: String,
     pub(crate) reason: String,
+    pub(crate) row: Option<FailedAt>,
     pub(crate) time_ms: u64,
 }
 
@@ -143,6 +170,8 @@ pub(crate) struct Entry {
     pub(crate) lsn: u64,
     pub(crate) time_ms: u64,
     pub(crate) writer: String,
+    /// The timelines whose changes it holds.
+    pub(crate) authors: Vec<String>,
     pub(crate) pages: u64,
     /// Compressed bytes of those pages.
     pub(crate) bytes: u64,
@@ -157,6 +186,7 @@ pub(super) fn exchanged(from: sheaf::Exchange) -> Exchanged {
         confirmed: from.confirmed,
         merged: from.merged,
         rejected: from.rejected,
+        merges: from.merges.into_iter().map(merge).collect(),
         base: from.base.0,
         bytes_up: from.bytes_up,
         bytes_down: from.bytes_down,
@@ -177,6 +207,7 @@ pub(super) fn status(from: sheaf::Status) -> Status {
         seq: r.seq,
         summary: r.summary,
         reason: r.reason,
+        row: r.row.map(|row| FailedAt { table: row.table, key: row.key, columns: row.columns }),
         time_ms: r.time_ms,
     });
     Status {
@@ -200,7 +231,9 @@ pub(super) fn status(from: sheaf::Status) -> Status {
 }
 
 pub(super) fn entry(from: sheaf::LogEntry) -> Entry {
+    let authors = from.authors().iter().map(ToString::to_string).collect();
     Entry {
+        authors,
         lsn: from.lsn.0,
         time_ms: from.time_ms,
         writer: from.writer,

@@ -57,6 +57,7 @@ fn to_json(entry: &Entry) -> Value {
         "lsn": entry.lsn,
         "time_ms": entry.time_ms,
         "writer": entry.writer,
+        "authors": entry.authors,
         "pages": entry.pages,
         "bytes": entry.bytes,
         "tables": entry.tables,
@@ -74,11 +75,13 @@ mod tests {
             lsn: 3,
             time_ms: 1_000_000_000_000,
             writer: "abc".into(),
+            authors: vec!["def".into()],
             pages: 1,
             bytes: 40,
             tables: vec!["t".into()],
             summary: "2 changes".into(),
         };
         assert_eq!(to_line(&entry), "@3 2001-09-09T01:46:40.000Z by abc: 2 changes (1 page, 40 B)");
+        assert_eq!(to_json(&entry)["authors"][0], "def");
     }
 }

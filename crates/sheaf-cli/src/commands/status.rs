@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{GlobalArgs, StatusArgs},
-    backend::{Device, Status},
+    backend::{Device, FailedAt, Status},
     commands::transfer::{bytes, count},
     console::Console,
     exit::{Exit, Failure},
@@ -156,9 +156,12 @@ fn to_json(status: &Status) -> Value {
 }
 
 fn rejected_json(status: &Status) -> Value {
-    let rejected = status.rejected.iter().map(
-        |r| json!({ "seq": r.seq, "summary": r.summary, "reason": r.reason, "time_ms": r.time_ms }),
-    );
+    let row =
+        |row: &FailedAt| json!({ "table": row.table, "key": row.key, "columns": row.columns });
+    let rejected = status.rejected.iter().map(|r| {
+        json!({ "seq": r.seq, "summary": r.summary, "reason": r.reason,
+                "row": r.row.as_ref().map(row), "time_ms": r.time_ms })
+    });
     Value::Array(rejected.collect())
 }
 
@@ -187,6 +190,11 @@ mod tests {
                 seq: 4,
                 summary: "call add".into(),
                 reason: "UNIQUE constraint failed: todos.id".into(),
+                row: Some(FailedAt {
+                    table: "todos".into(),
+                    key: None,
+                    columns: vec!["id".into()],
+                }),
                 time_ms: 1,
             }],
             local_bytes: 16_384,
@@ -213,5 +221,7 @@ mod tests {
         assert_eq!(value["base"], 12);
         assert_eq!(value["pending"][0]["seq"], 5);
         assert_eq!(value["rejected"][0]["reason"], "UNIQUE constraint failed: todos.id");
+        let row = json!({ "table": "todos", "key": null, "columns": ["id"] });
+        assert_eq!(value["rejected"][0]["row"], row);
     }
 }

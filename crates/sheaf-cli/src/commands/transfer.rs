@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{ContactArgs, GlobalArgs, PushArgs},
-    backend::{Device, Exchanged, Refusal, Site},
+    backend::{Device, Exchanged, Merge, Refusal, Site},
     commands::contact,
     console::Console,
     exit::{Exit, Failure},
@@ -136,12 +136,17 @@ fn to_line(direction: Direction, done: &Exchanged) -> String {
 fn to_json(done: &Exchanged) -> Value {
     let rejected: Vec<Value> =
         done.rejected.iter().map(|(seq, reason)| json!({ "seq": seq, "reason": reason })).collect();
+    let merge = |merge: &Merge| {
+        let altered = merge.altered.iter().map(|(at, what)| json!({ "at": at, "change": what }));
+        json!({ "seq": merge.seq, "stands": merge.stands, "altered": altered.collect::<Vec<_>>() })
+    };
     json!({
         "pulled": done.pulled,
         "pushed": done.pushed,
         "confirmed": done.confirmed,
         "merged": done.merged,
         "rejected": rejected,
+        "merges": done.merges.iter().map(merge).collect::<Vec<_>>(),
         "base": done.base,
         "bytes_up": done.bytes_up,
         "bytes_down": done.bytes_down,
@@ -184,6 +189,11 @@ mod tests {
             pulled: 2,
             merged: 1,
             rejected: vec![(1, "no".into())],
+            merges: vec![Merge {
+                seq: 2,
+                stands: vec![true, false],
+                altered: vec![(1, "update t 1 (v)".into())],
+            }],
             base: 7,
             bytes_up: 100,
             bytes_down: 4096,
@@ -198,6 +208,9 @@ mod tests {
         );
         assert!(to_line(Direction::Pull, &Exchanged::default()).starts_with("pulled 0 commits;"));
         assert_eq!(to_json(&done)["rejected"][0]["reason"], "no");
+        let altered = json!([{ "at": 1, "change": "update t 1 (v)" }]);
+        let merge = json!({ "seq": 2, "stands": [true, false], "altered": altered });
+        assert_eq!(to_json(&done)["merges"][0], merge);
     }
 
     #[test]

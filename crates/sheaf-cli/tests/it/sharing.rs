@@ -167,6 +167,37 @@ fn a_rejected_change_fails_with_its_reason() {
 }
 
 #[test]
+fn a_merge_and_a_rejection_name_their_rows_in_json() {
+    let bed = Bed::new();
+    let url = bed.bucket();
+    let (a, b) = (bed.device("a", &url), bed.device("b", &url));
+    a.run(&["sql", "s", SETUP]).ok();
+    b.run(&["clone", "s", "--full"]).ok();
+    a.run(&["sql", "s", "UPDATE t SET n = 5; INSERT INTO t VALUES (10, 'same', 1)"]).ok();
+    b.run(&[
+        "sql",
+        "--offline",
+        "s",
+        "BEGIN; UPDATE t SET n = 6; INSERT INTO t VALUES (9, 'b', 1); COMMIT",
+    ])
+    .ok();
+    b.run(&["sql", "--offline", "s", "INSERT INTO t VALUES (20, 'same', 2)"]).ok();
+    let json = |args: &[&str]| -> serde_json::Value {
+        let done = b.run(args);
+        serde_json::from_str(done.out.lines().next().unwrap()).unwrap()
+    };
+    let pushed = json(&["push", "s", "--json"]);
+    let altered = serde_json::json!([{ "at": 0, "change": "update t 1 (n)" }]);
+    assert_eq!(pushed["merges"][0]["altered"], altered, "{pushed}");
+    assert_eq!(pushed["merges"][0]["stands"], serde_json::json!([false, true]));
+    let status = json(&["status", "s", "--json"]);
+    let row = serde_json::json!({ "table": "t", "key": "20", "columns": ["name"] });
+    assert_eq!(status["rejected"][0]["row"], row, "{status}");
+    let log = json(&["log", "s", "--json"]);
+    assert_eq!(log[0]["authors"].as_array().map(Vec::len), Some(1), "{log}");
+}
+
+#[test]
 fn a_change_that_asks_waits_for_an_answer() {
     let bed = Bed::new();
     let node = bed.node();

@@ -3,18 +3,19 @@
 //! Invariant: everything handed out comes back as one [`Outcome`], also when it could not even be
 //! begun. Leaves out who does it and where.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use sheaf_site::{Answer, Batch, MutationRecord};
+use bytes::Bytes;
+use sheaf_site::{Answer, Batch, MutationRecord, OpBits};
 use sheaf_sync::{
     pull,
-    wire::{OpenedSite, PushAnswer, PushBatch},
+    wire::{OpStands, OpenedSite, PushAnswer, PushBatch},
 };
 use sheaf_volume::{DeviceId, Error, Lsn, Result, TimelineId, VolumeId};
 use tokio::sync::oneshot;
 
 use crate::{
-    open::{Job, Notice, OpenSite, Pulled, closing},
+    open::{Answered, Job, Notice, OpenSite, Pulled, closing},
     sites::Handhold,
 };
 
@@ -70,7 +71,9 @@ pub(crate) struct Awaited {
     pub(super) request: u64,
     pub(super) volume: VolumeId,
     pub(super) timeline: TimelineId,
-    pub(super) answer: oneshot::Receiver<Result<Answer>>,
+    /// Whether the peer wants to know which operations stand.
+    pub(super) tell_stands: bool,
+    pub(super) answer: oneshot::Receiver<Result<Answered>>,
 }
 
 impl Awaited {
@@ -94,10 +97,14 @@ impl Awaited {
         self.outcome(Err(error))
     }
 
-    fn outcome(&self, answer: Result<Answer>) -> Outcome {
-        let Self { request, volume, timeline, .. } = *self;
+    fn outcome(&self, answer: Result<Answered>) -> Outcome {
+        let Self { request, volume, timeline, tell_stands, .. } = *self;
         match answer {
-            Ok(answer) => Ok(Good::Pushed { request, volume, timeline, answer }),
+            Ok(Answered { answer, stands }) => {
+                let stands = if tell_stands { stands } else { BTreeMap::new() };
+                let answer = to_wire(answer, stands);
+                Ok(Good::Pushed { request, volume, timeline, answer })
+            }
             Err(error) => Err((Bad::Push { request }, error)),
         }
     }
@@ -112,7 +119,7 @@ pub(crate) enum Good {
     Found(Arc<OpenSite>),
     Opened { request: u64, hold: Handhold, site: OpenedSite },
     Pulled { request: u64, volume: VolumeId, pulled: Pulled },
-    Pushed { request: u64, volume: VolumeId, timeline: TimelineId, answer: Answer },
+    Pushed { request: u64, volume: VolumeId, timeline: TimelineId, answer: PushAnswer },
     Seen(Notice),
 }
 
@@ -134,7 +141,7 @@ pub(crate) enum Wish {
 }
 
 pub(super) fn to_site(batch: PushBatch, device: DeviceId) -> Batch {
-    let PushBatch { timeline, first_seq, prev_hash, mutations } = batch;
+    let PushBatch { timeline, first_seq, prev_hash, mutations, tell_stands: _ } = batch;
     let mutations = mutations.into_iter().map(|m| MutationRecord {
         seq: m.seq,
         base: m.base,
@@ -144,13 +151,21 @@ pub(super) fn to_site(batch: PushBatch, device: DeviceId) -> Batch {
     Batch { timeline, first_seq, prev_hash, mutations: mutations.collect(), device }
 }
 
-pub(super) fn to_wire(answer: Answer) -> PushAnswer {
+fn to_wire(answer: Answer, stands: BTreeMap<u64, OpBits>) -> PushAnswer {
     match answer {
         Answer::Verdicts { first_seq, verdicts, lsn } => {
-            PushAnswer::Verdicts { first_seq, verdicts, lsn }
+            let stands = stands.into_iter().map(|(seq, bits)| (seq, pack(&bits))).collect();
+            PushAnswer::Verdicts { first_seq, verdicts, stands, lsn }
         }
         Answer::Gap { next } => PushAnswer::Gap { next },
         Answer::Fork { next } => PushAnswer::Fork { next },
         Answer::Malformed(why) => PushAnswer::Malformed(why),
     }
+}
+
+fn pack(bits: &OpBits) -> OpStands {
+    // A mutation has fewer operations than that, or is refused.
+    let ops = u32::try_from(bits.len()).unwrap_or(u32::MAX);
+    let packed = if bits.is_all() { Bytes::new() } else { bits.to_bytes() };
+    OpStands { ops, packed }
 }

@@ -69,6 +69,8 @@ pub(crate) struct Device {
     socket: Socket,
     volume: VolumeId,
     request: u64,
+    /// Whether it wants to know which operations stand.
+    asks: bool,
 }
 
 impl Device {
@@ -91,7 +93,7 @@ impl Device {
         let ids = SiteIds { site: opened.site, volume: opened.volume, page_size };
         site.set_remote(Some(Arc::new(Http { addr: running.addr(), bearer: node.bearer(), ids })));
         site.adopt(ids, opened.head).unwrap();
-        Self { site, socket, volume: opened.volume, request: 1 }
+        Self { site, socket, volume: opened.volume, request: 1, asks: false }
     }
 
     pub(crate) fn execute(&self, sql: &str) {
@@ -124,16 +126,21 @@ impl Device {
                     bytes: m.bytes.clone(),
                 })
                 .collect(),
+            tell_stands: self.asks,
         };
         self.request += 1;
         let push = wire::push_to_wire(self.request, self.volume, &push);
         self.socket.say(Body::Push(push)).await;
     }
 
-    async fn verdicts(&mut self) -> (Vec<Verdict>, Lsn) {
+    async fn answer(&mut self) -> PushAnswer {
         let answer = self.socket.hear().await;
         let Some(Body::Verdicts(verdicts)) = answer else { panic!("no verdicts: {answer:?}") };
-        match wire::answer_from_wire(verdicts).unwrap().2 {
+        wire::answer_from_wire(verdicts).unwrap().2
+    }
+
+    async fn verdicts(&mut self) -> (Vec<Verdict>, Lsn) {
+        match self.answer().await {
             PushAnswer::Verdicts { verdicts, lsn, .. } => {
                 (verdicts.into_iter().map(|(verdict, _)| verdict).collect(), lsn)
             }
@@ -145,6 +152,14 @@ impl Device {
         let batch = self.site.outbox(0, 1 << 20).unwrap().expect("something to push");
         self.send(&batch).await;
         self.verdicts().await
+    }
+
+    /// Pushes what the log has not decided.
+    async fn push_after_pull(&mut self) {
+        let after = self.site.status().acknowledged;
+        let batch = self.site.outbox(after, 1 << 20).unwrap().expect("something to push");
+        self.send(&batch).await;
+        self.verdicts().await;
     }
 
     fn take(&self, commits: &[Bytes]) {
@@ -162,6 +177,37 @@ impl Device {
         let Some(Body::Commits(commits)) = answer else { panic!("no commits: {answer:?}") };
         self.take(&commits.commits);
     }
+}
+
+/// A mutation that both are merged by: its first operation gives way, its second stands.
+#[test]
+fn a_device_that_asks_is_told_which_operations_stand() {
+    let node = TestNode::start();
+    run(async {
+        for (n, asks) in [(1, false), (3, true)] {
+            let mut a = Device::meet(&node, &node.running, n).await;
+            let mut b = Device::meet(&node, &node.running, n + 1).await;
+            let table = format!("t{n}");
+            a.execute(&format!("CREATE TABLE {table}(id INTEGER PRIMARY KEY, v, w)"));
+            a.execute(&format!("INSERT INTO {table} VALUES (1, 0, 0), (2, 0, 0), (3, 0, 0)"));
+            a.push().await;
+            a.pull().await;
+            b.pull().await;
+            a.execute(&format!("UPDATE {table} SET v = 'a' WHERE id = 1"));
+            a.push_after_pull().await;
+            b.execute(&format!("UPDATE {table} SET v = 'b', w = 'b' WHERE id < 4"));
+            b.asks = asks;
+            let batch = b.site.outbox(0, 1 << 20).unwrap().expect("something to push");
+            let seq = batch.first_seq;
+            b.send(&batch).await;
+            let PushAnswer::Verdicts { verdicts, stands, .. } = b.answer().await else {
+                panic!("no verdicts")
+            };
+            assert_eq!(verdicts, [(Verdict::Merged, String::new())]);
+            let told = stands.get(&seq).map(|told| (told.ops, told.packed.to_vec()));
+            assert_eq!(told, asks.then(|| (3, vec![0b110, 0, 0, 0])));
+        }
+    });
 }
 
 const SCHEMA: &str = "CREATE TABLE todo(id INTEGER PRIMARY KEY, name TEXT, done INT)";

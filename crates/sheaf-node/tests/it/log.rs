@@ -14,6 +14,7 @@ fn push(volume: &Bytes, request: u64, first_seq: u64) -> Body {
         generation: 0,
         first_seq,
         prev_hash: Bytes::from_static(&[0; 16]),
+        tell_stands: false,
         mutations: vec![message::Mutation {
             seq: first_seq,
             base_lsn: 0,

@@ -734,7 +734,7 @@ pub(super) fn insert_row(
 }
 
 /// `a IS ?1 AND b IS ?2` over the columns that name a row. `IS`, because a key may hold NULL.
-pub(super) fn key_condition(table: &Table, first: usize) -> String {
+pub(crate) fn key_condition(table: &Table, first: usize) -> String {
     let columns = table.identity.columns();
     let operator = if table.identity.is_rowid() { "=" } else { "IS" };
     let conditions: Vec<String> = columns

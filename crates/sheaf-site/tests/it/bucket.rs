@@ -104,7 +104,7 @@ fn a_bad_mutation_is_recorded_and_skipped_and_takes_no_other_with_it() {
     assert_eq!(rejected.len(), 1);
     assert!(rejected[0].summary.contains('u'), "{rejected:?}");
     assert_converged(&[&a, &b]);
-    b.site.dismiss_rejected(u64::MAX).unwrap();
+    b.site.dismiss_rejected_through(u64::MAX).unwrap();
     assert!(b.site.status().rejected.is_empty());
 }
 

@@ -106,7 +106,7 @@ fn what_was_rejected_overrode_nothing() {
         b.local("SELECT kind, tbl, key, reason LIKE '%UNIQUE%' FROM sheaf_conflicts"),
         "rejected|u|[\"x\"]|1"
     );
-    b.site.dismiss_rejected(u64::MAX).unwrap();
+    b.site.dismiss_rejected_through(u64::MAX).unwrap();
     assert!(b.site.conflicts().unwrap().is_empty());
 }
 

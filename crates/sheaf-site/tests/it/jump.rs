@@ -185,7 +185,7 @@ fn who_was_away_while_the_log_was_reclaimed_recovers() {
     let seqs: BTreeSet<u64> = kept.iter().map(|rejected| rejected.seq).collect();
     assert_eq!(seqs, outcome.untold.into_iter().collect());
     assert!(kept.iter().all(|rejected| rejected.reason.contains("not known")), "{kept:?}");
-    b.site.dismiss_rejected(u64::MAX).unwrap();
+    b.site.dismiss_rejected_through(u64::MAX).unwrap();
     assert_eq!(b.local("SELECT v FROM t WHERE id < 3"), "5101;4011");
     b.exchange();
     a.exchange();

@@ -16,7 +16,8 @@ fn the_one(device: &Device) -> (String, String) {
     let rejected = device.site.rejected();
     let [rejected] = &rejected[..] else { panic!("{rejected:?}") };
     let row = rejected.row.as_ref().unwrap_or_else(|| panic!("{rejected:?}"));
-    let row = format!("{} {} ({})", row.table, row.key, row.columns.join(", "));
+    let key = row.key.as_deref().unwrap_or("?");
+    let row = format!("{} {key} ({})", row.table, row.columns.join(", "));
     (row, rejected.reason.clone())
 }
 
@@ -79,6 +80,45 @@ fn a_foreign_key_names_the_child_row() {
         "c 'x',9 (p)",
         "c 'x',9: FOREIGN KEY constraint failed: foreign key (p) refers to p 2, which does not exist",
     );
+}
+
+#[test]
+fn a_call_names_what_its_replay_knows() {
+    let world = World::new();
+    let (a, b) = (world.device(), world.device());
+    a.sql("CREATE TABLE seat(id TEXT PRIMARY KEY NOT NULL, no INT UNIQUE)");
+    a.site.define_mutator("take", "INSERT INTO seat VALUES (:id, :no)").unwrap();
+    a.exchange();
+    b.exchange();
+    let take = |device: &Device, id: &str| {
+        device.site.mutate("take", &serde_json::json!({ "id": id, "no": 7 })).unwrap();
+    };
+    take(&a, "ann");
+    take(&b, "bob");
+    a.exchange();
+    b.exchange();
+    let (row, reason) = the_one(&b);
+    assert_eq!(row, "seat ? (no)", "SQLite does not say of which row");
+    assert_eq!(reason, "UNIQUE constraint failed: seat.no");
+}
+
+#[test]
+fn a_call_names_the_row_whose_parent_is_gone() {
+    let world = World::new();
+    let (a, b) = (world.device(), world.device());
+    a.sql(
+        "CREATE TABLE p(id INTEGER PRIMARY KEY); INSERT INTO p VALUES (1), (2);
+         CREATE TABLE c(id TEXT PRIMARY KEY NOT NULL, p INT REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)",
+    );
+    a.site.define_mutator("put", "INSERT INTO c VALUES (:id, :p)").unwrap();
+    a.exchange();
+    b.exchange();
+    a.sql("DELETE FROM p WHERE id = 2");
+    b.sql("PRAGMA foreign_keys = ON");
+    b.site.mutate("put", &serde_json::json!({ "id": "x", "p": 2 })).unwrap();
+    a.exchange();
+    b.exchange();
+    assert_eq!(the_one(&b).0, "c 'x' (p)");
 }
 
 #[test]

@@ -58,5 +58,18 @@ fn a_prediction_tells_which_operations_stand() {
     let integrated = b.pull();
     assert_eq!(integrated.merged, [1]);
     assert_eq!(integrated.stands.len(), 1, "only of what was merged");
-    assert_eq!(all(&integrated.stands[&1]), STANDS);
+    let merged = &integrated.stands[&1];
+    assert_eq!(all(&merged.stands), STANDS);
+    let altered: Vec<_> =
+        merged.altered.iter().map(|op| (op.at, op.table.as_deref(), &*op.key)).collect();
+    let key = |n| [sheaf_site::Value::Int(n)];
+    let gone = ["gone".into()];
+    let expected: [(usize, Option<&str>, &[sheaf_site::Value]); 4] = [
+        (1, Some("t"), &key(1)),
+        (3, Some("t"), &key(3)),
+        (4, Some("t"), &key(6)),
+        (5, Some("kid"), &gone),
+    ];
+    assert_eq!(altered, expected);
+    assert_eq!(merged.altered[0].summary, "update t 1 (v)");
 }

@@ -10,7 +10,7 @@ use super::{ClientEvent, ClientSession, Phase, RequestKind, first_new, newest, s
 use crate::{
     limits,
     message::{self, Body},
-    wire,
+    wire::{self, PushAnswer},
 };
 
 impl ClientSession {
@@ -153,7 +153,13 @@ impl ClientSession {
         let Some(push) = site.push.take() else {
             return Ok(());
         };
-        if site.volume != Some(volume) || push.batch.timeline != timeline {
+        let is_of_batch = match &answer {
+            PushAnswer::Verdicts { first_seq, verdicts, .. } => {
+                *first_seq == push.batch.first_seq && verdicts.len() <= push.batch.mutations.len()
+            }
+            PushAnswer::Gap { .. } | PushAnswer::Fork { .. } | PushAnswer::Malformed(_) => true,
+        };
+        if site.volume != Some(volume) || push.batch.timeline != timeline || !is_of_batch {
             return Err(Error::invalid("verdicts about another push than was sent"));
         }
         self.events.push_back(ClientEvent::Verdicts { name, batch: push.batch, answer });

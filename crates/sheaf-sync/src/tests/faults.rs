@@ -131,6 +131,7 @@ fn a_wrong_request_is_answered_and_harms_no_other() {
             first_seq,
             prev_hash: Bytes::copy_from_slice(&[0; 16]),
             mutations: mutations.into_iter().map(mutation).collect(),
+            tell_stands: false,
         }))
     };
     let cases = [
@@ -179,6 +180,29 @@ fn a_node_that_falls_silent_is_left() {
         panic!("it should leave")
     };
     assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
+
+/// A node that replays a large push for minutes answers pings meanwhile.
+#[test]
+fn a_push_waits_as_long_as_the_node_is_alive() {
+    let mut world = World::settled();
+    world.client.offer("todo", batch(1, 1, 10)).unwrap();
+    let began = world.now;
+    assert!(world.client.poll_frame().is_some(), "the push");
+    loop {
+        let due = world.client.next_deadline().expect("a push under way");
+        world.client.tick(due);
+        if let Some(event) = world.client.poll_event() {
+            let ClientEvent::Disconnect { error } = event else { panic!("{event:?}") };
+            assert_eq!(error.kind(), ErrorKind::Unavailable);
+            assert_eq!(due, began + limits::PUSH_TIMEOUT_MS, "its own bound");
+            return;
+        }
+        while let Some(frame) = world.client.poll_frame() {
+            let Body::Ping(ping) = wire::decode(frame).unwrap() else { panic!("no ping") };
+            world.client.frame(wire::encode(Body::Pong(ping)), due);
+        }
+    }
 }
 
 #[test]

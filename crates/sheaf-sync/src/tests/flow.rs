@@ -119,7 +119,8 @@ fn a_push_gets_verdicts_and_its_commit() {
     assert_eq!(world.client.offer("todo", batch(4, 1, 10)).unwrap_err().kind(), ErrorKind::Busy);
     world.run();
     let verdicts = vec![(Verdict::Ok, String::new()); 3];
-    assert_eq!(world.verdicts(), [PushAnswer::Verdicts { first_seq: 1, verdicts, lsn: Lsn(1) }]);
+    let (first_seq, stands, lsn) = (1, BTreeMap::new(), Lsn(1));
+    assert_eq!(world.verdicts(), [PushAnswer::Verdicts { first_seq, verdicts, stands, lsn }]);
     assert_eq!(world.base, Lsn(1));
     assert!(world.client.can_offer("todo"));
 }

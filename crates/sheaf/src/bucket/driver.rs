@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sheaf_site::{Error, ErrorKind, Result, Site, SiteIds};
+use sheaf_site::{Asking, Error, ErrorKind, Result, Site, SiteIds};
 use sheaf_volume::{BucketRemote, Env, Objects, Remote as _, SiteRecord, create_site, find_site};
 
 use crate::{
@@ -27,6 +27,10 @@ pub struct BucketDriver {
     tally: Tally,
     pause: Duration,
     reachable: bool,
+    /// What the last event said: whether the bucket answers.
+    told_online: Option<bool>,
+    /// The question that was told last.
+    told_asking: Option<Asking>,
 }
 
 impl BucketDriver {
@@ -55,23 +59,28 @@ impl BucketDriver {
             tally: Tally::default(),
             pause: limits::POLL_MIN,
             reachable: false,
+            told_online: None,
+            told_asking: None,
         }
     }
 
-    /// Does what is asked and returns what it brought about.
+    /// Does what is asked and returns what it brought about, which is told as events too.
     ///
     /// # Errors
     /// `NotFound` when the bucket does not know the site and it may not be created, `Unavailable`
     /// or `Ambiguous` when the bucket does not answer, `Conflict` when others were faster every
     /// time. The next exchange goes on from wherever this one ended.
     pub fn exchange(&mut self, ask: Ask) -> Result<Tally> {
-        let earlier = self.tally.clone();
+        let (earlier, base) = (self.tally.clone(), self.site.base().0);
         let outcome = self.exchange_with(ask);
         self.reachable = outcome.is_ok();
-        outcome.map(|()| self.tally.since(&earlier))
+        self.tell_contact(outcome.as_ref().err());
+        let tally = self.tally.since(&earlier);
+        self.tell(&tally, self.site.base().0 > base);
+        outcome.map(|()| tally)
     }
 
-    /// One turn of the background: exchanges everything and tells what came of it as events.
+    /// One turn of the background: exchanges everything.
     /// Returns how long to wait for the next turn unless there is a local commit before: longer
     /// each time while nothing happens, and never the same for devices that began together.
     pub fn turn(&mut self) -> Duration {
@@ -79,14 +88,12 @@ impl BucketDriver {
         let exchanged = self.exchange(Ask::EVERYTHING);
         let moved = exchanged.is_ok() && self.site.base().0 > base;
         self.pause = if moved { limits::POLL_MIN } else { longer(self.pause) };
-        match exchanged {
-            Ok(tally) if moved => self.tell(&tally),
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(%error, "exchange failed");
-                let server = self.url.clone();
-                self.events.push(Event::Offline { server, reason: error });
-            }
+        if let Err(error) = exchanged
+            && !is_silence(&error)
+        {
+            tracing::debug!(%error, "exchange failed");
+            let site = self.site.name();
+            self.events.push(Event::Failed { site, error });
         }
         self.jittered()
     }
@@ -123,10 +130,12 @@ impl BucketDriver {
             for (seq, reason) in done.rejected {
                 self.tally.reject(seq, reason);
             }
+            self.tally.merge(done.stands);
             return Ok(());
         }
         let followed = self.site.follow(log.as_ref(), &mut |_| Ok(()))?;
         self.tally.integrated(followed.commits, &followed.outcome);
+        self.tally.merge(followed.outcome.stands);
         Ok(())
     }
 
@@ -171,15 +180,48 @@ impl BucketDriver {
         Ok(log)
     }
 
-    fn tell(&self, tally: &Tally) {
+    /// Tells whether the bucket answers, if that is news.
+    fn tell_contact(&mut self, error: Option<&Error>) {
+        let server = self.url.clone();
+        let (is_online, event) = match error {
+            None => (true, Event::Online { server }),
+            Some(error) if is_silence(error) => {
+                (false, Event::Offline { server, reason: error.clone() })
+            }
+            Some(_) => return,
+        };
+        if self.told_online.replace(is_online) != Some(is_online) {
+            self.events.push(event);
+        }
+    }
+
+    fn tell(&mut self, tally: &Tally, moved: bool) {
         let site = self.site.name();
         for (seq, reason) in &tally.rejected {
             let (seq, reason) = (*seq, reason.clone());
             self.events.push(Event::Rejected { site: site.clone(), seq, reason });
         }
-        let (commits, confirmed) = (tally.pulled, tally.confirmed);
-        self.events.push(Event::Changed { site, lsn: self.site.base().0, commits, confirmed });
+        for (seq, ops) in &tally.merges {
+            let (seq, ops) = (*seq, ops.clone());
+            self.events.push(Event::Merged { site: site.clone(), seq, ops });
+        }
+        if moved {
+            let (commits, confirmed, lsn) = (tally.pulled, tally.confirmed, self.site.base().0);
+            self.events.push(Event::Changed { site: site.clone(), lsn, commits, confirmed });
+        }
+        let asking = self.site.asking();
+        if let Some(Asking { seq, reason }) = &asking
+            && asking != self.told_asking
+        {
+            self.events.push(Event::Asks { site, seq: *seq, reason: reason.clone() });
+        }
+        self.told_asking = asking;
     }
+}
+
+/// Whether the bucket did not answer, as opposed to what was wrong with its answer, or here.
+fn is_silence(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Ambiguous)
 }
 
 fn longer(pause: Duration) -> Duration {

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use sheaf_site::Error;
+use sheaf_site::{Asking, Error};
 use sheaf_sync::{ClientEvent, ClientSession, Identity, wire::CreateIds};
 use sheaf_volume::{Env, Lineage, Lsn, PageSize, Remote};
 
@@ -56,6 +56,8 @@ struct Progress {
     /// The node waits for this device's user, who learns it from the state at this position:
     /// nothing is offered before it is here.
     asked_at: Option<Lsn>,
+    /// The question that was told last.
+    told_asking: Option<Asking>,
 }
 
 /// One device's end of its link to one node. Whoever owns it calls [`Driver::step`] after every

@@ -97,6 +97,18 @@ impl Wishes {
         self.changed.notify_all();
     }
 
+    /// Looks at the node now for a site that is kept exchanged, also if it was to be dialled
+    /// later; nothing for any other.
+    pub fn look_now(&self, name: &str) {
+        let mut state = self.lock();
+        let Some(entry) = state.sites.get_mut(name).filter(|entry| entry.online) else { return };
+        entry.pull_wanted += 1;
+        entry.dirty = true;
+        state.retry = true;
+        drop(state);
+        (self.wake)();
+    }
+
     /// Whether a site is kept exchanged in the background.
     #[must_use]
     pub fn is_online(&self, name: &str) -> bool {

@@ -20,6 +20,9 @@ fn two_devices_edit_apart_and_converge() {
     assert!(first.bytes_up > 0 && first.bytes_down > 0 && first.round_trips > 0);
     let second = b.exchange(TIMEOUT).unwrap();
     assert_eq!((second.pushed, second.confirmed, second.merged), (2, 2, 1), "{second:?}");
+    let of_two = |ops: &sheaf::MergedOps| ops.altered.iter().any(|op| op.key == [2.into()]);
+    assert!(second.merges.iter().any(|(_, ops)| of_two(ops)), "{second:?}");
+    expect(&two_, "merged", |event| matches!(event, Event::Merged { ops, .. } if of_two(ops)));
     let third = a.exchange(TIMEOUT).unwrap();
     assert_eq!((third.pulled, third.pushed), (1, 0), "{third:?}");
     let expected = ["1:oat milk:1", "2:bread:8", "3:eggs:0", "10:a:0", "20:b:0"];
@@ -136,6 +139,8 @@ fn a_fresh_replica_fetches_only_what_it_reads() {
     b.go_offline();
     assert_eq!(read(one_row).unwrap(), 120, "what was read is here");
     assert!(read("SELECT sum(length(what)) FROM todo").is_err(), "never a wrong row");
+    assert_eq!(b.exchange(TIMEOUT).unwrap_err().kind(), ErrorKind::Unavailable);
+    b.go_manual().unwrap();
     b.exchange(TIMEOUT).unwrap();
     b.hydrate(&mut |_, _| {}).unwrap();
     assert_eq!(b.status().pages_pending, 0);

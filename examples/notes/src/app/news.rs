@@ -17,19 +17,14 @@ impl Side {
             let Some(event) = self.desk.events.try_next() else { break };
             self.is_stale = true;
             match event {
-                Event::Online { .. } => self.screen.answers = true,
-                Event::Offline { reason, .. } => {
-                    self.screen.answers = false;
-                    // Who went offline on purpose knows.
-                    if self.screen.is_online {
-                        self.screen.warn(advice::text(&reason));
-                    }
+                // Who went offline on purpose knows.
+                Event::Offline { reason, .. } if self.screen.is_online => {
+                    self.screen.warn(advice::text(&reason));
                 }
                 Event::Refused { reason, .. } | Event::Failed { error: reason, .. } => {
                     self.screen.warn(advice::text(&reason));
                 }
                 Event::Changed { confirmed, .. } => {
-                    self.screen.answers = true;
                     has_given |= confirmed > 0;
                     self.wants_pages = true;
                 }
@@ -42,17 +37,13 @@ impl Side {
         has_given
     }
 
-    /// Takes what the worker has done; whether something of this side was agreed on by it.
-    pub(super) fn take_told(&mut self, names: &BTreeMap<String, String>, wait: Duration) -> bool {
-        let mut has_given = false;
+    /// Takes what the worker has done.
+    pub(super) fn take_told(&mut self, names: &BTreeMap<String, String>, wait: Duration) {
         let mut wait = Some(wait);
         while let Some(told) = self.desk.told(wait.take().unwrap_or_default()) {
             self.is_stale = true;
             match told {
                 Told::Exchanged(Ok(done)) => {
-                    self.screen.answers = true;
-                    self.wants_pages = true;
-                    has_given |= done.confirmed > 0;
                     let merged = if done.merged > 0 { ", merged with others' work" } else { "" };
                     if std::mem::take(&mut self.has_asked) {
                         self.screen.say(format!(
@@ -65,7 +56,6 @@ impl Side {
                 Told::Fetched(Err(_)) if !self.screen.is_online => {}
                 Told::Exchanged(Err(error)) | Told::Fetched(Err(error)) => {
                     self.has_asked = false;
-                    self.screen.answers = false;
                     self.screen.warn(advice::text(&error));
                 }
                 Told::Fetched(Ok(())) => {}
@@ -89,7 +79,6 @@ impl Side {
                 }
             }
         }
-        has_given
     }
 }
 

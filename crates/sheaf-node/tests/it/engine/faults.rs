@@ -152,6 +152,7 @@ fn a_full_queue_makes_senders_wait_and_loses_nothing() {
             .into_iter()
             .map(|m| PushMutation { seq: m.seq, base: m.base, time_ms: m.time_ms, bytes: m.bytes })
             .collect(),
+        tell_stands: true,
     };
     let each = 200;
     let volume = a.site.ids().volume;

@@ -182,7 +182,7 @@ impl Device {
             let mutations = batch.mutations.into_iter().map(to_push).collect();
             let (timeline, first_seq, prev_hash) =
                 (batch.timeline, batch.first_seq, batch.prev_hash);
-            let batch = PushBatch { timeline, first_seq, prev_hash, mutations };
+            let batch = PushBatch { timeline, first_seq, prev_hash, mutations, tell_stands: true };
             self.session.offer(NAME, batch).unwrap();
         }
         let mut sent = false;

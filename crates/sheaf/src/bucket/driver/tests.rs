@@ -55,15 +55,136 @@ fn turns_of_two_devices_converge_and_tell_what_came() {
     a.driver.turn();
     assert_eq!((a.count(), b.count(), a.site.base()), (2, 2, b.site.base()));
     let told = |device: &Device| {
-        std::iter::from_fn(|| device.events.try_next())
-            .map(|event| match event {
-                Event::Changed { commits, confirmed, .. } => (commits, confirmed),
-                other => panic!("{other:?}"),
-            })
-            .collect::<Vec<_>>()
+        let mut events = std::iter::from_fn(|| device.events.try_next());
+        assert!(matches!(events.next(), Some(Event::Online { .. })), "told first, and once");
+        let changed = events.map(|event| match event {
+            Event::Changed { commits, confirmed, .. } => (commits, confirmed),
+            other => panic!("{other:?}"),
+        });
+        changed.collect::<Vec<_>>()
     };
     assert_eq!(told(&a), [(0, 2), (1, 0)]);
     assert!(told(&b).contains(&(0, 1)));
+}
+
+#[test]
+fn an_exchange_that_was_asked_for_tells_what_it_changed_too() {
+    let objects = Arc::new(MemObjects::new());
+    let (mut a, mut b) = (device(1, &objects), device(2, &objects));
+    a.exec("CREATE TABLE todo(id INTEGER PRIMARY KEY, v, w)");
+    a.exec("INSERT INTO todo VALUES (1, 0, 0), (2, 0, 0)");
+    a.driver.exchange(Ask::EVERYTHING).unwrap();
+    b.driver.exchange(Ask::EVERYTHING).unwrap();
+    let events = |device: &Device| -> Vec<Event> {
+        std::iter::from_fn(|| device.events.try_next()).collect()
+    };
+    let of_a = events(&a);
+    assert!(
+        matches!(&of_a[..], [Event::Online { .. }, Event::Changed { confirmed: 2, .. }]),
+        "{of_a:?}"
+    );
+    events(&b);
+    a.exec("UPDATE todo SET v = 1 WHERE id = 1");
+    b.exec("UPDATE todo SET v = 2, w = 2");
+    a.driver.exchange(Ask::EVERYTHING).unwrap();
+    let tally = b.driver.exchange(Ask::EVERYTHING).unwrap();
+    let [(1, ops)] = &tally.merges[..] else { panic!("{tally:?}") };
+    assert_eq!(ops.stands.iter().collect::<Vec<_>>(), [false, true]);
+    assert_eq!(ops.altered[0].summary, "update todo 1 (v, w)");
+    let of_b = events(&b);
+    let [Event::Merged { seq: 1, ops: told, .. }, Event::Changed { commits: 1, .. }] = &of_b[..]
+    else {
+        panic!("{of_b:?}")
+    };
+    assert_eq!(told, ops);
+}
+
+/// A store that can be switched off.
+#[derive(Debug)]
+struct Switched {
+    objects: MemObjects,
+    is_off: std::sync::atomic::AtomicBool,
+}
+
+impl Switched {
+    fn reached(&self) -> Result<&MemObjects, ObjectsError> {
+        match self.is_off.load(std::sync::atomic::Ordering::Relaxed) {
+            true => Err(ObjectsError::Unavailable("switched off".into())),
+            false => Ok(&self.objects),
+        }
+    }
+}
+
+impl Objects for Switched {
+    fn get(&self, key: &str) -> Result<Bytes, ObjectsError> {
+        self.reached()?.get(key)
+    }
+
+    fn get_ranges(&self, wants: &[(String, Range<u64>)]) -> Vec<Result<Bytes, ObjectsError>> {
+        self.objects.get_ranges(wants)
+    }
+
+    fn put(&self, key: &str, bytes: Bytes) -> Result<(), ObjectsError> {
+        self.reached()?.put(key, bytes)
+    }
+
+    fn create(&self, key: &str, bytes: Bytes) -> Result<(), ObjectsError> {
+        self.reached()?.create(key, bytes)
+    }
+
+    fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, ObjectsError> {
+        self.reached()?.list(prefix, after)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), ObjectsError> {
+        self.reached()?.delete(key)
+    }
+}
+
+#[test]
+fn a_bucket_that_comes_and_goes_is_told_once_each_time() {
+    let is_off = std::sync::atomic::AtomicBool::new(false);
+    let objects = Arc::new(Switched { objects: MemObjects::new(), is_off });
+    let mut a = device(1, &objects);
+    a.exec("CREATE TABLE todo(id INTEGER PRIMARY KEY)");
+    let mut told = Vec::new();
+    for off in [false, true, false] {
+        objects.is_off.store(off, std::sync::atomic::Ordering::Relaxed);
+        for _ in 0..3 {
+            a.driver.turn();
+        }
+        told.extend(std::iter::from_fn(|| a.events.try_next()).filter_map(|event| match event {
+            Event::Online { .. } => Some("online"),
+            Event::Offline { .. } => Some("offline"),
+            _ => None,
+        }));
+    }
+    assert_eq!(told, ["online", "offline", "online"]);
+}
+
+#[test]
+fn a_question_is_told_once() {
+    let objects = Arc::new(MemObjects::new());
+    let (mut a, mut b) = (device(1, &objects), device(2, &objects));
+    a.exec("CREATE TABLE todo(id INTEGER PRIMARY KEY)");
+    a.driver.turn();
+    b.driver.turn();
+    a.exec("SELECT sheaf_lock('door', 0, 'reject'); INSERT INTO todo VALUES (1)");
+    b.exec("SELECT sheaf_lock('door', 0, 'ask'); INSERT INTO todo VALUES (2)");
+    a.driver.turn();
+    for _ in 0..3 {
+        b.driver.turn();
+    }
+    let asks: Vec<u64> = std::iter::from_fn(|| b.events.try_next())
+        .filter_map(|event| match event {
+            Event::Asks { seq, reason, .. } => {
+                assert!(reason.contains("door"), "{reason}");
+                Some(seq)
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asks, [1]);
 }
 
 #[test]

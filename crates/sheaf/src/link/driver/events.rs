@@ -3,8 +3,12 @@
 //! Invariant: a site is adopted before anything is integrated or offered; what the replica cannot
 //! take is tried again from wherever the replica is then, and told to whoever waits.
 
-use sheaf_site::{Error, ErrorKind, Integrated, Result, Site, SiteIds};
-use sheaf_sync::wire::{OpenedSite, PushAnswer, PushBatch};
+use std::collections::BTreeMap;
+
+use sheaf_site::{
+    Asking, Error, ErrorKind, Integrated, MergedOps, MutationRecord, OpBits, Result, Site, SiteIds,
+};
+use sheaf_sync::wire::{OpStands, OpenedSite, PushAnswer, PushBatch, PushMutation};
 use sheaf_volume::Lineage;
 
 use super::{Driver, Transport, millis};
@@ -34,6 +38,7 @@ impl<T: Transport> Driver<T> {
                     entry.dirty = true;
                 });
                 self.hear_of_timeline(&opened.name);
+                self.tell_asking(&opened.name);
                 self.session.watch_from(&opened.name, base);
             }
             Some(Err(error)) => self.stuck(&opened.name, error),
@@ -65,9 +70,50 @@ impl<T: Transport> Driver<T> {
         for (seq, reason) in outcome.rejected {
             self.wishes.tell(Event::Rejected { site: site.clone(), seq, reason });
         }
+        self.tell_merges(name, outcome.stands);
         let confirmed = (outcome.confirmed.len() + outcome.untold.len()) as u64;
         let lsn = outcome.base;
         self.wishes.tell(Event::Changed { site, lsn, commits: count, confirmed });
+        self.tell_asking(name);
+    }
+
+    /// Tells that a mutation asks its author, if that is news.
+    fn tell_asking(&mut self, name: &str) {
+        let asking = self.wishes.with_site(name, |site| site.asking()).flatten();
+        let Some(progress) = self.progress.get_mut(name) else { return };
+        if let Some(Asking { seq, reason }) = asking.clone()
+            && asking != progress.told_asking
+        {
+            self.wishes.tell(Event::Asks { site: name.to_owned(), seq, reason });
+        }
+        progress.told_asking = asking;
+    }
+
+    /// Takes what the node says of the operations of mutations that it merged.
+    fn told_stands(&self, name: &str, batch: &PushBatch, stands: BTreeMap<u64, OpStands>) {
+        let sent = |seq: u64| {
+            let at = usize::try_from(seq.checked_sub(batch.first_seq)?).ok()?;
+            batch.mutations.get(at)
+        };
+        let told = stands.into_iter().filter_map(|(seq, told)| Some((seq, sent(seq)?, told)));
+        let found = told.filter_map(|(seq, sent, told)| match merged_ops(sent, &told) {
+            Ok(ops) => Some((seq, ops)),
+            // The verdict counts; this is only about it.
+            Err(error) => {
+                tracing::warn!(site = name, %error, "what the node says of a merge");
+                None
+            }
+        });
+        self.tell_merges(name, found.collect());
+    }
+
+    /// Tells what merges of own mutations left, as far as that is news.
+    fn tell_merges(&self, name: &str, found: BTreeMap<u64, MergedOps>) {
+        let mut news = Vec::new();
+        self.wishes.entry(name, |entry| news = entry.tally.merge(found));
+        for (seq, ops) in news {
+            self.wishes.tell(Event::Merged { site: name.to_owned(), seq, ops });
+        }
     }
 
     /// Lets the node merge commits when this site is far behind, and says whose news count: a
@@ -91,7 +137,7 @@ impl<T: Transport> Driver<T> {
     pub(super) fn verdicts(&mut self, name: &str, batch: &PushBatch, answer: PushAnswer) {
         let Some(progress) = self.progress.get_mut(name) else { return };
         match answer {
-            PushAnswer::Verdicts { first_seq, verdicts, lsn } => {
+            PushAnswer::Verdicts { first_seq, verdicts, stands, lsn } => {
                 let count = verdicts.len() as u64;
                 let last = (first_seq + count).saturating_sub(1);
                 if verdicts.len() < batch.mutations.len() {
@@ -104,6 +150,7 @@ impl<T: Transport> Driver<T> {
                     entry.confirm_at = entry.confirm_at.max(lsn);
                     entry.dirty = true;
                 });
+                self.told_stands(name, batch, stands);
             }
             PushAnswer::Gap { next } if progress.gap != Some(next) && next > 0 => {
                 progress.gap = Some(next);
@@ -158,4 +205,15 @@ impl<T: Transport> Driver<T> {
         });
         self.wishes.tell(Event::Failed { site: name.to_owned(), error });
     }
+}
+
+/// The operations of a mutation as it was sent, by the node's bits.
+fn merged_ops(sent: &PushMutation, told: &OpStands) -> Result<MergedOps> {
+    let ops = usize::try_from(told.ops).unwrap_or(usize::MAX);
+    let bits = match told.packed.is_empty() {
+        true => std::iter::repeat_n(true, ops).collect(),
+        false => OpBits::from_bytes(ops, &told.packed)?,
+    };
+    let PushMutation { seq, base, time_ms, bytes } = sent.clone();
+    MergedOps::of(&MutationRecord { seq, base, time_ms, bytes }, bits)
 }

@@ -63,6 +63,7 @@ impl<T: Transport> Driver<T> {
             first_seq: batch.first_seq,
             prev_hash: batch.prev_hash,
             mutations: batch.mutations.into_iter().map(mutation).collect(),
+            tell_stands: true,
         };
         self.session.offer(name, batch)?;
         Ok(true)

@@ -7,7 +7,8 @@ use std::{
 };
 
 use sheaf_site::{
-    Answer, Batch, ErrorKind, MutationRecord, Result, Site, SiteIds, SiteOptions, View, from_sqlite,
+    Answer, Batch, ErrorKind, MutationRecord, OpBits, Result, Site, SiteIds, SiteOptions, View,
+    from_sqlite,
 };
 use sheaf_sync::{
     ServerRequest, ServerSession,
@@ -177,6 +178,7 @@ impl Node {
             prev_hash: batch.prev_hash,
             mutations: batch.mutations.into_iter().map(record).collect(),
         };
+        let batch_timeline = batch.timeline;
         let mut led = site.lead(&[batch], log, 3).unwrap();
         if let Some(commit) = led.commit {
             session.changed(commit.volume, (commit.lsn, commit.time_ms), &[commit.encode()], &[]);
@@ -184,7 +186,14 @@ impl Node {
         let base = site.base().0;
         match led.answers.remove(0) {
             Answer::Verdicts { first_seq, verdicts, lsn } => {
-                PushAnswer::Verdicts { first_seq, verdicts, lsn: lsn.min(base) }
+                let timeline = batch_timeline;
+                let stands = led.stands.into_iter().filter(|((of, _), _)| *of == timeline);
+                let pack = |bits: OpBits| wire::OpStands {
+                    ops: u32::try_from(bits.len()).unwrap(),
+                    packed: bits.to_bytes(),
+                };
+                let stands = stands.map(|((_, seq), bits)| (seq, pack(bits))).collect();
+                PushAnswer::Verdicts { first_seq, verdicts, stands, lsn: lsn.min(base) }
             }
             other => panic!("{other:?}"),
         }
@@ -329,8 +338,34 @@ impl World {
         true
     }
 
+    /// Somebody else, who appends to the bucket without a word to the node.
+    fn other(&self) -> Other {
+        let ids = self.node.sites[NAME].0.ids();
+        let mut options = SiteOptions::new(NAME, DeviceId::from_bytes([5; 16]));
+        options.create = Some(ids);
+        let site = Site::open(&MemDir::new(), self.env.clone(), options).unwrap();
+        let log = BucketRemote::new(self.node.objects.clone(), ids.volume, ids.page_size);
+        let log = Arc::new(log);
+        site.set_remote(Some(log.clone()));
+        site.exchange_with_log(log.as_ref()).unwrap();
+        Other { site, log }
+    }
+
     fn events(&self) -> Vec<Event> {
         std::iter::from_fn(|| self.driver.wishes().events().try_next()).collect()
+    }
+}
+
+struct Other {
+    site: Site,
+    log: Arc<BucketRemote>,
+}
+
+impl Other {
+    /// Appends a change.
+    fn sql(&self, sql: &str) {
+        self.site.write(|tx| tx.execute_batch(sql).map_err(from_sqlite)).unwrap();
+        self.site.exchange_with_log(self.log.as_ref()).unwrap();
     }
 }
 
@@ -438,6 +473,81 @@ fn a_node_that_is_not_there_is_tried_again_at_the_deadline_and_no_sooner() {
     assert_eq!(world.wakes.load(Ordering::Relaxed), wakes + 1);
     world.run();
     assert_eq!(world.node.head(), Lsn(2));
+}
+
+#[test]
+fn who_looks_now_does_not_wait_for_the_deadline() {
+    let mut world = world();
+    world.up = false;
+    let wishes = Arc::clone(world.driver.wishes());
+    wishes.look_now(NAME);
+    assert_eq!(world.run(), None, "nothing for a site that is not online");
+    wishes.set_online(NAME, true);
+    world.run();
+    assert_eq!(world.driver.transport().dials, 1);
+    world.up = true;
+    wishes.look_now(NAME);
+    world.run();
+    assert_eq!((world.driver.transport().dials, world.site.base().0), (2, Lsn(1)));
+    // What nobody has announced is found.
+    let other = world.other();
+    other.sql("INSERT INTO todo(what) VALUES ('tea')");
+    world.run();
+    assert_eq!(world.site.base().0, Lsn(1));
+    wishes.look_now(NAME);
+    world.run();
+    assert_eq!(world.site.base().0, Lsn(2));
+}
+
+/// The verdict arrives before the commit that the node merged it with.
+#[test]
+fn a_verdict_tells_which_operations_came_out_as_they_were_sent() {
+    let mut world = world();
+    drop(world.ask());
+    world.driver.wishes().set_online(NAME, true);
+    world.run();
+    world.other().sql("UPDATE todo SET what = 'oat milk' WHERE id = 1");
+    world.events();
+    world.exec(
+        "UPDATE todo SET what = 'rice milk' WHERE id = 1; INSERT INTO todo VALUES (9, 'tea')",
+    );
+    let asked = world.ask();
+    world.run();
+    let tally = asked.outcome().unwrap().unwrap();
+    let [(3, ops)] = &tally.merges[..] else { panic!("{tally:?}") };
+    assert_eq!(ops.stands.iter().collect::<Vec<_>>(), [false, true]);
+    let [altered] = &ops.altered[..] else { panic!("{ops:?}") };
+    assert_eq!((altered.at, &*altered.summary), (0, "update todo 1 (what)"));
+    let told = world.events().into_iter().filter_map(|event| match event {
+        Event::Merged { seq: 3, ops, .. } => Some(ops),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), std::slice::from_ref(ops));
+    assert_eq!(world.rows(View::Global), ["rice milk", "tea"]);
+}
+
+#[test]
+fn a_mutation_that_asks_is_told_once() {
+    let mut world = world();
+    world.driver.wishes().set_online(NAME, true);
+    world.run();
+    let other = world.other();
+    other.sql("SELECT sheaf_lock('door', 0, 'reject'); INSERT INTO todo VALUES (7, 'theirs')");
+    world.events();
+    world.exec("SELECT sheaf_lock('door', 0, 'ask'); INSERT INTO todo VALUES (8, 'ours')");
+    world.run();
+    other.sql("INSERT INTO todo VALUES (9, 'more of theirs')");
+    world.driver.wishes().look_now(NAME);
+    world.run();
+    let asks: Vec<u64> = world
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Asks { seq, .. } => Some(seq),
+            _ => None,
+        })
+        .collect();
+    assert_eq!((asks, world.site.asking().map(|asking| asking.seq)), (vec![3], Some(3)));
 }
 
 #[test]

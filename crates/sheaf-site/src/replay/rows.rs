@@ -10,7 +10,7 @@ use std::{
 };
 
 use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
-use sheaf_merge::{Presence, RowOutcome, RowPolicy, Value, merge_cell, merge_row};
+use sheaf_merge::{Merged, Presence, RowOutcome, RowPolicy, Value, merge_cell, merge_row};
 
 use super::{
     ReplayContext,
@@ -20,7 +20,7 @@ use super::{
     park::Parked,
     remap::{Ids, Place, publish},
     siblings::Proposal,
-    table::{Identity, Table, Tables},
+    table::{Column, Identity, Table, Tables},
 };
 use sheaf_volume::teeth::{Tooth, bites};
 
@@ -497,16 +497,7 @@ impl<'a> Rows<'a> {
                 decisions.push(decision);
                 continue;
             }
-            let merged = if bites(Tooth::OverwriteCounters) {
-                merge_cell(sheaf_merge::Rule::Lww, Some(&base), &left, right)
-            } else {
-                {
-                    let with = (self.conn, self.merges);
-                    let is_lost = bites(Tooth::MergeWithoutBase) && matches!(left, Value::Text(_));
-                    let known = (!is_lost).then_some(&base);
-                    table.column(name)?.merge(with, known, &left, right)?
-                }
-            };
+            let merged = self.merged(table.column(name)?, &base, &left, right)?;
             if merged.is_refused() {
                 return Err(refused(name));
             }
@@ -535,6 +526,21 @@ impl<'a> Rows<'a> {
             self.proposals.extend(decision.redo(table, &key));
         }
         Ok(())
+    }
+
+    /// What a cell comes to of which its author saw `base`.
+    fn merged(
+        &self,
+        column: &Column,
+        base: &Value,
+        left: &Value,
+        right: &Value,
+    ) -> Result<Merged, Failure> {
+        if bites(Tooth::OverwriteCounters) {
+            return Ok(merge_cell(sheaf_merge::Rule::Lww, Some(base), left, right));
+        }
+        let is_lost = bites(Tooth::MergeWithoutBase) && matches!(left, Value::Text(_));
+        column.merge((self.conn, self.merges), (!is_lost).then_some(base), left, right)
     }
 
     /// Keeps an update whose row is not there, with the references as the log has them.

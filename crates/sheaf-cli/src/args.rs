@@ -86,7 +86,7 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Show what became of one row, newest first
     History(HistoryArgs),
-    /// Show for each column of a row which change gave it its value
+    /// Show for each column of a row, or of a table's rows, which change gave it its value
     Blame(BlameArgs),
     /// Take one change back, by a new one that leaves what others did since
     Undo(UndoArgs),
@@ -381,8 +381,16 @@ pub(crate) struct HistoryArgs {
 /// `blame`
 #[derive(Args, Debug)]
 pub(crate) struct BlameArgs {
-    #[command(flatten)]
-    pub(crate) row: RowArgs,
+    /// How many rows to show where no key is given
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: usize,
+    /// Name of the site
+    pub(crate) site: String,
+    /// Name of the table
+    pub(crate) table: String,
+    /// A row's key, as for `history`; without one, the first rows of the table are shown
+    #[arg(value_name = "KEY", allow_negative_numbers = true)]
+    pub(crate) key: Vec<String>,
 }
 
 /// `undo`

@@ -29,7 +29,7 @@ pub(crate) use gc::DoomedObject;
 pub(crate) use gc::{Reclaimed, node_retention};
 pub(crate) use history::{Comparison, Counts, Forked, Side};
 pub(crate) use notices::Notices;
-pub(crate) use past::{Blamed, Mutation, PastChange, Undone};
+pub(crate) use past::{Blamed, BlamedRow, Mutation, PastChange, Undone};
 #[cfg(test)]
 pub(crate) use store::KeptPromise;
 pub(crate) use store::{StoreVerdict, verify_store};

@@ -21,6 +21,7 @@ mod deeds;
 mod log;
 mod memory;
 mod state;
+mod table;
 mod target;
 mod types;
 mod undo;
@@ -30,6 +31,7 @@ use state::{Seen, check_key, look};
 use walk::{Step, Walk, difference};
 
 pub(crate) use deeds::Deeds;
+pub use table::{RowBlame, TableBlame};
 pub use target::MutationName;
 pub use types::{
     Authors, Blame, Blamed, Cell, ColumnChange, End, History, Origin, RowChange, RowEvent, Run,
@@ -85,7 +87,7 @@ impl Site {
     ) -> Result<History> {
         let row = self.row_here(table, key)?;
         let mut walk = Walk::new(self, table, key, since)?;
-        let stored = walk.now().row.as_ref().map(|found| found.key(&row.info));
+        let stored = walk.row().map(|found| found.key(&row.info));
         let key = stored.unwrap_or(row.key);
         let mut events: Vec<RowEvent> = row.pending.into_iter().collect();
         let end = loop {
@@ -98,7 +100,7 @@ impl Site {
                 Step::End(end) => break end,
             }
         };
-        Ok(History { table: row.info.name, key, events, end, looked: walk.looked })
+        Ok(History { table: row.info.name, key, events, end, looked: walk.looked() })
     }
 
     /// Where the value of each column of a row comes from. Looks back until all are explained.
@@ -178,7 +180,11 @@ impl Site {
 
 /// The table that is to be looked back at.
 fn known_table(table: &str, seen: Seen) -> Result<TableInfo> {
-    seen.table.ok_or_else(|| {
+    known_table_named(table, seen.table)
+}
+
+fn known_table_named(table: &str, info: Option<TableInfo>) -> Result<TableInfo> {
+    info.ok_or_else(|| {
         let text = format!("there is no table `{table}` whose rows are followed");
         Error::new(ErrorKind::NotFound, text)
     })

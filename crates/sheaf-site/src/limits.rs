@@ -106,3 +106,6 @@ pub const DEEDS_MAX: usize = 1_000;
 pub const DEEDS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of one such mutation: a larger one would drive out many small ones.
 pub const DEED_BYTES_MAX: usize = 256 * 1024;
+/// Rows that one look back at a table follows: each is looked for in every state that may show one
+/// of them otherwise.
+pub const HISTORY_ROWS_MAX: usize = 10_000;

@@ -5,7 +5,7 @@
 
 pub use sheaf_site::history::{
     Authors, Blame, Blamed, Cell, ColumnChange, End, History, LeftAlone, MutationName, Origin,
-    RowChange, RowEvent, Run, Since, Undone,
+    RowBlame, RowChange, RowEvent, Run, Since, TableBlame, Undone,
 };
 use sheaf_site::{Result, Value};
 
@@ -45,13 +45,27 @@ impl Site {
         self.engine().blame(table, key)
     }
 
+    /// As [`Site::blame`] for the first `limit` rows of a table, by key, with one look back for all
+    /// of them. `progress` is told of how many rows every column is explained.
+    ///
+    /// # Errors
+    /// `NotFound` for a table that is not there now, and as [`Site::history`].
+    pub fn blame_table(
+        &self,
+        table: &str,
+        limit: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<TableBlame> {
+        self.engine().blame_table(table, limit, progress)
+    }
+
     /// Takes back what one mutation did, by a new one on the present state that leaves what others
     /// did since; with `dry_run`, only says what that would change.
     ///
     /// # Errors
     /// `NotFound` or `Expired` for a mutation that the log does not have or no longer keeps,
-    /// `Unsupported` for one that shares its commit with others and for one that changed the
-    /// schema, `Invalid` where a rule or a constraint forbids it, `Busy` while another connection
+    /// `Unsupported` for one that shares its commit with others and that this device does not
+    /// remember, and for one that changed the schema, `Invalid` where a rule or a constraint forbids it, `Busy` while another connection
     /// writes, `Unavailable` when the server is needed and cannot be reached. Nothing is changed
     /// then.
     pub fn undo(&self, name: &MutationName, dry_run: bool) -> Result<Undone> {

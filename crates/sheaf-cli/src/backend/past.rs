@@ -11,7 +11,7 @@ use super::{
     history::{Cell, Row, cell, row},
     look_at,
 };
-use crate::{args::RowArgs, exit::Failure, time, view::ViewArg};
+use crate::{args::RowArgs, exit::Failure, progress::Meter, time, view::ViewArg};
 
 /// A mutation, as `sheaf undo` is told.
 #[derive(Debug)]
@@ -46,6 +46,21 @@ pub(crate) struct Past {
 pub(crate) struct Blamed {
     cell: Cell,
     origin: Option<Origin>,
+}
+
+/// A row of a table, and where its columns come from.
+pub(crate) struct BlamedRow {
+    key: Vec<Cell>,
+    pub(crate) columns: Vec<Blamed>,
+}
+
+/// Rows of a table, and where their columns come from.
+pub(crate) struct BlamedTable {
+    pub(crate) rows: Vec<BlamedRow>,
+    /// Whether the table has more.
+    pub(crate) more: bool,
+    /// Why some may not be known.
+    pub(crate) why: Option<String>,
 }
 
 /// What an undo did.
@@ -86,11 +101,25 @@ impl Site {
     pub(crate) fn blame(&self, args: &RowArgs) -> Result<(Vec<Blamed>, Option<String>), Failure> {
         let key = self.row_key(args)?;
         let blame = self.site.blame(&args.table, &key).map_err(|error| self.no_row(&error))?;
-        let columns = blame.columns.into_iter().map(|column| Blamed {
-            cell: cell(&column.cell.name, &column.cell.value),
-            origin: column.origin,
+        Ok((blamed(blame.columns), end_text(&blame.end, &self.name)))
+    }
+
+    /// The same for the first rows of a table.
+    pub(crate) fn blame_table(
+        &self,
+        table: &str,
+        limit: usize,
+        meter: &Meter,
+    ) -> Result<BlamedTable, Failure> {
+        let mut progress = |done| meter.set(u64::try_from(done).unwrap_or(u64::MAX), 0);
+        let blame = self.site.blame_table(table, limit, &mut progress);
+        let blame = blame.map_err(|error| self.no_row(&error))?;
+        let rows = blame.rows.into_iter().map(|row| BlamedRow {
+            key: row.key.iter().map(|c| cell(&c.name, &c.value)).collect(),
+            columns: blamed(row.columns),
         });
-        Ok((columns.collect(), end_text(&blame.end, &self.name)))
+        let why = end_text(&blame.end, &self.name);
+        Ok(BlamedTable { rows: rows.collect(), more: blame.more, why })
     }
 
     pub(crate) fn undo(&self, mutation: &Mutation, dry_run: bool) -> Result<Undone, Failure> {
@@ -190,6 +219,27 @@ fn end_text(end: &End, site: &str) -> Option<String> {
             "before @{lsn} the table had another key: `sheaf sql {site}@{}` reads it",
             lsn.0.saturating_sub(1)
         )),
+    }
+}
+
+fn blamed(columns: Vec<sheaf::history::Blamed>) -> Vec<Blamed> {
+    let column = |column: sheaf::history::Blamed| Blamed {
+        cell: cell(&column.cell.name, &column.cell.value),
+        origin: column.origin,
+    };
+    columns.into_iter().map(column).collect()
+}
+
+impl BlamedRow {
+    /// For people.
+    pub(crate) fn key(&self) -> String {
+        let cells = self.key.iter().map(|cell| format!("{}={}", cell.name, cell.text));
+        cells.collect::<Vec<_>>().join(", ")
+    }
+
+    pub(crate) fn json_key(&self) -> Value {
+        let members = self.key.iter().map(|cell| (cell.name.clone(), cell.json.clone()));
+        Value::Object(members.collect::<Map<_, _>>())
     }
 }
 

@@ -1,14 +1,16 @@
-//! `sheaf history` and `sheaf blame`: what became of one row, and whose its columns are.
+//! `sheaf history` and `sheaf blame`: what became of one row, and whose the columns of
+//! one or of all are.
 //!
 //! Invariant: nothing is changed; the log is read as far as this device knows it.
 
 use serde_json::{Value, json};
 
 use crate::{
-    args::{BlameArgs, GlobalArgs, HistoryArgs},
-    backend::{Blamed, Device, PastChange},
+    args::{BlameArgs, GlobalArgs, HistoryArgs, RowArgs},
+    backend::{Blamed, BlamedRow, Device, PastChange, Site},
     console::Console,
     exit::{Exit, Failure},
+    progress::{self, Meter, Unit},
 };
 
 pub(super) fn history(
@@ -42,8 +44,13 @@ pub(super) fn blame(
     console: &mut Console,
 ) -> Result<Exit, Failure> {
     let device = Device::open(global)?;
-    let site = device.existing(&args.row.site)?;
-    let (columns, why) = site.blame(&args.row)?;
+    let site = device.existing(&args.site)?;
+    if args.key.is_empty() {
+        return blame_table(&site, args, console);
+    }
+    let BlameArgs { site: name, table, key, .. } = args;
+    let row = RowArgs { site: name.clone(), table: table.clone(), key: key.clone() };
+    let (columns, why) = site.blame(&row)?;
     if console.json() {
         console.value(&Value::Array(columns.iter().map(Blamed::json).collect()));
         return Ok(Exit::Done);
@@ -51,6 +58,32 @@ pub(super) fn blame(
     columns.iter().for_each(|column| console.line(&column.line()));
     if let Some(why) = why {
         console.tell(&why);
+    }
+    Ok(Exit::Done)
+}
+
+fn blame_table(site: &Site, args: &BlameArgs, console: &mut Console) -> Result<Exit, Failure> {
+    let meter = Meter::default();
+    let work = || site.blame_table(&args.table, args.limit, &meter);
+    let found = progress::during(console, "blame", Unit::Rows, || meter.sample(), work)?;
+    if console.json() {
+        let row = |row: &BlamedRow| {
+            let columns: Vec<Value> = row.columns.iter().map(Blamed::json).collect();
+            json!({ "key": row.json_key(), "columns": columns })
+        };
+        let rows: Vec<Value> = found.rows.iter().map(row).collect();
+        console.value(&json!({ "table": args.table, "rows": rows, "more": found.more }));
+        return Ok(Exit::Done);
+    }
+    for row in &found.rows {
+        console.line(&format!("row {}", row.key()));
+        row.columns.iter().for_each(|column| console.line(&format!("  {}", column.line())));
+    }
+    if found.more {
+        console.tell("there are more rows: give a larger --limit");
+    }
+    if let Some(why) = &found.why {
+        console.tell(why);
     }
     Ok(Exit::Done)
 }

@@ -79,6 +79,21 @@ fn a_row_has_a_history_and_its_columns_have_authors() {
         let blame = a.run(&["--json", "blame", "s", "t", "2"]).ok();
         let blame: Value = serde_json::from_str(&blame).unwrap();
         assert_eq!((&blame[1]["column"], &blame[1]["lsn"]), (&"name".into(), &3.into()));
+        let all = a.run(&["--json", "blame", "s", "t"]).ok();
+        let all: Value = serde_json::from_str(&all).unwrap();
+        assert_eq!((&all["rows"][0]["key"]["id"], &all["more"]), (&2.into(), &false.into()));
+        assert_eq!(all["rows"][0]["columns"], blame);
+        b.run(&["pull", "s"]).ok();
+        b.run(&["sql", "s", "--offline", "INSERT INTO t VALUES (1, 'new', 0)"]).ok();
+        let lines = [
+            "row id=1",
+            "  pending by ID:2 (this device): id=1",
+            "  pending by ID:2 (this device): name='new'",
+            "  pending by ID:2 (this device): n=0",
+        ];
+        let short = b.run(&["blame", "s", "t", "--limit", "1"]);
+        assert_eq!(plain(&short.out), lines);
+        assert_eq!(short.err.trim(), "there are more rows: give a larger --limit");
     });
 }
 
@@ -148,8 +163,10 @@ fn what_is_no_row_or_no_single_change_is_refused_in_one_line() {
     a.run(&["sql", "s", "--offline", "UPDATE t SET n = 3 WHERE id = 1"]).ok();
     a.run(&["sql", "s", "--offline", "UPDATE t SET n = 4 WHERE id = 1"]).ok();
     a.run(&["push", "s"]).ok();
+    a.run(&["history", "s", "t"]).fails(2, "--help");
+    a.run(&["blame", "s", "nope"]).fails(1, "there is no table `nope`");
+    a.run(&["blame", "s"]).fails(2, "--help");
     for command in ["history", "blame"] {
-        a.run(&[command, "s", "t"]).fails(2, "--help");
         a.run(&[command, "s", "t", "x"]).fails(1, "the key of table `t` is a number");
         a.run(&[command, "s", "t", "1", "2"]).fails(1, "not 2 values");
         a.run(&[command, "s", "nope", "1"]).fails(1, "sheaf sql s@LSN");

@@ -1,8 +1,9 @@
-//! One row in one state: what it holds, and which pages say so.
+//! One row, or several, in one state: what they hold, and which pages say so.
 //!
 //! Invariant: as long as the schema is the same and none of these pages changes, looking again
 //! gives the same answer, also that there is no such row.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
@@ -10,12 +11,12 @@ use sheaf_merge::Value;
 use sheaf_volume::{Error, ErrorKind, PageIdx, PageSet, Result, Snapshot};
 
 use crate::error::{explain, sqlite_detail};
-use crate::schema::{COLUMNS_FROM, Identity, Schema, TableInfo, TableKind, fold, is_internal};
+use crate::schema::{
+    COLUMNS_FROM, Identity, Schema, TableInfo, TableKind, fold, is_internal, quote_ident,
+};
 use crate::site::Site;
 use crate::value::{Bind, from_ref};
 use crate::vfs::{Carried, FileView, SCHEMA_COOKIE, Watch, read_u32};
-
-use super::Cell;
 
 /// What a state shows of one row.
 #[derive(Clone, Debug)]
@@ -34,7 +35,7 @@ pub(super) struct Seen {
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) rowid: Option<i64>,
-    pub(super) cells: Vec<Cell>,
+    pub(super) cells: Vec<super::Cell>,
 }
 
 impl Found {
@@ -45,15 +46,15 @@ impl Found {
     }
 
     /// The key, spelled as it is stored.
-    pub(super) fn key(&self, info: &TableInfo) -> Vec<Cell> {
+    pub(super) fn key(&self, info: &TableInfo) -> Vec<super::Cell> {
         if info.identity == Identity::Rowid {
             let value = self.rowid.map_or(Value::Null, Value::Int);
-            return vec![Cell { name: "rowid".to_owned(), value }];
+            return vec![super::Cell { name: "rowid".to_owned(), value }];
         }
         let columns = info.key_columns().into_iter();
         let cell = |name: &String| {
             let value = self.value(name).cloned().unwrap_or(Value::Null);
-            Cell { name: name.clone(), value }
+            super::Cell { name: name.clone(), value }
         };
         columns.map(|(_, column)| cell(&column.name)).collect()
     }
@@ -69,11 +70,27 @@ pub(super) fn look(
     carried: Carried,
     (table, key): (&str, &[Value]),
 ) -> Result<(Seen, Carried)> {
+    let (mut seen, mut rows, carried) = look_rows(site, snapshot, carried, (table, &[key]))?;
+    seen.row = rows.pop().flatten();
+    Ok((seen, carried))
+}
+
+/// As [`look`], for many rows, which come apart from the rest, one for each key.
+///
+/// # Errors
+/// As [`look`].
+pub(super) fn look_rows(
+    site: &Site,
+    snapshot: Snapshot,
+    carried: Carried,
+    (table, keys): (&str, &[&[Value]]),
+) -> Result<(Seen, Vec<Option<Found>>, Carried)> {
     let count = snapshot.page_count();
     let watch = Arc::new(Watch::new(snapshot, carried));
     if count.0 == 0 {
         let (pages, carried) = watch.end();
-        return Ok((Seen { cookie: 0, table: None, row: None, pages }, carried));
+        let seen = Seen { cookie: 0, table: None, row: None, pages };
+        return Ok((seen, vec![None; keys.len()], carried));
     }
     let cookie = read_u32(&watch.page(PageIdx::FIRST)?, SCHEMA_COOKIE);
     let view = FileView::Watched(Arc::clone(&watch));
@@ -82,18 +99,24 @@ pub(super) fn look(
     // The file knows why, where SQLite only says that reading failed.
     let why = |e: Error| failure.take().unwrap_or(e);
     let info = Schema::read(&conn).map_err(why)?.table(table).filter(|t| is_kept(t)).cloned();
-    let row = match &info {
-        // With another key, it is another table: see `walk.rs`.
-        Some(info) if check_key(info, key).is_ok() => {
-            find(&conn, info, key, &|| watch.begin()).map_err(why)?
+    let begun = Cell::new(false);
+    // What the first reads stands for those after it, too: SQLite keeps it.
+    let begin = || {
+        if !begun.replace(true) {
+            watch.begin();
         }
-        _ => None,
     };
+    let row = |key: &&[Value]| match &info {
+        // With another key, it is another table: see `walk.rs`.
+        Some(info) if check_key(info, key).is_ok() => find(&conn, info, key, &begin).map_err(why),
+        _ => Ok(None),
+    };
+    let rows = keys.iter().map(row).collect::<Result<_>>()?;
     drop(conn);
     let (mut pages, carried) = watch.end();
     // What becomes of it is told by the schema's number: it changes with every page taken or freed.
     pages.remove(PageIdx::FIRST);
-    Ok((Seen { cookie, table: info, row, pages }, carried))
+    Ok((Seen { cookie, table: info, row: None, pages }, rows, carried))
 }
 
 /// Whether a table's rows can be followed: ordinary tables that people made.
@@ -116,22 +139,52 @@ pub(super) fn find(
     let told = |e| explain(conn, e);
     let by_rowid = info.identity == Identity::Rowid;
     let sql = if by_rowid { info.sql.by_rowid.as_deref() } else { Some(&*info.sql.by_key) };
-    let sql = sql.ok_or_else(|| {
-        let name = &info.name;
-        let text = format!("columns of table `{name}` hide the row id, which is its only key");
-        Error::new(ErrorKind::Unsupported, text)
-    })?;
+    let sql = sql.ok_or_else(|| no_rowid(info))?;
     let values = if by_rowid { key.iter().chain(key) } else { key.iter().chain(&[]) };
-    let mut statement = conn.prepare(sql).map_err(told)?;
+    let mut statement = conn.prepare_cached(sql).map_err(told)?;
     begin();
     let mut rows = statement.query(rusqlite::params_from_iter(values.map(Bind))).map_err(told)?;
     let Some(row) = rows.next().map_err(told)? else { return Ok(None) };
+    found(conn, info, row).map(Some)
+}
+
+/// The first rows of a table, by key, at most `limit`.
+///
+/// # Errors
+/// `Unsupported` where rows cannot be named.
+pub(super) fn first_rows(conn: &Connection, info: &TableInfo, limit: usize) -> Result<Vec<Found>> {
+    let told = |e| explain(conn, e);
+    let order = match info.identity {
+        Identity::Rowid => info.rowid_name().ok_or_else(|| no_rowid(info))?.to_owned(),
+        _ => {
+            let names = info.key_columns().into_iter();
+            names.map(|(_, column)| quote_ident(&column.name)).collect::<Vec<_>>().join(", ")
+        }
+    };
+    let sql = format!("{} ORDER BY {order} LIMIT ?1", info.sql.all);
+    let mut statement = conn.prepare(&sql).map_err(told)?;
+    let mut rows = statement.query([i64::try_from(limit).unwrap_or(i64::MAX)]).map_err(told)?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next().map_err(told)? {
+        all.push(found(conn, info, row)?);
+    }
+    Ok(all)
+}
+
+fn found(conn: &Connection, info: &TableInfo, row: &rusqlite::Row<'_>) -> Result<Found> {
+    let told = |e| explain(conn, e);
     let cell = |(at, column): (usize, &crate::schema::Column)| {
         let value = from_ref(row.get_ref(COLUMNS_FROM + at).map_err(told)?)?;
-        Ok(Cell { name: column.name.clone(), value })
+        Ok(super::Cell { name: column.name.clone(), value })
     };
     let cells = info.stored().map(cell).collect::<Result<_>>()?;
-    Ok(Some(Found { rowid: row.get(0).map_err(told)?, cells }))
+    Ok(Found { rowid: row.get(0).map_err(told)?, cells })
+}
+
+fn no_rowid(info: &TableInfo) -> Error {
+    let name = &info.name;
+    let text = format!("columns of table `{name}` hide the row id, which is its only key");
+    Error::new(ErrorKind::Unsupported, text)
 }
 
 /// That a key has as many values as the table's, and a number where that is a row id.

@@ -1,4 +1,4 @@
-//! Looking back at one row, from state to state, only where it may have changed.
+//! Looking back at one row or several, from state to state, only where they may have changed.
 //!
 //! Invariant: a commit that touches none of the pages in which the row was found, while the schema
 //! is the same, left the row as it is and is passed over without a page being read; of every other
@@ -17,7 +17,7 @@ use sheaf_volume::{ErrorKind, Lsn, PageIdx, Result};
 use super::chain::Own;
 use super::deeds::Deed;
 use super::log::{Backwards, Entry};
-use super::state::{Found, Seen, look};
+use super::state::{Found, Seen, look_rows};
 use super::{Authors, Cell, ColumnChange, End, Origin, RowChange, RowEvent, Run, Since};
 use crate::schema::{TableInfo, fold};
 use crate::site::Site;
@@ -25,23 +25,9 @@ use crate::vfs::{Carried, SCHEMA_COOKIE, read_u32};
 
 /// A look back at one row.
 pub(super) struct Walk<'a> {
-    site: &'a Site,
-    table: &'a str,
-    key: &'a [Value],
-    since: Option<Since>,
-    log: Backwards<'a>,
-    /// The oldest state that is known to show `now`.
-    at: Lsn,
-    now: Seen,
-    /// Pages that are the same there.
-    carried: Carried,
-    /// States that were looked at.
-    pub(super) looked: u64,
+    rows: Rows<'a>,
     /// Changes that were found and not told yet, oldest first.
     ready: Vec<RowEvent>,
-    /// What this device remembers of its own mutations, once it was asked for.
-    deeds: OnceCell<Vec<Deed>>,
-    end: Option<End>,
 }
 
 /// One step back.
@@ -58,17 +44,18 @@ impl<'a> Walk<'a> {
         key: &'a [Value],
         since: Option<Since>,
     ) -> Result<Self> {
-        let (at, _) = site.base();
-        let snapshot = site.volume().global();
-        let (now, carried) = look(site, snapshot, Carried::new(), (table, key))?;
-        let log = Backwards::new(site.volume());
-        let (ready, deeds, looked, end) = (Vec::new(), OnceCell::new(), 1, None);
-        Ok(Self { site, table, key, since, log, at, now, carried, looked, ready, deeds, end })
+        let rows = Rows::new(site, table, vec![key.to_vec()], since)?;
+        Ok(Self { rows, ready: Vec::new() })
     }
 
     /// The row where the walk stands.
-    pub(super) fn now(&self) -> &Seen {
-        &self.now
+    pub(super) fn row(&self) -> Option<&Found> {
+        self.rows.rows.first()?.row.as_ref()
+    }
+
+    /// States that were looked at.
+    pub(super) fn looked(&self) -> u64 {
+        self.rows.looked
     }
 
     /// Goes back to the next change.
@@ -80,25 +67,94 @@ impl<'a> Walk<'a> {
             if let Some(event) = self.ready.pop() {
                 return Ok(Step::Change(event));
             }
-            if let Some(end) = &self.end {
-                return Ok(Step::End(end.clone()));
+            if let Some(end) = self.rows.end() {
+                return Ok(Step::End(end));
             }
-            if self.at == Lsn::ZERO {
-                self.end = Some(End::Beginning);
-                continue;
+            self.ready = self.rows.step()?.into_iter().map(|(_, event)| event).collect();
+        }
+    }
+}
+
+/// A look back at several rows of a table at once: a commit is looked at if it touches the way to
+/// any of them.
+pub(super) struct Rows<'a> {
+    site: &'a Site,
+    table: &'a str,
+    since: Option<Since>,
+    log: Backwards<'a>,
+    /// The oldest state that is known to show `now` and the rows.
+    at: Lsn,
+    now: Seen,
+    rows: Vec<Tracked>,
+    /// Pages that are the same there.
+    carried: Carried,
+    /// States that were looked at.
+    pub(super) looked: u64,
+    /// What this device remembers of its own mutations, once it was asked for.
+    deeds: OnceCell<Vec<Deed>>,
+    end: Option<End>,
+}
+
+/// A row that is looked for.
+pub(super) struct Tracked {
+    /// Its place among those that were asked for.
+    pub(super) place: usize,
+    key: Vec<Value>,
+    pub(super) row: Option<Found>,
+}
+
+impl<'a> Rows<'a> {
+    /// Begins at the newest agreed state that is here.
+    pub(super) fn new(
+        site: &'a Site,
+        table: &'a str,
+        keys: Vec<Vec<Value>>,
+        since: Option<Since>,
+    ) -> Result<Self> {
+        let (at, _) = site.base();
+        let snapshot = site.volume().global();
+        let named: Vec<&[Value]> = keys.iter().map(Vec::as_slice).collect();
+        let (now, found, carried) = look_rows(site, snapshot, Carried::new(), (table, &named))?;
+        let rows = keys.into_iter().zip(found).enumerate();
+        let rows = rows.map(|(place, (key, row))| Tracked { place, key, row }).collect();
+        let log = Backwards::new(site.volume());
+        let (deeds, looked, end) = (OnceCell::new(), 1, None);
+        Ok(Self { site, table, since, log, at, now, rows, carried, looked, deeds, end })
+    }
+
+    /// The rows where the walk stands.
+    pub(super) fn rows(&self) -> &[Tracked] {
+        &self.rows
+    }
+
+    /// Goes on only with some of them.
+    pub(super) fn retain(&mut self, f: impl Fn(&Tracked) -> bool) {
+        self.rows.retain(f);
+    }
+
+    /// Why nothing is older than what was told, if so.
+    pub(super) fn end(&self) -> Option<End> {
+        let is_begun = self.at == Lsn::ZERO;
+        self.end.clone().or_else(|| is_begun.then_some(End::Beginning))
+    }
+
+    /// Goes back a little, past a commit that changed rows or without a change: of each, oldest
+    /// first, by its place.
+    ///
+    /// # Errors
+    /// `Unavailable` when the log cannot be reached, `Corrupt`.
+    pub(super) fn step(&mut self) -> Result<Vec<(usize, RowEvent)>> {
+        match self.run() {
+            Err(e) if e.kind() == ErrorKind::Expired => {
+                self.end = Some(End::Expired { lsn: self.at });
+                Ok(Vec::new())
             }
-            match self.run() {
-                Ok(events) => self.ready = events,
-                Err(e) if e.kind() == ErrorKind::Expired => {
-                    self.end = Some(End::Expired { lsn: self.at });
-                }
-                Err(e) => return Err(e),
-            }
+            other => other,
         }
     }
 
-    /// Goes back through a run of commits, to the next that changed the row or to its end.
-    fn run(&mut self) -> Result<Vec<RowEvent>> {
+    /// Goes back through a run of commits, to the next that changed a row or to its end.
+    fn run(&mut self) -> Result<Vec<(usize, RowEvent)>> {
         let held = self.log.up_to(self.at)?;
         let [floor, commits @ ..] = held else { return Ok(Vec::new()) };
         if commits.is_empty() {
@@ -116,7 +172,7 @@ impl<'a> Walk<'a> {
             self.end = Some(End::Since);
             return Ok(Vec::new());
         }
-        // Everything from this commit on shows the row as it is known.
+        // Everything from this commit on shows the rows as they are known.
         self.at = entry.lsn;
         if at == 0 {
             return Ok(Vec::new());
@@ -125,43 +181,75 @@ impl<'a> Walk<'a> {
         let snapshot = self.site.volume().at_known(before.0, before.1);
         let carried = std::mem::take(&mut self.carried);
         self.looked += 1;
-        let (seen, carried) = look(self.site, snapshot, carried, (self.table, self.key))?;
+        let keys: Vec<&[Value]> = self.rows.iter().map(|row| row.key.as_slice()).collect();
+        let (seen, found, carried) = look_rows(self.site, snapshot, carried, (self.table, &keys))?;
         self.carried = carried;
-        let newer = std::mem::replace(&mut self.now, seen);
+        let newer = std::mem::replace(&mut self.now, seen).table;
         self.at = before.0;
-        Ok(self.compare(&newer, &entry))
+        Ok(self.compare(found, newer.as_ref(), &entry))
     }
 
-    /// How the row differs before and after a commit.
-    fn compare(&mut self, newer: &Seen, entry: &Entry) -> Vec<RowEvent> {
-        match (&self.now.table, &newer.table) {
-            (None, _) => self.end = Some(End::NoTable { lsn: entry.lsn }),
+    /// How the rows differ before and after a commit; they are as before it from here on.
+    fn compare(
+        &mut self,
+        found: Vec<Option<Found>>,
+        newer: Option<&TableInfo>,
+        entry: &Entry,
+    ) -> Vec<(usize, RowEvent)> {
+        let mut rows = std::mem::take(&mut self.rows);
+        let newest = rows.iter_mut().zip(found);
+        let newest: Vec<Option<Found>> =
+            newest.map(|(row, found)| std::mem::replace(&mut row.row, found)).collect();
+        let mut events = Vec::new();
+        match (&self.now.table, newer) {
             (Some(before), Some(after)) if !same_key(before, after) => {
                 self.end = Some(End::OtherKey { lsn: entry.lsn });
-                return Vec::new();
             }
-            _ => {}
+            (before, _) => {
+                if before.is_none() {
+                    self.end = Some(End::NoTable { lsn: entry.lsn });
+                }
+                let info = newer.or(before.as_ref());
+                for (row, after) in rows.iter().zip(&newest) {
+                    let told = self.events(info, (row.row.as_ref(), after.as_ref()), entry);
+                    events.extend(told.into_iter().map(|event| (row.place, event)));
+                }
+            }
         }
-        let (before, after) = (self.now.row.as_ref(), newer.row.as_ref());
-        let Some(change) = difference(before, after) else { return Vec::new() };
-        let origin = origin(self.site, entry);
-        self.own_events(newer, &origin).unwrap_or_else(|| vec![RowEvent { origin, change }])
+        self.rows = rows;
+        events
     }
 
-    /// The changes of a commit of several mutations one by one, oldest first, where this device
-    /// remembers that they are all its own.
-    fn own_events(&self, newer: &Seen, origin: &Origin) -> Option<Vec<RowEvent>> {
+    /// The changes of a row in a commit, oldest first: one, or those of own mutations one by one.
+    fn events(
+        &self,
+        info: Option<&TableInfo>,
+        (before, after): (Option<&Found>, Option<&Found>),
+        entry: &Entry,
+    ) -> Vec<RowEvent> {
+        let Some(change) = difference(before, after) else { return Vec::new() };
+        let origin = origin(self.site, entry);
+        let own = info.and_then(|info| self.own_events(info, (before, after), &origin));
+        own.unwrap_or_else(|| vec![RowEvent { origin, change }])
+    }
+
+    /// The changes of a commit of several mutations one by one, where this device remembers that
+    /// they are all its own.
+    fn own_events(
+        &self,
+        info: &TableInfo,
+        (before, after): (Option<&Found>, Option<&Found>),
+        origin: &Origin,
+    ) -> Option<Vec<RowEvent>> {
         let (timeline, at) = (self.site.timeline(), origin.at?);
         if origin.authors.is_exact() || !origin.authors.0.iter().any(|run| run.own) {
             return None;
         }
-        let info = newer.table.as_ref().or(self.now.table.as_ref())?;
-        let (mut before, after) = (self.now.row.clone(), newer.row.as_ref());
-        let key = before.as_ref().or(after)?.key(info);
+        let key = before.or(after)?.key(info);
         let key: Vec<Value> = key.into_iter().map(|cell| cell.value).collect();
         let own = Own::of(self.deeds.get_or_init(|| self.site.all_deeds()), timeline, at);
-        let states = own.explain((&info.name, &key), before.as_ref(), after)?;
-        let mut events = Vec::new();
+        let states = own.explain((&info.name, &key), before, after)?;
+        let (mut events, mut before) = (Vec::new(), before.cloned());
         for (seq, state) in states {
             if let Some(change) = difference(before.as_ref(), state.as_ref()) {
                 let run = Run { timeline, first_seq: seq, last_seq: seq, own: true };

@@ -116,6 +116,19 @@ fn own_mutations_of_one_commit_are_named_one_by_one() {
     assert_eq!(told, [line(5, "title"), line(4, "title"), line(3, "votes"), line(1, "")]);
     assert_eq!(blamed(&a, 1), [1, 1, 3, 5]);
     assert_eq!(blamed(&a, 2), [1, 1, 2, 1]);
+    // A table at once, with what waits.
+    a.sql("UPDATE note SET title = 'w' WHERE id = 2");
+    a.sql("INSERT INTO note VALUES (0, 'nought', 0, 'n')");
+    let all = a.site.blame_table("note", 2, &mut |_| {}).unwrap();
+    assert_eq!((all.rows.len(), all.more), (2, true));
+    let all = a.site.blame_table("NOTE", 9, &mut |_| {}).unwrap();
+    assert_eq!((all.rows.len(), all.more, all.table.as_str()), (3, false, "note"));
+    for row in &all.rows {
+        let one = a.site.blame("note", &[row.key[0].value.clone()]).unwrap();
+        assert_eq!(row.columns, one.columns);
+    }
+    assert_eq!((blamed(&a, 0), blamed(&a, 2)), (vec![7; 4], vec![1, 1, 2, 6]));
+    assert_eq!(a.site.blame_table("nope", 9, &mut |_| {}).unwrap_err().kind(), ErrorKind::NotFound);
     // To others they are candidates, and one change.
     let told = b.site.history("note", &[Value::Int(1)], 10, None).unwrap();
     assert_eq!((told.events.len(), told.events[0].origin.authors.count()), (2, 4));

@@ -176,6 +176,14 @@ fn made(seed: u64, commits: usize, numbers: usize, most: usize) {
             assert_eq!(commit(&device, &sql), lsn);
         }
     }
+    check_told(&device, told, seed);
+    check_blames(&device, &rows, lsn, seed);
+    let never = device.site.history("ids", &[Value::Int(1_000)], 9, None).unwrap();
+    assert_eq!((lines(&never), never.end), (Vec::new(), End::NoTable { lsn: Lsn(1) }));
+}
+
+/// Each history is what was noted, and each change has its author.
+fn check_told(device: &Device, told: BTreeMap<(usize, i64), Vec<(u64, String)>>, seed: u64) {
     for ((kind, n), mut expected) in told {
         let (table, _, key_of) = KINDS[kind];
         let history = device.site.history(table, &key_of(n), 10_000, None).unwrap();
@@ -187,8 +195,22 @@ fn made(seed: u64, commits: usize, numbers: usize, most: usize) {
         assert_eq!(history.end, End::NoTable { lsn: Lsn(1) }, "seed {seed}: {table} {n}");
         assert!(history.events.iter().all(|event| event.origin.authors.is_exact()));
     }
-    let never = device.site.history("ids", &[Value::Int(1_000)], 9, None).unwrap();
-    assert_eq!((lines(&never), never.end), (Vec::new(), End::NoTable { lsn: Lsn(1) }));
+}
+
+/// All rows of a table by one look back, and each by its own.
+fn check_blames(device: &Device, rows: &BTreeMap<(usize, i64), [Value; 2]>, lsn: u64, seed: u64) {
+    for (kind, (table, ..)) in KINDS.iter().enumerate() {
+        let mut told = Vec::new();
+        let all = device.site.blame_table(table, 1_000, &mut |done| told.push(done)).unwrap();
+        assert_eq!(all.rows.len(), rows.keys().filter(|(of, _)| *of == kind).count());
+        assert!(!all.more && told.is_sorted() && *told.last().unwrap() == all.rows.len());
+        assert!(all.looked <= lsn, "{} states of {lsn}", all.looked);
+        for row in all.rows.iter().step_by(if is_long() { 1 } else { 5 }) {
+            let key: Vec<Value> = row.key.iter().map(|cell| cell.value.clone()).collect();
+            let one = device.site.blame(table, &key).unwrap();
+            assert_eq!((&row.key, &row.columns), (&one.key, &one.columns), "seed {seed}: {table}");
+        }
+    }
 }
 
 /// A remote that counts.

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::{RowPolicy, Rule};
+use crate::{RowPolicy, Rule, list::Parents};
 
 /// What SQLite does to values that are stored in a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,10 +57,12 @@ impl fmt::Display for Affinity {
 }
 
 /// What a row of the table of rules declares. Its text is what is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Declaration {
     /// The rule of one column.
     Column(Rule),
+    /// The rule `list`, for rows with equal values in these columns.
+    List(Parents),
     /// What wins when one deletes a row of the table and another changes it.
     Rows(RowPolicy),
 }
@@ -111,10 +113,8 @@ impl Declaration {
     /// [`DeclareError`] if there is no such rule or policy, or the column's affinity is unfit.
     pub fn of_call(column: &str, decltype: &str, rule: &str) -> Result<Self, DeclareError> {
         let declaration = Self::of_stored(column, rule)?;
-        match declaration {
-            Self::Column(rule) if !fits(rule, Affinity::of_type(decltype)) => {
-                Err(unfit(rule, decltype))
-            }
+        match declaration.rule() {
+            Some(rule) if !fits(rule, Affinity::of_type(decltype)) => Err(unfit(rule, decltype)),
             _ => Ok(declaration),
         }
     }
@@ -129,7 +129,18 @@ impl Declaration {
             return policy.ok_or_else(|| DeclareError::UnknownPolicy(rule.to_owned()));
         }
         let found = Rule::from_name(rule).map(Self::Column);
+        let found = found.or_else(|| Parents::of_rule(rule).map(Self::List));
         found.ok_or_else(|| DeclareError::UnknownRule(rule.to_owned()))
+    }
+
+    /// The rule of a column; `None` for a row policy.
+    #[must_use]
+    pub fn rule(&self) -> Option<Rule> {
+        match self {
+            Self::Column(rule) => Some(*rule),
+            Self::List(_) => Some(Rule::List),
+            Self::Rows(_) => None,
+        }
     }
 }
 
@@ -137,6 +148,7 @@ impl fmt::Display for Declaration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Column(rule) => write!(f, "{rule}"),
+            Self::List(parents) => write!(f, "{parents}"),
             Self::Rows(policy) => write!(f, "{policy}"),
         }
     }
@@ -169,7 +181,7 @@ impl fmt::Display for DeclareError {
             Self::UnknownRule(name) => {
                 write!(f, "no merge rule is called `{name}`; there are ")?;
                 Rule::ALL.iter().try_for_each(|rule| write!(f, "{rule}, "))?;
-                f.write_str("custom:NAME")
+                f.write_str("list(COLUMN, ...), custom:NAME")
             }
             Self::UnknownPolicy(name) => {
                 write!(f, "rows have `delete-wins` or `update-wins`, not `{name}`")
@@ -380,6 +392,10 @@ mod tests {
         check("doc", "TEXT", "map", Ok("json"));
         check("doc", "INT", "json", Err(()));
         check("place", "NUMERIC", "list", Err(()));
+        check("place", "NUMERIC", "list(a)", Err(()));
+        check("place", "TEXT", "List(a,b)", Ok("list(a, b)"));
+        check("place", "TEXT", "list()", Err(()));
+        check("place", "TEXT", "set(a)", Err(()));
         check("title", "TEXT", "text", Ok("text"));
         check("title", "INT", "text", Err(()));
         check("price", "DECIMAL(8,2)", "mvr", Ok("mvr"));

@@ -21,6 +21,9 @@ pub const POSITION_LEN_MAX: usize = 64;
 /// positions is one mutation.
 pub const LIST_LEN_MAX: usize = 100_000;
 
+/// Columns by which the rows of a table are divided into lists: each is compared for each row.
+pub const LIST_PARENTS_MAX: usize = 16;
+
 /// Concurrent values of one cell. With one more the two oldest are merged into one.
 pub const SIBLINGS_MAX: usize = 8;
 

@@ -6,6 +6,7 @@
 //! lost. Leaves out where lists and tombstones are stored, and whether a row exists: see
 //! `merge_row`.
 
+mod parents;
 mod position;
 
 use std::{
@@ -14,6 +15,7 @@ use std::{
     ops::Bound,
 };
 
+pub use parents::Parents;
 pub use position::{BadPosition, Position};
 
 use crate::limits::LIST_LEN_MAX;
@@ -117,6 +119,35 @@ impl<K: Clone + Ord> List<K> {
         self.changed.iter().filter_map(|key| self.elements.get_key_value(key))
     }
 
+    /// Puts an element, new or moved, where its author put it, if that is still directly behind
+    /// `after` and nothing else has the position. Otherwise nothing is changed, and the change is
+    /// to be applied.
+    pub fn keep(&mut self, after: &After<K>, key: &K, at: &Position) -> bool {
+        let slot = (at.clone(), Some(key.clone()));
+        let own = self.elements.get(key).map(|element| (element.position.clone(), Some(key)));
+        let is_other =
+            |(position, other): &&Slot<K>| own != Some((position.clone(), other.as_ref()));
+        let before = self.live.range(..(at.clone(), None)).rev().find(is_other);
+        let is_behind = match after {
+            After::Head => before.is_none(),
+            After::Element(after, was) => match self.elements.get(after) {
+                Some(_) => before.is_some_and(|(_, before)| before.as_ref() == Some(after)),
+                None => {
+                    before.is_none_or(|(before, _)| was.as_ref().is_some_and(|was| before <= was))
+                }
+            },
+        };
+        let ties = (at.clone(), None)..(at.clone().bound_above(), None);
+        if !is_behind || self.order.range(ties).any(|slot| is_other(&slot)) {
+            return false;
+        }
+        self.take(key);
+        self.put(slot, true);
+        self.elements.insert(key.clone(), Element { position: at.clone(), is_alive: true });
+        self.changed.insert(key.clone());
+        true
+    }
+
     /// Applies a change to the list as it is now.
     pub fn apply(&mut self, op: ListOp<K>) -> Applied<K> {
         match op {
@@ -147,6 +178,32 @@ impl<K: Clone + Ord> List<K> {
                 }
                 _ => Applied { logged: None, note: None },
             },
+        }
+    }
+
+    /// Whether it has an element, deleted or not.
+    pub fn has(&self, key: &K) -> bool {
+        self.elements.contains_key(key)
+    }
+
+    /// The place directly in front of an element, behind the live one before it; the end of the
+    /// list for an element that it does not have.
+    pub fn before(&self, key: &K) -> After<K> {
+        let Some(element) = self.elements.get(key) else { return self.end() };
+        Self::behind_last(
+            self.live.range(..(element.position.clone(), Some(key.clone()))).next_back(),
+        )
+    }
+
+    /// The place behind all live elements.
+    pub fn end(&self) -> After<K> {
+        Self::behind_last(self.live.last())
+    }
+
+    fn behind_last(slot: Option<&Slot<K>>) -> After<K> {
+        match slot {
+            Some((position, Some(key))) => After::Element(key.clone(), Some(position.clone())),
+            _ => After::Head,
         }
     }
 

@@ -39,6 +39,7 @@ use crate::schema::{Schema, pragma_int};
 
 mod ddl;
 mod hook;
+mod lists;
 mod migration;
 mod net;
 mod rows;

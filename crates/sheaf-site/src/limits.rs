@@ -18,6 +18,9 @@ pub const NAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const SQL_BYTES_MAX: usize = 1024 * 1024;
 /// Arguments of one call; SQLite binds no more than 32,766 in one statement.
 pub const CALL_ARGS_MAX: usize = 1_000;
+/// Rows of one list that a transaction may place by asking for their neighbours one by one, where
+/// no index leads to them: more are placed by reading all of the list once.
+pub const LIST_QUERIES_MAX: usize = 16;
 /// Locks of one mutation: each is looked up and moved wherever it is applied.
 pub const LOCKS_MAX: usize = 1_000;
 /// Statements of one mutator script: bounds what a call makes every replica do.

@@ -16,7 +16,8 @@ use sheaf_volume::{Error, Result};
 use crate::{
     RowIds, limits,
     locks::Lock,
-    opstream::{VERSION_IDS, VERSION_LOCKS, VERSION_PLAIN, Writer, encode_key, op},
+    opstream::{VERSION_IDS, VERSION_LOCKS, VERSION_PLACES, VERSION_PLAIN, Writer, encode_key, op},
+    places::{Places, RowPlaces},
     value::quote_key,
 };
 
@@ -101,13 +102,16 @@ pub struct Mutation {
     pub ids: RowIds,
     /// The locks it takes.
     pub locks: BTreeSet<Lock>,
+    /// What rows of lists were put behind. Empty for a call.
+    pub places: Places,
 }
 
 impl Mutation {
     /// A mutation whose integers mean what they say, and that takes no locks.
     #[must_use]
     pub fn new(body: Body, foreign_keys: bool) -> Self {
-        Self { body, foreign_keys, ids: RowIds::default(), locks: BTreeSet::new() }
+        let (ids, locks, places) = (RowIds::default(), BTreeSet::new(), Places::default());
+        Self { body, foreign_keys, ids, locks, places }
     }
 
     /// Reads an op stream.
@@ -122,7 +126,7 @@ impl Mutation {
     /// Writes the op stream. A register is written only when it changes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut encoder = Encoder::new(self.version());
+        let mut encoder = Encoder::new(self.version(), &self.places);
         if self.foreign_keys {
             encoder.out.record(op::FLAGS, b"1");
         }
@@ -152,10 +156,14 @@ impl Mutation {
 
     /// The oldest version that can say all of it.
     fn version(&self) -> u8 {
-        match (self.locks.is_empty(), self.ids.is_empty()) {
-            (false, _) => VERSION_LOCKS,
-            (true, false) => VERSION_IDS,
-            (true, true) => VERSION_PLAIN,
+        if !self.places.is_empty() {
+            VERSION_PLACES
+        } else if !self.locks.is_empty() {
+            VERSION_LOCKS
+        } else if !self.ids.is_empty() {
+            VERSION_IDS
+        } else {
+            VERSION_PLAIN
         }
     }
 
@@ -281,6 +289,9 @@ struct Encoder<'a> {
     table: Option<&'a str>,
     tables: Names<'a>,
     cols: Names<'a>,
+    places: &'a Places,
+    /// Those of the row that is being written.
+    row: Option<&'a RowPlaces>,
 }
 
 /// Bytes from which a name takes an index when it is spelled out: `#0` is no shorter than `x`.
@@ -306,12 +317,14 @@ impl<'a> Names<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    fn new(version: u8) -> Self {
+    fn new(version: u8, places: &'a Places) -> Self {
         Self {
             out: Writer::new(version),
             table: None,
             tables: Names::default(),
             cols: Names::default(),
+            places,
+            row: None,
         }
     }
 
@@ -323,7 +336,7 @@ impl<'a> Encoder<'a> {
                 self.out.record(op::INSERT, b"");
                 for (col, value) in cols {
                     self.col(col);
-                    self.out.typed(op::REPLACE, value);
+                    self.written(col, value);
                 }
             }
             Op::Update { table, key, changes } => {
@@ -331,7 +344,7 @@ impl<'a> Encoder<'a> {
                 for Change { col, base, left } in changes {
                     self.col(col);
                     self.out.typed(op::BASE, base);
-                    self.out.typed(op::REPLACE, left);
+                    self.written(col, left);
                 }
             }
             Op::Delete { table, key, old } => {
@@ -352,7 +365,17 @@ impl<'a> Encoder<'a> {
             self.out.record(op::TABLE, name.as_bytes());
             self.table = Some(table);
         }
-        self.out.record(op::KEY, &encode_key(key));
+        let key = encode_key(key);
+        self.out.record(op::KEY, &key);
+        self.row = self.places.of_row(table, key);
+    }
+
+    /// A new value, and what it puts the row behind.
+    fn written(&mut self, col: &str, value: &Value) {
+        self.out.typed(op::REPLACE, value);
+        if let Some(place) = self.row.and_then(|places| places.get(col)) {
+            self.out.record(op::BEHIND, &place.encode());
+        }
     }
 
     fn col(&mut self, col: &'a str) {

@@ -18,9 +18,11 @@ use sheaf_volume::{Error, ErrorKind, Result};
 
 use crate::limits;
 
-/// Version byte in front of a stream that takes locks.
+/// Version byte in front of a stream that puts rows of a list in their places.
+pub(crate) const VERSION_PLACES: u8 = 4;
+/// Version byte in front of one that puts none there and takes locks.
 pub(crate) const VERSION_LOCKS: u8 = 3;
-/// Version byte in front of one that takes none and lists row ids.
+/// Version byte in front of one that does neither and lists row ids.
 pub(crate) const VERSION_IDS: u8 = 2;
 /// Version byte in front of every other stream.
 pub(crate) const VERSION_PLAIN: u8 = 1;
@@ -43,6 +45,7 @@ pub(crate) mod op {
     pub(crate) const TIME: u8 = b'm';
     pub(crate) const ARG: u8 = b'a';
     pub(crate) const LOCK: u8 = b'!';
+    pub(crate) const BEHIND: u8 = b'b';
     /// Specified, but not understood here: node id, position, read.
     pub(crate) const RESERVED: [u8; 3] = [b'i', b'p', b'^'];
 }
@@ -110,7 +113,7 @@ impl<'a> Reader<'a> {
             return Err(limit("bytes of one mutation", limits::MUTATION_BYTES_MAX));
         }
         match bytes.split_first() {
-            Some((&version @ VERSION_PLAIN..=VERSION_LOCKS, rest)) => Ok(Self { version, rest }),
+            Some((&version @ VERSION_PLAIN..=VERSION_PLACES, rest)) => Ok(Self { version, rest }),
             Some((version, _)) => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("mutation format {version} is newer than this version of sheaf"),

@@ -21,6 +21,7 @@ use crate::{
     mutation::{Body, Mutation, Op},
     mutator,
     opbits::OpBits,
+    places::Places,
     rowids::{RowIds, inserted},
     watch::Noted,
 };
@@ -31,9 +32,11 @@ pub(crate) mod failure;
 mod ffi;
 mod foreign;
 mod fts;
+mod lists;
 mod remap;
 pub(crate) mod rows;
 mod siblings;
+mod spare;
 pub(crate) mod sqltext;
 pub(crate) mod table;
 #[cfg(test)]
@@ -345,10 +348,12 @@ impl Step<'_> {
             Switches { triggers: false, foreign_keys: false }.set(self.conn)?;
         }
         let Remap { ids, tables, shown, noted, merges, .. } = &mut *self.remap;
-        let mut rows = Rows::new(self.conn, self.ctx, tables, merges, ids, &mutation.ids);
+        let meant = (&mutation.ids, &mutation.places);
+        let mut rows = Rows::new(self.conn, self.ctx, tables, merges, ids, meant);
         rows.apply(ops)?;
+        rows.place()?;
         let Rows { written, mut touched, uncaptured, mut kept, proposals, .. } = rows;
-        let Rows { inserted, refused, mut stands, is_merged, tale, .. } = rows;
+        let Rows { inserted, refused, mut stands, is_merged, tale, aside, kept_places, .. } = rows;
         noted.told = tale.told;
         for (table, origin, id) in inserted {
             shown.show(&table, origin, id);
@@ -375,7 +380,10 @@ impl Step<'_> {
         touched.dedup();
         let captured = match self.capture.finish(self.conn) {
             Ok(mut captured) => {
-                captured.iter_mut().for_each(|captured| siblings::strip(captured, &proposals));
+                if let Some(captured) = &mut captured {
+                    siblings::strip(captured, &proposals);
+                    lists::strip(captured, &aside);
+                }
                 captured
             }
             Err(error) if error.kind() == ErrorKind::Invalid => {
@@ -387,7 +395,9 @@ impl Step<'_> {
         kept.extend(proposals);
         let mut recaptured = recapture(mutation, schema, captured, uncaptured, kept);
         if let Body::Rows(ops) = &recaptured.body {
-            recaptured.ids = shown.mentioned_by(ops);
+            recaptured.places.extend(kept_places);
+            recaptured.places.retain(ops);
+            recaptured.ids = shown.mentioned_by(ops, &recaptured.places);
             for (table, id, origin) in refused {
                 recaptured.ids.set(&table, id, Some(origin));
             }
@@ -463,8 +473,9 @@ fn recapture(
     uncaptured: Vec<Op>,
     kept: Vec<Op>,
 ) -> Mutation {
-    let mut ops = schema;
-    if let Some(Mutation { body: Body::Rows(rows), .. }) = captured {
+    let (mut ops, mut places) = (schema, Places::default());
+    if let Some(Mutation { body: Body::Rows(rows), places: captured, .. }) = captured {
+        places = captured;
         let kept: BTreeSet<_> = kept.iter().filter_map(Op::row).collect();
         let stays = |op: &Op| op.row().is_some_and(|row| !kept.contains(&row));
         ops.extend(rows.into_iter().filter(stays));
@@ -478,7 +489,7 @@ fn recapture(
             ops.push(op);
         }
     }
-    Mutation::new(Body::Rows(ops), mutation.foreign_keys)
+    Mutation { places, ..Mutation::new(Body::Rows(ops), mutation.foreign_keys) }
 }
 
 fn broken(error: rusqlite::Error) -> Error {

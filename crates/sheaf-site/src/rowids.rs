@@ -14,7 +14,10 @@ use std::collections::BTreeMap;
 
 use sheaf_merge::Value;
 
-use crate::mutation::{Body, Mutation, Op};
+use crate::{
+    mutation::{Body, Mutation, Op},
+    places::Places,
+};
 
 /// Numbers that do not mean what they say, by table (in lower case) and number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,10 +78,10 @@ impl RowIds {
         }
     }
 
-    /// The entries whose numbers these operations mention, in whatever column.
-    pub(crate) fn mentioned_by(&self, ops: &[Op]) -> Self {
+    /// The entries whose numbers these operations and places mention, in whatever column.
+    pub(crate) fn mentioned_by(&self, ops: &[Op], places: &Places) -> Self {
         let mut mentioned = Self::default();
-        for id in ops.iter().flat_map(values).filter_map(integer) {
+        for id in ops.iter().flat_map(values).chain(places.values()).filter_map(integer) {
             for (table, ids) in &self.0 {
                 if let Some(origin) = ids.get(&id) {
                     mentioned.set(table, id, *origin);
@@ -163,7 +166,7 @@ mod tests {
         let key = vec![Value::Int(5)];
         let cols = vec![("ref".to_owned(), Value::Int(2)), ("n".to_owned(), Value::Int(6))];
         let op = Op::Insert { table: "c".into(), key, cols };
-        assert_eq!(listed(&ids.mentioned_by(&[op])), [("t", 2, Some(1))]);
+        assert_eq!(listed(&ids.mentioned_by(&[op], &Places::default())), [("t", 2, Some(1))]);
     }
 
     #[test]

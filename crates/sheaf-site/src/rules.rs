@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension as _, functions::FunctionFlags, params};
-use sheaf_merge::{CustomName, Declaration, RowPolicy, Rule};
+use sheaf_merge::{CustomName, Declaration, RowPolicy, Rule, list::Parents};
 use sheaf_volume::{Error, ErrorKind, Result};
 
 use crate::{
@@ -162,7 +162,14 @@ fn declare(
     };
     let (table, column, decltype) = named?;
     let declaration = Declaration::of_call(&column, &decltype, rule);
-    let stored = declaration.map_err(|error| Error::invalid(error.to_string()))?.to_string();
+    let stored = match declaration.map_err(|error| Error::invalid(error.to_string()))? {
+        Declaration::List(parents) => {
+            let columns = columns(conn, &table).map_err(from_sqlite)?;
+            let found = find_parents(&columns, &column, &parents);
+            found.map_err(Error::invalid)?.to_string()
+        }
+        declaration => declaration.to_string(),
+    };
     store(conn, &table, &column, &stored).map_err(from_sqlite)?;
     Ok(Some(stored))
 }
@@ -185,6 +192,25 @@ fn name(conn: &Connection, table: &str, column: &str) -> Result<(String, String,
     }
     let decltype = found.stored_type(is_strict).to_owned();
     Ok((table, found.name, decltype))
+}
+
+/// The columns that divide a table into lists, as they are declared.
+///
+/// # Errors
+/// What is wrong with one of them.
+fn find_parents(columns: &[Column], column: &str, parents: &Parents) -> Result<Parents, String> {
+    let find = |name: &String| {
+        let found = columns.iter().find(|known| known.name.eq_ignore_ascii_case(name));
+        match found {
+            None => Err(format!("rule {parents}: there is no column {name}")),
+            Some(found) if found.is_generated || found.name.eq_ignore_ascii_case(column) => {
+                Err(format!("rule {parents}: {name} cannot tell lists apart"))
+            }
+            Some(found) => Ok(found.name.clone()),
+        }
+    };
+    let found = parents.columns().iter().map(find).collect::<Result<_, _>>()?;
+    Ok(Parents::new(found).unwrap_or_else(|| parents.clone()))
 }
 
 fn store(conn: &Connection, table: &str, column: &str, rule: &str) -> rusqlite::Result<()> {
@@ -293,13 +319,16 @@ fn list(conn: &Connection, only: Option<&str>) -> rusqlite::Result<Vec<RuleInfo>
         let mut take =
             |col: &str| stored.remove(&(table.to_ascii_lowercase(), col.to_ascii_lowercase()));
         let mut found = vec![rows_info(&table, take("*"))];
-        for column in columns(conn, &table)? {
+        let columns = columns(conn, &table)?;
+        for column in &columns {
             let stored = take(&column.name);
             // Nobody wonders about a rule for what is computed, unless one was declared.
             if column.is_generated && stored.is_none() {
                 continue;
             }
-            found.push(column_info(&table, &column, is_strict, stored));
+            let mut info = column_info(&table, column, is_strict, stored);
+            note_parents(&columns, &mut info);
+            found.push(info);
         }
         if is_asked(&table) {
             rules.extend(found);
@@ -315,6 +344,14 @@ fn list(conn: &Connection, only: Option<&str>) -> rusqlite::Result<Vec<RuleInfo>
         problem: Some("there is no such table or column".to_owned()),
     }));
     Ok(rules)
+}
+
+/// A list is not told apart by columns that are gone.
+fn note_parents(columns: &[Column], info: &mut RuleInfo) {
+    let parents = info.rule.as_deref().and_then(Parents::of_rule);
+    if let (Some(parents), None) = (parents, &info.problem) {
+        info.problem = find_parents(columns, &info.column, &parents).err();
+    }
 }
 
 /// A custom rule is nothing without its function.

@@ -145,7 +145,7 @@ impl CommitSink for LocalSink {
                 Arc::make_mut(&mut ids).note_inserts(ops);
                 attrs.extend(site.row_ids_attr(&ids));
             }
-            mutation.ids = ids.mentioned_by(ops);
+            mutation.ids = ids.mentioned_by(ops, &mutation.places);
         }
         let mut uid = [0; 8];
         site.0.env.fill_random(&mut uid);

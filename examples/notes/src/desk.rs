@@ -31,7 +31,9 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS note(
     body HTML_TEXT NOT NULL DEFAULT '',
     tags SET_TEXT NOT NULL DEFAULT '[]',
     done INTEGER NOT NULL DEFAULT 0,
-    priority MVR_INT NOT NULL DEFAULT 0)";
+    priority MVR_INT NOT NULL DEFAULT 0);
+    CREATE INDEX IF NOT EXISTS note_order ON note(parent, pos);
+    SELECT sheaf_merge_rule('note', 'pos', 'list(parent)')";
 /// All notes; ties of a position are broken alike everywhere.
 const ALL: &str =
     "SELECT id, parent, pos, title, body, tags, done, priority FROM note ORDER BY pos, id";

@@ -212,6 +212,41 @@ proptest! {
     }
 
     #[test]
+    fn what_is_kept_stands_where_it_would_be_put(
+        ops in prop::collection::vec(any_op(), 0..30),
+        (after, key) in (prop::option::of(0..20u8), 0..20u8),
+        at in "[0-9A-Za-z]{0,2}[1-9A-Za-z]",
+    ) {
+        let mut list = load([]);
+        ops.into_iter().for_each(|op| drop(list.apply(op)));
+        let after = after.map_or(After::Head, |after| After::Element(after, None));
+        prop_assume!(!matches!(&after, After::Element(after, _) if !list.has(after)));
+        let keys = |list: &List<u8>| list.keys().copied().collect::<Vec<_>>();
+        let (before, mut put, at) = (keys(&list), list.clone(), Position::parse(&at).unwrap());
+        let op = if before.contains(&key) { ListOp::Move } else { ListOp::Insert };
+        put.apply(op(after.clone(), key));
+        if list.keep(&after, &key, &at) {
+            prop_assert_eq!(keys(&list), keys(&put));
+            let (_, element) = list.changes().find(|(other, _)| **other == key).unwrap();
+            prop_assert_eq!(&element.position, &at);
+        } else {
+            prop_assert_eq!(keys(&list), before);
+        }
+    }
+
+    #[test]
+    fn in_front_of_a_row_and_at_the_end(ops in prop::collection::vec(any_op(), 0..30), at: u8) {
+        let mut list = load([]);
+        ops.into_iter().for_each(|op| drop(list.apply(op)));
+        let mut keys: Vec<u8> = list.keys().copied().collect();
+        let at = usize::from(at) % (keys.len() + 1);
+        let after = keys.get(at).map_or_else(|| list.end(), |key| list.before(key));
+        list.apply(ListOp::Insert(after, 99));
+        keys.insert(at, 99);
+        prop_assert_eq!(list.keys().copied().collect::<Vec<_>>(), keys);
+    }
+
+    #[test]
     fn runs_stay_whole_left_before_right(base in 1..5u8, at in 0..5u8, l in 1..6u8, r in 1..6u8) {
         let run = |from: u8, len: u8| {
             let mut after = if at == 0 { After::Head } else { After::Element(at.min(base), None) };

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use sheaf_volume::{Error, ErrorKind, Result};
 
 use super::ddl::HEADER_FIELDS;
+use super::lists;
 use super::migration::{Lineage, Migration};
 use super::state::{Noted, Rows, Tracker, Work, is_fts_content, is_skipped};
 use super::table::{Target, changes};
@@ -47,9 +48,10 @@ pub(crate) fn mutation(
     if ops.is_empty() {
         return Ok(None);
     }
+    let places = lists::places(&mut ops, schema, reader)?;
     let foreign_keys = work.foreign_keys.unwrap_or(false);
-    let locks = work.locks.locks();
-    Ok(Some(Mutation { body: Body::Rows(ops), foreign_keys, ids: RowIds::default(), locks }))
+    let (ids, locks) = (RowIds::default(), work.locks.locks());
+    Ok(Some(Mutation { body: Body::Rows(ops), foreign_keys, ids, locks, places }))
 }
 
 fn header_changes(noted: &Noted, reader: &Connection, ops: &mut Vec<Op>) -> Result<()> {

@@ -14,9 +14,10 @@ use crate::{
     RowIds, limits,
     locks::{Lock, OnFailure},
     opstream::{
-        Reader, VERSION_IDS, VERSION_LOCKS, decimal, decode_key, decode_value, limit, malformed,
-        op, text,
+        Reader, VERSION_IDS, VERSION_LOCKS, VERSION_PLACES, decimal, decode_key, decode_value,
+        limit, malformed, op, text,
     },
+    places::{Place, Places},
 };
 
 /// The edits of the row whose key was read last.
@@ -59,6 +60,9 @@ struct Fold {
     row: Option<Row>,
     col: Option<String>,
     base: Option<Value>,
+    places: Places,
+    /// The column that the record before gave a new value.
+    written: Option<String>,
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Mutation> {
@@ -82,6 +86,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Mutation> {
 
 impl Fold {
     fn record(&mut self, op: u8, value: &[u8]) -> Result<()> {
+        let written = self.written.take();
         match op {
             op::FLAGS => self.flags(value),
             op::LOCK => self.lock(value),
@@ -95,6 +100,7 @@ impl Fold {
             op::DELETE => self.open_row(value, Edits::Delete(Vec::new())),
             op::REPLACE if self.call.is_some() => self.arg_value(value),
             op::REPLACE => self.replace(value),
+            op::BEHIND => self.place(written, value),
             op::CALL => self.open_call(value),
             op::SEED | op::TIME | op::ARG => self.call_part(op, value),
             _ if op::RESERVED.contains(&op) => Err(Error::new(
@@ -265,6 +271,9 @@ impl Fold {
         if matches!(row.edits, Edits::Open) {
             row.edits = Edits::Update(Vec::new());
         }
+        if self.version >= VERSION_PLACES {
+            self.written = Some(col.clone());
+        }
         match (&mut row.edits, self.base.take()) {
             (Edits::Insert(cols), None) => {
                 bounded(cols.len())?;
@@ -278,6 +287,19 @@ impl Fold {
             _ => return Err(malformed("a value out of place")),
         }
         Ok(())
+    }
+
+    /// What the value that was just read puts the row behind.
+    fn place(&mut self, written: Option<String>, value: &[u8]) -> Result<()> {
+        let (Some(table), Some(row), Some(col)) = (&self.table, &self.row, written) else {
+            return Err(malformed("a place out of place"));
+        };
+        spend(&mut self.name_bytes, table.len() + col.len())?;
+        let place = Place::decode(value, row.key.len())?;
+        if self.places.note(table, &row.key, col, place) {
+            return Ok(());
+        }
+        Err(malformed("two places of one row"))
     }
 
     fn close_row(&mut self) -> Result<()> {
@@ -346,7 +368,7 @@ impl Fold {
 
     fn finish(mut self) -> Result<Mutation> {
         self.close_row()?;
-        let foreign_keys = self.foreign_keys.unwrap_or(false);
+        let (foreign_keys, version) = (self.foreign_keys.unwrap_or(false), self.version);
         let body = match self.call {
             None => Body::Rows(self.ops),
             Some(Call { name, args, seed: Some(seed), time_ms: Some(time_ms), arg: None }) => {
@@ -357,8 +379,9 @@ impl Fold {
         if matches!(body, Body::Call { .. }) && !self.ids.is_empty() {
             return Err(malformed("row ids in a call"));
         }
-        let mutation = Mutation { body, foreign_keys, ids: self.ids, locks: self.locks };
-        if self.version != mutation.version() {
+        let Self { ids, locks, places, .. } = self;
+        let mutation = Mutation { body, foreign_keys, ids, locks, places };
+        if version != mutation.version() {
             return Err(malformed("a version that does not fit what the stream holds"));
         }
         Ok(mutation)

@@ -1,8 +1,9 @@
 use proptest::{collection::vec, prelude::*};
+use sheaf_merge::list::Position;
 use sheaf_volume::ErrorKind;
 
 use super::*;
-use crate::OnFailure;
+use crate::{OnFailure, places::Place};
 
 fn hex(text: &str) -> Vec<u8> {
     (0..text.len() / 2).map(|i| u8::from_str_radix(&text[i * 2..i * 2 + 2], 16).unwrap()).collect()
@@ -96,6 +97,45 @@ fn the_lock_of_the_format_document() {
     assert_eq!(Mutation::decode(&bytes).unwrap(), expected);
     let seed = include_bytes!("../../../../fuzz/corpus/mutation/seed-lock");
     assert_eq!(expected.encode(), seed[..]);
+}
+
+#[test]
+fn the_places_of_the_format_document() {
+    let bytes = hex("0474046974656d6b04323a69376303706f737e0274503d027463620c323a7456323a6933323a\
+        69392e00");
+    let change = update("item", 7, &[("pos", "P".into(), "c".into())]);
+    let mut places = Places::default();
+    let behind = Place::Behind {
+        position: Position::parse("V").unwrap(),
+        key: vec![Value::Int(3)],
+        before: Some(vec![Value::Int(9)]),
+    };
+    places.set("item", &[Value::Int(7)], "pos", behind);
+    let expected = Mutation { places, ..rows(vec![change]) };
+    assert_eq!(expected.encode(), bytes);
+    assert_eq!(Mutation::decode(&bytes).unwrap(), expected);
+    let seed = include_bytes!("../../../../fuzz/corpus/mutation/seed-place");
+    assert_eq!(expected.encode(), seed[..]);
+}
+
+#[test]
+fn a_place_stands_behind_a_new_value_and_nowhere_else() {
+    let good = "0474046974656d6b04323a69376303706f737e0274503d0274636200";
+    assert!(Mutation::decode(&hex(&format!("{good}2e00"))).is_ok());
+    for (bad, why) in [
+        ("0174046974656d6b04323a69376303706f737e0274503d02746362002e00", "version 1"),
+        ("0474046974656d6b04323a69376303706f737e0274503d0274632e00", "none in version 4"),
+        ("0474046974656d6b04323a69376303706f7362007e0274503d0274632e00", "before the value"),
+        ("0474046974656d6b04323a693762002d002e00", "of no column"),
+        ("0474046974656d6b04323a69376303706f737e0274503d02746362003d0274632e00", "value after"),
+    ] {
+        assert_eq!(decode_err(&hex(bad)), ErrorKind::Invalid, "{why}");
+    }
+    // Twice, a position that is none, and no key.
+    let wrong = ["6200", "6205333a745630", "6204323a7456", "6210323a7456323a6933323a6939323a6939"];
+    for more in wrong {
+        assert_eq!(decode_err(&hex(&format!("{good}{more}2e00"))), ErrorKind::Invalid, "{more}");
+    }
 }
 
 #[test]
@@ -276,7 +316,7 @@ fn malformed_values_are_refused() {
         assert_eq!(decode_err(&bytes), ErrorKind::Invalid, "{bad}");
     }
     assert_eq!(decode_err(b""), ErrorKind::Invalid);
-    assert_eq!(decode_err(b"\x04.\x00"), ErrorKind::Unsupported);
+    assert_eq!(decode_err(b"\x05.\x00"), ErrorKind::Unsupported);
     // A length of two spellings, and one beyond 32 bits.
     assert_eq!(decode_err(b"\x01.\x80\x00"), ErrorKind::Invalid);
     assert_eq!(decode_err(b"\x01.\xff\xff\xff\xff\x7f"), ErrorKind::Invalid);
@@ -369,6 +409,42 @@ fn any_lock() -> impl Strategy<Value = Lock> {
     )
 }
 
+fn any_place() -> impl Strategy<Value = Place> {
+    let behind = ("[0-9A-Za-z]{0,5}[1-9A-Za-z]", vec(any_value(), 4), any::<bool>());
+    let behind = behind.prop_map(|(position, key, is_last)| Place::Behind {
+        position: Position::parse(&position).unwrap(),
+        before: (!is_last).then(|| key.clone()),
+        key,
+    });
+    prop_oneof![1 => Just(Place::First), 3 => behind]
+}
+
+/// Places for some of the values that a mutation writes.
+fn places(body: &Body, placed: Vec<(prop::sample::Index, Place)>) -> Places {
+    let Body::Rows(ops) = body else { return Places::default() };
+    let cells = ops.iter().flat_map(|op| match op {
+        Op::Insert { table, key, cols } => {
+            cols.iter().map(|(col, _)| (table, key, col)).collect::<Vec<_>>()
+        }
+        Op::Update { table, key, changes } => {
+            changes.iter().map(|change| (table, key, &change.col)).collect()
+        }
+        _ => Vec::new(),
+    });
+    let cells: Vec<_> = cells.collect();
+    let mut places = Places::default();
+    for (index, place) in placed.into_iter().filter(|_| !cells.is_empty()) {
+        let (table, key, col) = index.get(&cells);
+        let mut place = place;
+        if let Place::Behind { key: behind, before, .. } = &mut place {
+            behind.truncate(key.len());
+            before.iter_mut().for_each(|before| before.truncate(key.len()));
+        }
+        places.set(table, key, col, place);
+    }
+    places
+}
+
 fn any_mutation() -> impl Strategy<Value = Mutation> {
     let ddl = vec(".{0,20}".prop_map(|sql| Op::Ddl { sql }), 0..3);
     let rows = (ddl, vec(any_op(), 0..8)).prop_map(|(mut ops, rows)| {
@@ -386,13 +462,16 @@ fn any_mutation() -> impl Strategy<Value = Mutation> {
     let listed = vec((any_name(), any::<i64>(), any::<Option<i64>>()), 0..4);
     let listed = prop_oneof![Just(Vec::new()), listed];
     let locks = proptest::collection::btree_set(any_lock(), 0..3);
-    (prop_oneof![3 => rows, 1 => call], any::<bool>(), listed, locks).prop_map(
-        |(body, foreign_keys, listed, locks)| {
+    let placed = vec((any::<prop::sample::Index>(), any_place()), 0..4);
+    let placed = prop_oneof![Just(Vec::new()), placed];
+    (prop_oneof![3 => rows, 1 => call], any::<bool>(), listed, locks, placed).prop_map(
+        |(body, foreign_keys, listed, locks, placed)| {
             let mut ids = RowIds::default();
             if matches!(body, Body::Rows(_)) {
                 listed.into_iter().for_each(|(table, shown, id)| ids.set(&table, shown, id));
             }
-            Mutation { body, foreign_keys, ids, locks }
+            let places = places(&body, placed);
+            Mutation { body, foreign_keys, ids, locks, places }
         },
     )
 }

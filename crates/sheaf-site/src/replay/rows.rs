@@ -16,6 +16,7 @@ use super::{
     ReplayContext,
     failure::Failure,
     foreign::Written,
+    lists::{Aside, Placed},
     remap::{Ids, Place, publish},
     siblings::Proposal,
     table::{Identity, Table, Tables},
@@ -25,6 +26,7 @@ use sheaf_volume::teeth::{Tooth, bites};
 use crate::{
     merges::Merges,
     mutation::{Change, Op},
+    places::Places,
     rowids::RowIds,
     schema::quote_ident,
     siblings,
@@ -45,6 +47,14 @@ pub(super) struct Rows<'a> {
     pub(super) ids: &'a mut Ids,
     /// Which rows the mutation's integers mean.
     pub(super) meant: &'a RowIds,
+    /// What its rows were put behind.
+    pub(super) places: &'a Places,
+    /// Rows written whose place in a list is still to be decided.
+    pub(super) placed: Vec<Placed>,
+    /// Cells of others that were written only to make room for these.
+    pub(super) aside: Aside,
+    /// The places of `kept`.
+    pub(super) kept_places: Places,
     /// Rows inserted: table, origin, and the id here.
     pub(super) inserted: Vec<(String, i64, i64)>,
     /// Own rows that were to be changed and had been refused: table, id, origin.
@@ -79,7 +89,7 @@ impl<'a> Rows<'a> {
         tables: &'a mut Tables,
         merges: &'a Merges,
         ids: &'a mut Ids,
-        meant: &'a RowIds,
+        (meant, places): (&'a RowIds, &'a Places),
     ) -> Self {
         Self {
             conn,
@@ -88,6 +98,10 @@ impl<'a> Rows<'a> {
             merges,
             ids,
             meant,
+            places,
+            placed: Vec::new(),
+            aside: Aside::new(),
+            kept_places: Places::default(),
             inserted: Vec::new(),
             refused: Vec::new(),
             written: Vec::new(),
@@ -189,6 +203,11 @@ impl<'a> Rows<'a> {
         done
     }
 
+    /// The number of the operation under way.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
     fn op(&mut self, op: &Op) -> Result<(), Failure> {
         let Some(name) = op.table() else {
             return Ok(());
@@ -253,7 +272,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Where the log has a row, if it is one of the author's own and not under this id.
-    fn in_log(&self, table: &str, id: &Value) -> Option<Place> {
+    pub(super) fn in_log(&self, table: &str, id: &Value) -> Option<Place> {
         let Value::Int(id) = id else { return None };
         let origin = match self.meant.get(table, *id) {
             Some(origin) if !bites(Tooth::TrustShownIds) => origin?,
@@ -286,7 +305,11 @@ impl<'a> Rows<'a> {
         self.referring_key(table, key).map(Some)
     }
 
-    fn referring_key(&self, table: &Table, key: &[Value]) -> Result<Vec<Value>, Failure> {
+    pub(super) fn referring_key(
+        &self,
+        table: &Table,
+        key: &[Value],
+    ) -> Result<Vec<Value>, Failure> {
         match &table.identity {
             Identity::Rowid(_) => Ok(key.to_vec()),
             identity => identity
@@ -326,6 +349,7 @@ impl<'a> Rows<'a> {
                 let is_chosen =
                     matches!(table.identity, Identity::Alias(_)) && self.origin(table, id) == id;
                 if is_same && is_chosen && !self.ids.is_new(self.ctx.timeline, &table.name, id) {
+                    self.keep_places(table, authors, &key);
                     self.kept.push(Op::Insert { table: table.name.clone(), key, cols });
                     return Ok(());
                 }
@@ -339,13 +363,21 @@ impl<'a> Rows<'a> {
             }
             (RowOutcome::Collide, Some(right)) => {
                 self.collide(table, key.clone(), &cols, &right)?;
+                self.keep_places(table, authors, &key);
+                self.put(
+                    table,
+                    authors,
+                    &key,
+                    cols.iter().map(|(col, value)| (col.as_str(), value)),
+                )?;
                 self.kept.push(Op::Insert { table: table.name.clone(), key, cols });
                 return Ok(());
             }
             _ if table.identity.is_rowid() => self.keep_number(table, integer(&key)?)?,
             _ => {}
         }
-        insert_row(self.conn, table, &cols)?;
+        self.insert_anywhere(table, &cols)?;
+        self.put(table, authors, &key, cols.iter().map(|(col, value)| (col.as_str(), value)))?;
         siblings::forget_row(self.conn, table, &key)?;
         if let (true, [Value::Int(author), ..], [Value::Int(id), ..]) =
             (table.identity.is_rowid(), authors, key.as_slice())
@@ -403,7 +435,9 @@ impl<'a> Rows<'a> {
         key: &[Value],
         changes: &[Change],
     ) -> Result<(), Failure> {
+        let authors = key;
         let Some(key) = self.mapped_key(table, key)? else {
+            self.keep_places(table, key, key);
             return self.keep_update(table, key.to_vec(), changes);
         };
         let names = changes
@@ -417,6 +451,7 @@ impl<'a> Rows<'a> {
             // Only the changed columns are known, so update-wins cannot bring the row back.
             self.is_merged = true;
             self.tale.row_gone((&table.name, &key), changes);
+            self.keep_places(table, authors, &key);
             return self.keep_update(table, key, changes);
         };
         let mut writes = Vec::new();
@@ -462,7 +497,8 @@ impl<'a> Rows<'a> {
             let (table, key) = (table.name.clone(), key.clone());
             self.uncaptured.push(Op::Update { table, key, changes: recaptured });
         }
-        self.write(table, key.clone(), &writes)?;
+        self.write_anywhere(table, &key, &writes, changes)?;
+        self.put(table, authors, &key, changes.iter().map(|c| (c.col.as_str(), &c.left)))?;
         for decision in &decisions {
             self.settle(table, &key, decision)?;
             self.proposals.extend(decision.redo(table, &key));
@@ -643,7 +679,11 @@ fn set_rowid(table: &Table, key: &[Value], cols: &mut Vec<(String, Value)>) {
     }
 }
 
-fn insert_row(conn: &Connection, table: &Table, cols: &[(String, Value)]) -> Result<(), Failure> {
+pub(super) fn insert_row(
+    conn: &Connection,
+    table: &Table,
+    cols: &[(String, Value)],
+) -> Result<(), Failure> {
     let name = quote_ident(&table.name);
     if cols.is_empty() {
         conn.prepare_cached(&format!("INSERT OR ABORT INTO main.{name} DEFAULT VALUES"))?

@@ -11,6 +11,7 @@ use sheaf_merge::{Declaration, Merged, RowPolicy, Rule, Value};
 use sheaf_volume::{Error, ErrorKind};
 
 use super::failure::Failure;
+use crate::lists::ListColumn;
 use crate::merges::Merges;
 
 /// How a row of a table is named.
@@ -47,6 +48,8 @@ pub(crate) struct Column {
     /// Why the stored rule cannot be followed here, if it cannot: `rule` says nothing then.
     pub(crate) newer: Option<Newer>,
     pub(crate) is_generated: bool,
+    /// The columns by which its rule `list` divides the table.
+    parents: Vec<String>,
     /// The table whose `INTEGER PRIMARY KEY` this column refers to.
     pub(crate) refers_to: Option<String>,
 }
@@ -103,6 +106,8 @@ pub(crate) struct Table {
     pub(crate) name: String,
     pub(crate) identity: Identity,
     pub(crate) columns: Vec<Column>,
+    /// The columns whose rule is `list`.
+    pub(crate) lists: Vec<ListColumn>,
     pub(crate) foreign_keys: Vec<ForeignKey>,
     pub(crate) policy: RowPolicy,
     /// Why the stored row policy cannot be followed here, if it cannot.
@@ -223,12 +228,14 @@ fn load(conn: &Connection, asked: &str) -> Result<Table, Failure> {
         let kept = columns.iter_mut().filter(|column| column.rule == Rule::Mvr);
         kept.for_each(|column| column.rule = Rule::Lww);
     }
+    let lists = if is_virtual { Vec::new() } else { lists(&name, &identity, &columns) };
     let is_autoincrement =
         super::sqltext::tokens(&sql).iter().any(|token| token.is("AUTOINCREMENT"));
     Ok(Table {
         name,
         identity,
         columns,
+        lists,
         foreign_keys,
         policy,
         newer_policy,
@@ -236,6 +243,22 @@ fn load(conn: &Connection, asked: &str) -> Result<Table, Failure> {
         is_virtual,
         is_derived: false,
     })
+}
+
+/// The columns by which rows are ordered, with their parents as declared.
+fn lists(table: &str, identity: &Identity, columns: &[Column]) -> Vec<ListColumn> {
+    let key: Rc<[String]> = identity.columns().into_iter().map(str::to_owned).collect();
+    let list = |column: &Column| {
+        let parent = |name: &String| {
+            let mut others = columns.iter().filter(|c| !c.is_generated && c.name != column.name);
+            others.find(|other| other.name.eq_ignore_ascii_case(name)).map(|c| c.name.clone())
+        };
+        let parents = column.parents.iter().map(parent).collect::<Option<_>>()?;
+        let (table, name) = (table.to_owned(), column.name.clone());
+        Some(ListColumn { table, name, key: Rc::clone(&key), parents })
+    };
+    let ordered = columns.iter().filter(|column| column.rule == Rule::List && !column.is_generated);
+    ordered.filter_map(list).collect()
 }
 
 /// The columns, and the names of those in the primary key, in key order.
@@ -258,6 +281,7 @@ fn load_columns(conn: &Connection, name: &str) -> Result<(Vec<Column>, Vec<Strin
             rule: Rule::from_decltype(&decltype).unwrap_or_default(),
             newer: None,
             is_generated: row.get::<_, i64>(3)? > 1,
+            parents: Vec::new(),
             refers_to: None,
         });
     }
@@ -332,6 +356,10 @@ fn apply_rules(
         match (Declaration::of_stored(&col, &rule), column) {
             (Ok(Declaration::Rows(stored)), _) => policy = stored,
             (Ok(Declaration::Column(stored)), Some(column)) => column.rule = stored,
+            (Ok(Declaration::List(parents)), Some(column)) => {
+                column.rule = Rule::List;
+                column.parents = parents.columns().to_vec();
+            }
             (Err(_), Some(column)) => {
                 let why = format!(
                     "column {col} has merge rule `{rule}`, which this version of sheaf does not \

@@ -18,6 +18,7 @@ mod history;
 mod journal;
 mod jump;
 mod lazy;
+mod lists;
 mod lockpage;
 mod locks;
 mod merges;

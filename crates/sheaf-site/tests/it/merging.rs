@@ -173,38 +173,6 @@ fn deletes_and_updates_by_policy_in_either_order() {
 }
 
 #[test]
-fn rows_put_at_one_place_both_stay_and_stand_alike_everywhere() {
-    let schema = "CREATE TABLE item(id TEXT PRIMARY KEY, pos LIST_TEXT) WITHOUT ROWID;
-        INSERT INTO item VALUES ('a', sheaf_between(NULL, NULL));
-        INSERT INTO item SELECT 'z', sheaf_between(pos, NULL) FROM item";
-    let put = |id: &str| {
-        format!(
-            "INSERT INTO item SELECT '{id}', sheaf_between((SELECT pos FROM item WHERE id = 'a'),
-               (SELECT pos FROM item WHERE id = 'z'))"
-        )
-    };
-    let (pair, met) = Pair::both(schema, &put("y"), &put("b"));
-    assert_eq!(met, (0, Vec::new()));
-    let order = "SELECT group_concat(id, '') FROM (SELECT id FROM item ORDER BY pos, id)";
-    pair.shows(order, "abyz");
-    // No room between the two, until one of them moves; of two moves the later counts.
-    let between =
-        "SELECT sheaf_between(b.pos, y.pos) FROM item b, item y WHERE b.id = 'b' AND y.id = 'y'";
-    pair.shows(between, "NULL");
-    let move_to = |after: &str, before: &str| {
-        format!(
-            "UPDATE item SET pos = sheaf_between((SELECT pos FROM item WHERE id = {after}),
-               (SELECT pos FROM item WHERE id = {before})) WHERE id = 'y'"
-        )
-    };
-    pair.a.sql(&move_to("NULL", "'a'"));
-    pair.b.sql(&move_to("'b'", "'z'"));
-    assert_eq!(pair.meet(), (1, Vec::new()));
-    pair.shows(order, "abyz");
-    pair.shows(&format!("SELECT ({between}) IS NULL"), "0");
-}
-
-#[test]
 fn a_replace_changes_what_it_changes() {
     let schema =
         "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b TEXT DEFAULT 'd', n COUNTER_INT);

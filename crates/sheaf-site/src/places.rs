@@ -25,7 +25,7 @@ pub enum Place {
         /// What names it.
         key: Vec<Value>,
         /// What names the row in front of which it was put, for when the one behind which it
-        /// was put is gone; `None` at the end, and where the row behind is the mutation's own.
+        /// was put is gone; `None` at the end, and behind a row that the mutation inserts.
         before: Option<Vec<Value>>,
     },
 }

@@ -378,19 +378,7 @@ impl Step<'_> {
         touched.extend(self.capture.tables());
         touched.sort();
         touched.dedup();
-        let captured = match self.capture.finish(self.conn) {
-            Ok(mut captured) => {
-                if let Some(captured) = &mut captured {
-                    siblings::strip(captured, &proposals);
-                    lists::strip(captured, &aside);
-                }
-                captured
-            }
-            Err(error) if error.kind() == ErrorKind::Invalid => {
-                return Err(Failure::reject(error.to_string()));
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let captured = captured(self.capture, self.conn, &proposals, &aside)?;
         fts::refresh(self.conn, tables, &touched)?;
         kept.extend(proposals);
         let mut recaptured = recapture(mutation, schema, captured, uncaptured, kept);
@@ -461,6 +449,26 @@ fn defer_foreign_keys(conn: &Connection, is_deferred: bool) -> Result<(), Failur
         conn.execute_batch(&format!("PRAGMA defer_foreign_keys = {value}"))?;
     }
     Ok(())
+}
+
+/// What was changed, but for what a redo does again by itself.
+fn captured(
+    capture: &Capture,
+    conn: &Connection,
+    proposals: &[Op],
+    aside: &lists::Aside,
+) -> Result<Option<Mutation>, Failure> {
+    match capture.finish(conn) {
+        Ok(mut captured) => {
+            if let Some(captured) = &mut captured {
+                siblings::strip(captured, proposals);
+                lists::strip(captured, aside);
+            }
+            Ok(captured)
+        }
+        Err(error) if error.kind() == ErrorKind::Invalid => Err(Failure::reject(error.to_string())),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The mutation as it would be captured now: schema changes that were still to do, then the net

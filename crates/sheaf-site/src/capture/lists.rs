@@ -89,7 +89,7 @@ fn place(
     reader: &Connection,
     found: &mut Places,
 ) -> rusqlite::Result<()> {
-    let own: BTreeSet<Vec<u8>> = ops.iter().filter_map(|op| op.row()).map(|(_, key)| key).collect();
+    let own = Own::new(ops);
     let is_many = ops.len() > limits::LIST_QUERIES_MAX && !column.has_index(reader)?;
     let known = if is_many { Some(walk(column, &own, reader)?) } else { None };
     for op in ops {
@@ -121,6 +121,27 @@ fn place(
     Ok(())
 }
 
+/// The rows that a mutation writes, by encoded key.
+struct Own {
+    all: BTreeSet<Vec<u8>>,
+    /// Those that it inserts: nobody can take them away before they are there.
+    new: BTreeSet<Vec<u8>>,
+}
+
+impl Own {
+    fn new(ops: &[&mut Op]) -> Self {
+        let mut own = Self { all: BTreeSet::new(), new: BTreeSet::new() };
+        for op in ops {
+            let Some((_, key)) = op.row() else { continue };
+            if matches!(&**op, Op::Insert { .. }) {
+                own.new.insert(key.clone());
+            }
+            own.all.insert(key);
+        }
+        own
+    }
+}
+
 /// Where a row stands.
 #[derive(Clone)]
 struct Found {
@@ -128,7 +149,7 @@ struct Found {
     position: String,
     /// The row in front of it.
     behind: Option<Member>,
-    /// The next row that is none of the mutation's own, unless the one in front is.
+    /// The next row that is none of the mutation's own, unless the one in front is new.
     before: Option<Vec<Value>>,
 }
 
@@ -136,53 +157,60 @@ struct Found {
 fn neighbours(
     column: &ListColumn,
     key: &[Value],
-    all: &BTreeSet<Vec<u8>>,
+    own: &Own,
     reader: &Connection,
 ) -> rusqlite::Result<Option<Found>> {
-    let Some(own) = column.own(reader, key)? else { return Ok(None) };
-    let Some(position) = position(&own.position) else { return Ok(None) };
-    let behind = column.last(reader, &own.parents, (position, key), Until::Row)?;
-    let is_own = |key: &[Value]| all.contains(&encode_key(key));
+    let Some(row) = column.own(reader, key)? else { return Ok(None) };
+    let Some(position) = position(&row.position) else { return Ok(None) };
+    let behind = column.last(reader, &row.parents, (position, key), Until::Row)?;
+    let is_own = |key: &[Value]| own.all.contains(&encode_key(key));
     let before = match &behind {
-        Some(behind) if !is_own(&behind.key) => {
-            column.next(reader, &own.parents, (position, key), &is_own)?
+        Some(behind) if !own.new.contains(&encode_key(&behind.key)) => {
+            column.next(reader, &row.parents, (position, key), &is_own)?
         }
         _ => None,
     };
     Ok(Some(Found { position: position.to_owned(), behind, before }))
 }
 
+/// The end of a list, as far as it has been walked along.
+#[derive(Default)]
+struct End {
+    last: Option<Member>,
+    /// Rows of the mutation, by encoded key, that wait for the next one which is not.
+    waiting: Vec<Vec<u8>>,
+}
+
 /// As [`neighbours`] for all rows of the mutation, in one walk along all lists.
 fn walk(
     column: &ListColumn,
-    all: &BTreeSet<Vec<u8>>,
+    own: &Own,
     reader: &Connection,
 ) -> rusqlite::Result<BTreeMap<Vec<u8>, Found>> {
-    // Of each list, the last row so far, and the one of the mutation that waits for its next.
-    let mut last: BTreeMap<Vec<u8>, (Member, Option<Vec<u8>>)> = BTreeMap::new();
+    let mut ends: BTreeMap<Vec<u8>, End> = BTreeMap::new();
     let mut found: BTreeMap<Vec<u8>, Found> = BTreeMap::new();
     let mut statement = column.walk(reader)?;
     let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let (own, key) = (column.read_own(row)?, column.read_key(row)?);
-        let Value::Text(text) = &own.position else { continue };
-        let (list, name) = (encode_key(&own.parents), encode_key(&key));
-        let member = Member { position: text.clone(), key };
-        let (behind, mut waits) = last.remove(&list).unzip();
-        if !all.contains(&name) {
-            let waiting = waits.flatten().and_then(|name| found.get_mut(&name));
-            waiting.into_iter().for_each(|found| found.before = Some(member.key.clone()));
-            last.insert(list, (member, None));
+    while let Some(read) = rows.next()? {
+        let (row, key) = (column.read_own(read)?, column.read_key(read)?);
+        let Value::Text(text) = &row.position else { continue };
+        let name = encode_key(&key);
+        let end = ends.entry(encode_key(&row.parents)).or_default();
+        if !own.all.contains(&name) {
+            for waiting in end.waiting.drain(..) {
+                found.entry(waiting).and_modify(|found| found.before = Some(key.clone()));
+            }
+            end.last = Some(Member { position: text.clone(), key });
             continue;
         }
-        let is_own = |behind: &Member| all.contains(&encode_key(&behind.key));
-        if behind.as_ref().is_some_and(|behind| !is_own(behind)) {
-            waits = Some(Some(name.clone()));
+        let behind = end.last.replace(Member { position: text.clone(), key });
+        if position(&row.position).is_none() {
+            continue;
         }
-        last.insert(list, (member, waits.flatten()));
-        if position(&own.position).is_some() {
-            found.insert(name, Found { position: text.clone(), behind, before: None });
+        if behind.as_ref().is_some_and(|behind| !own.new.contains(&encode_key(&behind.key))) {
+            end.waiting.push(name.clone());
         }
+        found.insert(name, Found { position: text.clone(), behind, before: None });
     }
     Ok(found)
 }

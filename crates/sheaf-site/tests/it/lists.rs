@@ -419,3 +419,46 @@ fn a_row_that_an_undo_brings_back_stands_beside_the_one_that_took_its_place() {
     lists.agree();
     lists.shows("anbc");
 }
+
+#[test]
+fn a_row_behind_one_that_was_moved_with_it_and_is_gone_stays_there() {
+    for shape in 0..SHAPES.len() {
+        let lists = Lists::new(2, shape, "abcd");
+        lists.delete(0, "d");
+        let names: Vec<String> = ('A'..='Z').map(String::from).collect();
+        // One more, and many: asked for one by one, and in one walk.
+        for count in [1, names.len()] {
+            let place = Lists::behind("d", "a");
+            let mut steps = vec![format!("UPDATE item SET pos = {place} WHERE {NAME} = 'd'")];
+            let behind = std::iter::once("d").chain(names.iter().map(String::as_str));
+            let run = names.iter().zip(behind).take(count);
+            steps.extend(run.map(|(name, after)| lists.insert(name, after)));
+            lists.devices[1].sql(&format!("BEGIN; {}; COMMIT", steps.join(";")));
+            lists.agree();
+            let run = names[..count].concat();
+            lists.shows(&format!("a{run}bc"));
+            names[..count].iter().for_each(|name| lists.delete(0, name));
+            lists.agree();
+            lists.put(0, "d", "c");
+            lists.agree();
+            lists.delete(0, "d");
+        }
+    }
+}
+
+#[test]
+fn a_row_that_is_moved_and_given_to_another_list_is_in_that() {
+    let (_world, devices) = boards(2);
+    devices[0].sql(
+        "INSERT INTO card VALUES ('a', 'x', 1, 'B'), ('b', 'x', 1, 'D'), ('c', 'x', 1, 'F'),
+           ('m', 'y', 1, 'C'), ('n', 'y', 1, 'E')",
+    );
+    agree(&devices);
+    devices[0].sql("UPDATE card SET board = 'y' WHERE id = 'a'");
+    devices[1].sql("UPDATE card SET pos = 'E' WHERE id = 'a'");
+    agree(&devices);
+    let order =
+        "SELECT group_concat(id, '') FROM (SELECT id FROM card WHERE board = '@' ORDER BY pos)";
+    assert_eq!(devices[0].local(&order.replace('@', "x")), "bc");
+    assert_eq!(devices[0].local(&order.replace('@', "y")), "man");
+}

@@ -75,7 +75,7 @@ fn start(rng: &mut Rng) -> (Lists, Model) {
 }
 
 fn rounds(short: u64) -> u64 {
-    if is_long() { short * 100 } else { short }
+    if is_long() { short * 20 } else { short }
 }
 
 #[test]

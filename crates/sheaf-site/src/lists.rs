@@ -4,7 +4,7 @@
 //! ordered by it byte by byte, then by key; all reading here agrees on that. A column whose parents
 //! are not there, or of a virtual table, orders nothing. Leaves out where a row comes to stand.
 
-use std::rc::Rc;
+use std::{ops::RangeInclusive, rc::Rc};
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params_from_iter};
 use sheaf_merge::{Value, limits::LIST_LEN_MAX};
@@ -75,16 +75,7 @@ impl ListColumn {
         (position, key): (&str, &[Value]),
         until: Until,
     ) -> rusqlite::Result<Option<Member>> {
-        let (at, first) = (parents.len() + 1, parents.len() + 2);
-        let pos = self.pos();
-        let condition = match until {
-            Until::Row => {
-                let marks: Vec<String> = (at..first + key.len()).map(|i| format!("?{i}")).collect();
-                format!("({pos}, {}) < ({})", names(&self.key), marks.join(", "))
-            }
-            Until::Position => format!("{pos} <= ?{at} AND NOT ({})", same(&self.key, first)),
-        };
-        let sql = format!("{} AND {condition} {} LIMIT 1", self.members(), self.order("DESC"));
+        let sql = self.until(parents.len(), key.len(), until);
         let position = Value::Text(position.to_owned());
         let binds = binds(&[parents, std::slice::from_ref(&position), key]);
         conn.prepare_cached(&sql)?.query_row(binds, |row| self.read_member(row)).optional()
@@ -98,16 +89,7 @@ impl ListColumn {
         (position, key): (&str, &[Value]),
         is_own: &dyn Fn(&[Value]) -> bool,
     ) -> rusqlite::Result<Option<Vec<Value>>> {
-        let at = parents.len() + 1;
-        let marks: Vec<String> = (at..=at + key.len()).map(|i| format!("?{i}")).collect();
-        let sql = format!(
-            "{} AND ({}, {}) > ({}) {}",
-            self.members(),
-            self.pos(),
-            names(&self.key),
-            marks.join(", "),
-            self.order("ASC")
-        );
+        let sql = self.behind(parents.len(), key.len());
         let position = Value::Text(position.to_owned());
         let mut statement = conn.prepare_cached(&sql)?;
         let mut rows = statement.query(binds(&[parents, std::slice::from_ref(&position), key]))?;
@@ -211,6 +193,25 @@ impl ListColumn {
         )
     }
 
+    /// The last row up to a position, which comes behind so many parents and before a key.
+    fn until(&self, parents: usize, key: usize, until: Until) -> String {
+        let (at, pos) = (parents + 1, self.pos());
+        let condition = match until {
+            // The first half of these says nothing new: by it, an index leads there.
+            Until::Row => format!("({pos}, {}) < ({})", names(&self.key), marks(at..=at + key)),
+            Until::Position => format!("NOT ({})", same(&self.key, at + 1)),
+        };
+        let order = self.order("DESC");
+        format!("{} AND {pos} <= ?{at} AND {condition} {order} LIMIT 1", self.members())
+    }
+
+    /// The rows behind another likewise.
+    fn behind(&self, parents: usize, key: usize) -> String {
+        let (at, pos) = (parents + 1, self.pos());
+        let behind = format!("({pos}, {}) > ({})", names(&self.key), marks(at..=at + key));
+        format!("{} AND {pos} >= ?{at} AND {behind} {}", self.members(), self.order("ASC"))
+    }
+
     fn order(&self, direction: &str) -> String {
         let key = self.key.iter().map(|name| format!(", {} {direction}", quote_ident(name)));
         format!("ORDER BY {} {direction}{}", self.pos(), key.collect::<String>())
@@ -229,6 +230,10 @@ fn same(columns: &[String], first: usize) -> String {
     same.collect::<Vec<_>>().join(" AND ")
 }
 
+fn marks(numbers: RangeInclusive<usize>) -> String {
+    numbers.map(|i| format!("?{i}")).collect::<Vec<_>>().join(", ")
+}
+
 fn names(columns: &[String]) -> String {
     columns.iter().map(|name| quote_ident(name)).collect::<Vec<_>>().join(", ")
 }
@@ -241,4 +246,48 @@ fn binds<'v>(values: &[&'v [Value]]) -> impl rusqlite::Params + use<'v> {
 /// A value; one that is no value of a mutation, such as text that is not UTF-8, is in no list.
 fn value(row: &Row<'_>, at: usize) -> rusqlite::Result<Value> {
     Ok(from_ref(row.get_ref(at)?).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_about_a_row_go_by_the_index() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(
+            "CREATE TABLE item(id TEXT, a INT, page TEXT, pos TEXT, PRIMARY KEY(id, a));
+             CREATE INDEX by_id ON item(page, id, pos); CREATE INDEX by_pos ON item(page, pos)",
+        )
+        .unwrap();
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut column = ListColumn {
+            table: "item".to_owned(),
+            name: "pos".to_owned(),
+            key: names(&["id", "a"]).into(),
+            parents: names(&["Page"]),
+        };
+        assert!(column.has_index(&conn).unwrap());
+        let (parents, key) = ([Value::Null], [Value::Text("k".to_owned()), Value::Int(1)]);
+        let at = ("V", &key[..]);
+        assert_eq!(column.last(&conn, &parents, at, Until::Row), Ok(None));
+        assert_eq!(column.last(&conn, &parents, at, Until::Position), Ok(None));
+        assert_eq!(column.next(&conn, &parents, at, &|_| false), Ok(None));
+        let position = [Value::Text("V".to_owned())];
+        let bound = || binds(&[&parents, &position, &key]);
+        let questions = [
+            column.until(1, 2, Until::Row),
+            column.until(1, 2, Until::Position),
+            column.behind(1, 2),
+        ];
+        for question in questions {
+            let plan: String = conn
+                .query_row(&format!("EXPLAIN QUERY PLAN {question}"), bound(), |row| row.get(3))
+                .unwrap();
+            assert!(plan.contains("by_pos (page=? AND pos"), "{question}: {plan}");
+        }
+        column.parents = names(&["id"]);
+        assert!(!column.has_index(&conn).unwrap());
+    }
 }

@@ -42,7 +42,7 @@ fn work(lists: &Lists, model: &mut Model, rng: &mut Rng, device: usize) {
         0 => None,
         at => Some(order[at - 1]),
     };
-    let name_of = |after: Option<char>| after.map_or("^".to_owned(), String::from);
+    let name_of = |after: Option<char>| after.map_or_else(|| "^".to_owned(), String::from);
     if rng.chance(30) {
         let name = order[rng.below(order.len())];
         if after == Some(name) {
@@ -120,7 +120,7 @@ fn with_deletes_nothing_else_is_lost_and_runs_stay_whole() {
                 }
                 _ => {
                     let after = order.last().filter(|_| rng.chance(80)).copied();
-                    let after = after.map_or("^".to_owned(), String::from);
+                    let after = after.map_or_else(|| "^".to_owned(), String::from);
                     let (one, two) = (model.fresh(), model.fresh());
                     lists.put(device, &String::from(one), &after);
                     lists.put(device, &String::from(two), &String::from(one));

@@ -10,7 +10,10 @@
 //! commit that changed it.
 
 use sheaf_merge::Value;
-use sheaf_volume::{ErrorKind, Lsn, PageIdx, Result};
+use sheaf_volume::{
+    ErrorKind, Lsn, PageIdx, Result,
+    teeth::{Tooth, bites},
+};
 
 use super::log::{Backwards, Entry};
 use super::state::{Found, Seen, look};
@@ -130,6 +133,9 @@ impl<'a> Walk<'a> {
                 return None;
             }
             _ => {}
+        }
+        if bites(Tooth::SkipChange) && entry.lsn.0.is_multiple_of(3) {
+            return None;
         }
         let change = difference(self.now.row.as_ref(), newer.row.as_ref())?;
         Some(RowEvent { origin: origin(self.site, entry), change })

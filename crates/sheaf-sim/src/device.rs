@@ -16,7 +16,10 @@ use crate::{
 };
 
 mod answer;
+mod editor;
 mod look;
+mod marks;
+mod past;
 mod replica;
 
 use replica::Replica;
@@ -48,8 +51,16 @@ pub(crate) fn run(host: &Arc<Host>) {
     }
     let rng = host.rng("device");
     // Who is never asked draws nothing.
-    let answers = (host.world.options.workload.lock > 0).then(|| host.rng("answers"));
-    let mut life = Life { host, rng, answers, replicas, plan: BTreeMap::new() };
+    let does = &host.world.options.workload;
+    let of = |is_wanted: bool, label: &str| is_wanted.then(|| host.rng(label));
+    let own = Own {
+        answers: of(does.lock > 0, "answers"),
+        editors: of(does.editor_pause_ms > 0, "editors"),
+        marks: of(does.marks > 0, "marks"),
+        undo: of(does.undo > 0, "undo"),
+        history: of(does.history > 0, "history"),
+    };
+    let mut life = Life { host, rng, own, replicas, plan: BTreeMap::new() };
     life.live();
 }
 
@@ -60,13 +71,23 @@ enum Next {
     Flush,
     Exchange,
     Look,
+    Edit,
+}
+
+/// Generators of their own, for what not everybody does: what is off moves nothing else.
+struct Own {
+    /// What people answer, where they are asked.
+    answers: Option<Rng>,
+    editors: Option<Rng>,
+    marks: Option<Rng>,
+    undo: Option<Rng>,
+    history: Option<Rng>,
 }
 
 struct Life<'a> {
     host: &'a Arc<Host>,
     rng: Rng,
-    /// What people answer, where they are asked.
-    answers: Option<Rng>,
+    own: Own,
     replicas: Vec<Replica>,
     /// When what happens to which replica.
     plan: BTreeMap<(u64, usize, Next), ()>,
@@ -78,6 +99,10 @@ impl Life<'_> {
             for next in [Next::Write, Next::Exchange, Next::Look] {
                 let at = self.host.now() + self.rng.between(0, 1_000);
                 self.plan.insert((at, site, next), ());
+            }
+            if let Some(rng) = &mut self.own.editors {
+                let at = self.host.now() + rng.between(0, 1_000);
+                self.plan.insert((at, site, Next::Edit), ());
             }
         }
         while !self.host.is_dead() {
@@ -97,7 +122,8 @@ impl Life<'_> {
                 self.host.trace(format_args!("a replica is closed by its disk; starts anew"));
                 return;
             }
-            let rests = self.replicas.iter_mut().all(|replica| replica.rests(self.host));
+            let past = &mut self.own.history;
+            let rests = self.replicas.iter_mut().all(|replica| replica.rests(self.host, past));
             self.host.rest(rests);
         }
     }
@@ -122,6 +148,11 @@ impl Life<'_> {
             Next::Write => {
                 if self.host.world.is_faulty() {
                     replica.write(self.host, &mut self.rng);
+                    if let Some(rng) = &mut self.own.undo
+                        && rng.chance(options.workload.undo)
+                    {
+                        replica.undo(self.host, rng);
+                    }
                     self.plan.entry((now + FLUSH_AFTER_MS, site, Next::Flush)).or_default();
                 }
                 2 * options.write_pause_ms
@@ -131,7 +162,7 @@ impl Life<'_> {
                 return;
             }
             Next::Exchange => {
-                if let Some(rng) = &mut self.answers {
+                if let Some(rng) = &mut self.own.answers {
                     replica.answer(self.host, rng);
                 }
                 replica.exchange(self.host);
@@ -140,7 +171,20 @@ impl Life<'_> {
             }
             Next::Look => {
                 replica.look(self.host, &mut self.rng);
+                if let Some(rng) = &mut self.own.marks
+                    && rng.chance(options.workload.marks)
+                {
+                    replica.look_at_marks(self.host);
+                }
                 2 * LOOK_PAUSE_MS
+            }
+            Next::Edit => {
+                if let Some(rng) = &mut self.own.editors {
+                    replica.edit(self.host, rng);
+                    let pause = rng.between(1, 2 * options.workload.editor_pause_ms);
+                    self.plan.insert((self.host.now() + pause, site, next), ());
+                }
+                return;
             }
         };
         let at = self.host.now() + self.rng.between(1, again);

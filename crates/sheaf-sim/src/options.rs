@@ -202,6 +202,15 @@ pub struct Workload {
     pub merge: u32,
     /// Of a million transactions, how many take a lock.
     pub lock: u32,
+    /// Mean pause between two acts of the person who has a document open in an editor, on every
+    /// replica, milliseconds; zero for no editors.
+    pub editor_pause_ms: u64,
+    /// Of a million looks at a replica, how many compare all marks besides.
+    pub marks: u32,
+    /// Of a million transactions, after how many another one is taken back.
+    pub undo: u32,
+    /// Of a million replicas, on how many somebody looks back at a row when everything rests.
+    pub history: u32,
 }
 
 impl Options {
@@ -236,6 +245,11 @@ impl Options {
         let mut rng = Rng::new(seed).fork("collaboration");
         options.workload.merge = pick(&mut rng, &[0, 0, 200_000, 500_000]);
         options.workload.lock = pick(&mut rng, &[0, 0, 100_000, 300_000]);
+        let mut rng = Rng::new(seed).fork("two values");
+        options.workload.editor_pause_ms = pick(&mut rng, &[0, 0, 500, 3_000]);
+        options.workload.marks = pick(&mut rng, &[0, 0, 300_000]);
+        options.workload.undo = pick(&mut rng, &[0, 0, 100_000]);
+        options.workload.history = pick(&mut rng, &[0, 0, 500_000]);
         options
     }
 }
@@ -323,6 +337,10 @@ impl Workload {
             // Drawn by `Options::draw`.
             merge: 0,
             lock: 0,
+            editor_pause_ms: 0,
+            marks: 0,
+            undo: 0,
+            history: 0,
         }
     }
 }

@@ -104,6 +104,11 @@ impl SiteOracle {
         self.position(lsn).map(|position| Arc::clone(&position.says))
     }
 
+    /// What a column of a text holds at a position.
+    pub(crate) fn note_at(&self, lsn: u64, note: u64, column: &str) -> Option<String> {
+        Model::at(&self.position(lsn)?.image).note(note, column)
+    }
+
     /// Adds to a transaction what its author has seen at a position.
     pub(crate) fn sees(&self, lsn: u64, transaction: &mut Transaction) -> Option<()> {
         Model::at(&self.position(lsn)?.image).shows_to(transaction)

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::{options::Workload, rng::Rng};
 
 mod forge;
+mod known;
 pub(crate) mod lock;
 pub(crate) mod together;
 

@@ -62,6 +62,9 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
         &[(Tooth::FreezeLocks, 7), (Tooth::NeverAsk, 7), (Tooth::AskForEver, 7)],
     ),
     ("nothing is dropped silently", &[(Tooth::ForgetWithdrawn, 7)]),
+    ("an editor keeps its text", &[(Tooth::TellEarly, 4)]),
+    ("local and agreed are told apart", &[(Tooth::DenyPending, 0), (Tooth::ForgetConflicts, 11)]),
+    ("history is what happened", &[(Tooth::SkipChange, 0), (Tooth::UndoOverwrites, 7)]),
     (
         "integrity_check clean after everything",
         &[(Tooth::LoseWrites, 1), (Tooth::SkipReferences, 1)],

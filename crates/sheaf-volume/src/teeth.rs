@@ -103,6 +103,16 @@ pub enum Tooth {
     AskForEver,
     /// What was withdrawn is not among the rejected.
     ForgetWithdrawn,
+    /// An editor is told of a value while an edit of its own waits.
+    TellEarly,
+    /// No row is marked as waiting.
+    DenyPending,
+    /// What gave way is not written down.
+    ForgetConflicts,
+    /// An undo writes what was there before over what others made of it since.
+    UndoOverwrites,
+    /// The history of a row is without the changes at every third position.
+    SkipChange,
 }
 
 #[cfg(feature = "teeth")]

@@ -169,7 +169,7 @@ impl Replica {
     }
 
     /// The last checks of a run, when the replica has come to rest; whether they could be made.
-    pub(super) fn last_look(&mut self, host: &Arc<Host>) -> bool {
+    pub(super) fn last_look(&mut self, host: &Arc<Host>, past: &mut Option<Rng>) -> bool {
         self.readers.clear();
         let who = format!("{} s{}", host.name, self.number);
         let base = self.site.base().0.0;
@@ -193,6 +193,18 @@ impl Replica {
         self.look_at_agreed(host, &who);
         self.look_at_local(host, &who);
         self.was_told(host, &who);
+        if !self.editor_rests(host) {
+            return false;
+        }
+        let does = &host.world.options.workload;
+        if does.marks > 0 {
+            self.look_at_marks(host);
+        }
+        if let Some(rng) = past
+            && rng.chance(does.history)
+        {
+            self.look_back(host, rng);
+        }
         for view in [View::Global, View::Local] {
             host.expect(integrity::of(&who, &self.site, view));
         }

@@ -13,7 +13,7 @@ use sheaf_volume::{
     VolumeId, mend_replica,
 };
 
-use super::look::Reader;
+use super::{editor::Editor, look::Reader};
 use crate::{
     check::{ambiguity, bounds, durability, recovery},
     disk::SimDisk,
@@ -24,6 +24,13 @@ use crate::{
     workload::{Author, MUTATORS, Meant, Runs, Step, Transaction},
     world::Host,
 };
+
+/// A commit that is under way.
+pub(super) struct Begun {
+    timeline: TimelineId,
+    expected: u64,
+    base: u64,
+}
 
 /// A replica that is open.
 pub(super) struct Replica {
@@ -36,6 +43,8 @@ pub(super) struct Replica {
     /// The connection through which its people look before they write.
     eyes: Option<Connection>,
     pub(super) readers: Vec<Reader>,
+    /// Who has a document open.
+    pub(super) editor: Option<Editor>,
     /// The position at which the last checks of the run were made.
     pub(super) checked_at: Option<u64>,
 }
@@ -82,6 +91,7 @@ impl Replica {
             asked: None,
             eyes: None,
             readers: Vec::new(),
+            editor: None,
             checked_at: None,
         };
         replica.reconcile(host);
@@ -158,42 +168,57 @@ impl Replica {
     /// Makes one transaction, if there is anything to write to.
     pub(super) fn write(&mut self, host: &Host, rng: &mut Rng) {
         let Some(transaction) = self.think(host) else { return };
-        let (timeline, expected) = (self.site.timeline(), self.site.last_seq() + 1);
-        host.memory(|memory| {
-            memory.in_flight.insert(self.number, (timeline, expected, transaction.clone()))
-        });
+        let begun = self.begins(host, &transaction);
         let plain = transaction.call().is_none()
             && !matches!(*transaction.steps, [Step::Define(_) | Step::Forge(_)]);
         let full = plain && rng.chance(host.world.options.flushed);
         let done =
             if full { self.commit_flushed(&transaction) } else { self.commit(host, &transaction) };
+        let timeline = begun.timeline;
+        let Some(seq) = self.ends(host, begun, transaction, done) else { return };
+        if full {
+            host.oracle(self.number, |oracle| oracle.ledger.flushed(timeline, seq));
+        } else if rng.chance(host.world.options.flushed) {
+            self.flush(host);
+        }
+    }
+
+    /// A transaction is about to be committed: whether it was shows when it returns, or when the
+    /// replica is opened again.
+    pub(super) fn begins(&self, host: &Host, transaction: &Transaction) -> Begun {
+        let (timeline, expected) = (self.site.timeline(), self.site.last_seq() + 1);
+        host.memory(|memory| {
+            memory.in_flight.insert(self.number, (timeline, expected, transaction.clone()))
+        });
+        Begun { timeline, expected, base: self.site.base().0.0 }
+    }
+
+    /// It has returned; its number, if it has one.
+    pub(super) fn ends(
+        &mut self,
+        host: &Host,
+        begun: Begun,
+        transaction: Transaction,
+        done: Result<Option<u64>, Error>,
+    ) -> Option<u64> {
         if host.is_dead() || self.is_broken() {
             // Whether it is there shows when the replica is opened again: also when a flush
             // failed, which closes the replica.
-            return;
+            return None;
         }
         host.memory(|memory| memory.in_flight.remove(&self.number));
         match done {
             Ok(Some(seq)) => {
                 host.trace(format_args!("s{} commits {seq}: {:?}", self.number, transaction.steps));
                 host.count("committed");
-                for step in &transaction.steps {
-                    match step {
-                        Step::Together { meant: Meant::Choose { .. }, .. } => {
-                            host.count("people: chose a value");
-                        }
-                        Step::Together { .. } => host.count("people: changed a document"),
-                        Step::Lock(_) => host.count("people: took a lock"),
-                        _ => {}
-                    }
-                }
-                host.oracle(self.number, |oracle| oracle.ledger.commit(timeline, seq, transaction));
+                count_steps(host, &transaction);
+                let Begun { timeline, base, .. } = begun;
+                host.oracle(self.number, |oracle| {
+                    oracle.ledger.commit(timeline, seq, transaction);
+                    oracle.ledger.made_on(timeline, seq, base);
+                });
                 self.link.note_commit();
-                if full {
-                    host.oracle(self.number, |oracle| oracle.ledger.flushed(timeline, seq));
-                } else if rng.chance(host.world.options.flushed) {
-                    self.flush(host);
-                }
+                return Some(seq);
             }
             Ok(None) => host.count("committed nothing"),
             Err(error) => {
@@ -202,13 +227,14 @@ impl Replica {
                     self.number, transaction.steps
                 ));
                 host.count("refused at home");
-                if self.site.last_seq() >= expected {
+                if self.site.last_seq() >= begun.expected {
                     let what = format!("{}: a failed commit left a mutation: {error}", host.name);
                     host.violated(durability::violated(what));
                 }
                 self.eyes = None;
             }
         }
+        None
     }
 
     /// What to write next. The first device makes the tables, the others wait for them.
@@ -248,14 +274,7 @@ impl Replica {
             return None;
         }
         let workload = &host.world.options.workload;
-        let name = format!("{}.s{}", host.name, self.number);
-        let mut transaction = host.memory(|memory| {
-            let author = memory.authors.entry(self.number).or_insert_with(|| {
-                let seed = host.world.options.seed;
-                Author::new(Rng::new(seed).fork(&format!("author {name}")), &name)
-            });
-            author.next(workload, eyes)
-        });
+        let mut transaction = self.author(host, |author| author.next(workload, eyes));
         if transaction.replaces() {
             let (timeline, pending) = (self.site.timeline(), self.pending());
             let base = self.site.base().0.0;
@@ -267,6 +286,18 @@ impl Replica {
             })??;
         }
         Some(transaction)
+    }
+
+    /// Lends who writes here.
+    pub(super) fn author<T>(&self, host: &Host, f: impl FnOnce(&mut Author) -> T) -> T {
+        let name = format!("{}.s{}", host.name, self.number);
+        host.memory(|memory| {
+            let author = memory.authors.entry(self.number).or_insert_with(|| {
+                let seed = host.world.options.seed;
+                Author::new(Rng::new(seed).fork(&format!("author {name}")), &name)
+            });
+            f(author)
+        })
     }
 
     fn commit(&self, host: &Host, transaction: &Transaction) -> Result<Option<u64>, Error> {
@@ -415,7 +446,7 @@ impl Replica {
     }
 
     /// Whether nothing is left to do: everything sent, everything taken, everything checked.
-    pub(super) fn rests(&mut self, host: &Arc<Host>) -> bool {
+    pub(super) fn rests(&mut self, host: &Arc<Host>, past: &mut Option<Rng>) -> bool {
         if host.world.is_faulty() {
             return false;
         }
@@ -430,9 +461,22 @@ impl Replica {
             host.trace(format_args!("{who}: {pending} pending, @{base} of @{head}"));
             return false;
         }
-        if self.checked_at != Some(base) && self.last_look(host) {
+        if self.checked_at != Some(base) && self.last_look(host, past) {
             self.checked_at = Some(base);
         }
         self.checked_at == Some(base)
+    }
+}
+
+fn count_steps(host: &Host, transaction: &Transaction) {
+    for step in &transaction.steps {
+        match step {
+            Step::Together { meant: Meant::Choose { .. }, .. } => {
+                host.count("people: chose a value");
+            }
+            Step::Together { .. } => host.count("people: changed a document"),
+            Step::Lock(_) => host.count("people: took a lock"),
+            _ => {}
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: every option but the seed is in the table, so a command line can say all of them.
 //! Leaves out what a value means.
 
-use super::Options;
+use super::{Faults, Keeping, Options, Workload};
 
 /// One option.
 #[derive(Debug)]
@@ -41,15 +41,93 @@ impl Field<'_> {
 
 macro_rules! fields {
     ($options:ident: $($kind:ident $name:literal $($path:ident).+;)*) => {
-        vec![$(($name, Field::$kind(&mut $options.$($path).+))),*]
+        [$(($name, Field::$kind(&mut $options.$($path).+))),*]
     };
+}
+
+/// One option and its name.
+pub(crate) type Named<'a> = (&'static str, Field<'a>);
+
+fn of_faults(o: &mut Faults) -> impl Iterator<Item = Named<'_>> {
+    let all = fields! { o:
+        U64 "network.delay-ms" network.delay_ms;
+        U32 "network.loss" network.loss;
+        U32 "network.duplicate" network.duplicate;
+        U32 "network.reorder" network.reorder;
+        U32 "network.cut" network.cut;
+        U32 "network.half-open" network.half_open;
+        U64 "network.partition-every-ms" network.partition_every_ms;
+        U64 "network.partition-ms" network.partition_ms;
+        U64 "bucket.latency-ms" bucket.latency_ms;
+        U32 "bucket.unavailable" bucket.unavailable;
+        U32 "bucket.fails-before" bucket.fails_before;
+        U32 "bucket.fails-after" bucket.fails_after;
+        U32 "bucket.fails-late" bucket.fails_late;
+        U32 "bucket.short" bucket.short;
+        U32 "bucket.flip" bucket.flip;
+        U32 "bucket.missing" bucket.missing;
+        U32 "bucket.stale-list" bucket.stale_list;
+        U64 "bucket.outage-every-ms" bucket.outage_every_ms;
+        U64 "bucket.outage-ms" bucket.outage_ms;
+        U32 "disk.io-error" disk.io_error;
+        U32 "disk.full" disk.full;
+        U32 "disk.short" disk.short;
+        U32 "disk.flush-fails" disk.flush_fails;
+        U32 "disk.rot" disk.rot;
+        U64 "process.crash-every-ms" process.crash_every_ms;
+        U32 "process.power-cut" process.power_cut;
+        U32 "process.at-point" process.at_point;
+        U32 "process.at-disk" process.at_disk;
+        U64 "process.pause-every-ms" process.pause_every_ms;
+        U64 "process.pause-ms" process.pause_ms;
+        U64 "clock.offset-ms" clock.offset_ms;
+        U64 "clock.drift-per-million" clock.drift_per_million;
+        U64 "clock.jump-every-ms" clock.jump_every_ms;
+    };
+    all.into_iter()
+}
+
+fn of_workload(o: &mut Workload) -> impl Iterator<Item = Named<'_>> {
+    let all = fields! { o:
+        U32 "do.transfer" transfer;
+        U32 "do.count" count;
+        U32 "do.append" append;
+        U32 "do.claim" claim;
+        U32 "do.edit" edit;
+        U32 "do.number" number;
+        U32 "do.schema" schema;
+        U32 "do.failing" failing;
+        U32 "do.large" large;
+        U32 "do.several" several;
+        U32 "do.forged" forged;
+        U32 "do.merge" merge;
+        U32 "do.lock" lock;
+        U64 "do.editor-pause-ms" editor_pause_ms;
+        U32 "do.marks" marks;
+        U32 "do.undo" undo;
+        U32 "do.history" history;
+    };
+    all.into_iter()
+}
+
+fn of_keeping(o: &mut Keeping) -> impl Iterator<Item = Named<'_>> {
+    let all = fields! { o:
+        Usize "keep.keepers" keepers;
+        U64 "keep.pause-ms" pause_ms;
+        U64 "keep.commits" commits;
+        U64 "keep.for-ms" for_ms;
+        U32 "keep.exact" exact;
+        U32 "keep.branches" branches;
+        U32 "keep.evictions" evictions;
+    };
+    all.into_iter()
 }
 
 impl Options {
     /// Every option by its name.
-    pub(crate) fn fields(&mut self) -> Vec<(&'static str, Field<'_>)> {
+    pub(crate) fn fields(&mut self) -> Vec<Named<'_>> {
         let o = self;
-        fields! { o:
+        let sizes = fields! { o:
             Usize "devices" devices;
             Usize "nodes" nodes;
             Usize "sites" sites;
@@ -63,60 +141,10 @@ impl Options {
             U64 "write-pause-ms" write_pause_ms;
             U64 "exchange-pause-ms" exchange_pause_ms;
             U32 "flushed" flushed;
-            U64 "network.delay-ms" faults.network.delay_ms;
-            U32 "network.loss" faults.network.loss;
-            U32 "network.duplicate" faults.network.duplicate;
-            U32 "network.reorder" faults.network.reorder;
-            U32 "network.cut" faults.network.cut;
-            U32 "network.half-open" faults.network.half_open;
-            U64 "network.partition-every-ms" faults.network.partition_every_ms;
-            U64 "network.partition-ms" faults.network.partition_ms;
-            U64 "bucket.latency-ms" faults.bucket.latency_ms;
-            U32 "bucket.unavailable" faults.bucket.unavailable;
-            U32 "bucket.fails-before" faults.bucket.fails_before;
-            U32 "bucket.fails-after" faults.bucket.fails_after;
-            U32 "bucket.fails-late" faults.bucket.fails_late;
-            U32 "bucket.short" faults.bucket.short;
-            U32 "bucket.flip" faults.bucket.flip;
-            U32 "bucket.missing" faults.bucket.missing;
-            U32 "bucket.stale-list" faults.bucket.stale_list;
-            U64 "bucket.outage-every-ms" faults.bucket.outage_every_ms;
-            U64 "bucket.outage-ms" faults.bucket.outage_ms;
-            U32 "disk.io-error" faults.disk.io_error;
-            U32 "disk.full" faults.disk.full;
-            U32 "disk.short" faults.disk.short;
-            U32 "disk.flush-fails" faults.disk.flush_fails;
-            U32 "disk.rot" faults.disk.rot;
-            U64 "process.crash-every-ms" faults.process.crash_every_ms;
-            U32 "process.power-cut" faults.process.power_cut;
-            U32 "process.at-point" faults.process.at_point;
-            U32 "process.at-disk" faults.process.at_disk;
-            U64 "process.pause-every-ms" faults.process.pause_every_ms;
-            U64 "process.pause-ms" faults.process.pause_ms;
-            U64 "clock.offset-ms" faults.clock.offset_ms;
-            U64 "clock.drift-per-million" faults.clock.drift_per_million;
-            U64 "clock.jump-every-ms" faults.clock.jump_every_ms;
-            U32 "do.transfer" workload.transfer;
-            U32 "do.count" workload.count;
-            U32 "do.append" workload.append;
-            U32 "do.claim" workload.claim;
-            U32 "do.edit" workload.edit;
-            U32 "do.number" workload.number;
-            U32 "do.schema" workload.schema;
-            U32 "do.failing" workload.failing;
-            U32 "do.large" workload.large;
-            U32 "do.several" workload.several;
-            U32 "do.forged" workload.forged;
-            U32 "do.merge" workload.merge;
-            U32 "do.lock" workload.lock;
-            Usize "keep.keepers" keeping.keepers;
-            U64 "keep.pause-ms" keeping.pause_ms;
-            U64 "keep.commits" keeping.commits;
-            U64 "keep.for-ms" keeping.for_ms;
-            U32 "keep.exact" keeping.exact;
-            U32 "keep.branches" keeping.branches;
-            U32 "keep.evictions" keeping.evictions;
-        }
+        };
+        let all = sizes.into_iter().chain(of_faults(&mut o.faults));
+        let all = all.chain(of_workload(&mut o.workload)).chain(of_keeping(&mut o.keeping));
+        all.collect()
     }
 
     /// Sets one option by its name.

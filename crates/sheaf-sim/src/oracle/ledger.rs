@@ -19,8 +19,20 @@ pub(crate) struct Entry {
     pub(crate) transaction: Transaction,
     /// A flush that came after it has returned.
     pub(crate) durable: bool,
+    /// The position that its author had seen; `None` if its commit was cut short.
+    pub(crate) made_on: Option<u64>,
     /// Where the log decided it, and how.
     pub(crate) decided: Option<(u64, Verdict)>,
+}
+
+/// Who wrote a text.
+#[derive(Debug)]
+pub(crate) struct Writer<'a> {
+    pub(crate) timeline: TimelineId,
+    pub(crate) seq: u64,
+    pub(crate) entry: &'a Entry,
+    /// Text and column.
+    pub(crate) cell: (u64, &'a str),
 }
 
 /// All of them.
@@ -32,8 +44,25 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// A commit that returned this number.
     pub(crate) fn commit(&mut self, timeline: TimelineId, seq: u64, transaction: Transaction) {
-        let entry = Entry { transaction, durable: false, decided: None };
+        let entry = Entry { transaction, durable: false, made_on: None, decided: None };
         self.timelines.entry(timeline).or_default().insert(seq, entry);
+    }
+
+    /// What the author of an entry had seen.
+    pub(crate) fn made_on(&mut self, timeline: TimelineId, seq: u64, base: u64) {
+        if let Some(entry) = self.entry_mut(timeline, seq) {
+            entry.made_on = Some(base);
+        }
+    }
+
+    /// Who wrote this into a text: nothing is written twice.
+    pub(crate) fn wrote(&self, text: &str) -> Option<Writer<'_>> {
+        self.timelines.iter().find_map(|(timeline, entries)| {
+            entries.iter().find_map(|(seq, entry)| {
+                let cell = entry.transaction.wrote(text)?;
+                Some(Writer { timeline: *timeline, seq: *seq, entry, cell })
+            })
+        })
     }
 
     /// A flush returned: everything up to here survives a power cut.

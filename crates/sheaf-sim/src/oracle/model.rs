@@ -71,6 +71,12 @@ impl Model {
         transaction.has_seen(&self.conn).ok()
     }
 
+    /// What a column of a text holds.
+    pub(crate) fn note(&self, note: u64, column: &str) -> Option<String> {
+        let sql = format!("SELECT {column} FROM note WHERE id = ?1");
+        self.conn.query_row(&sql, [format!("t{note}")], |row| row.get(0)).ok()
+    }
+
     /// What this state says.
     pub(crate) fn dump(&self) -> String {
         dump(&self.conn).expect("BUG: the model can be read")

@@ -12,9 +12,10 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::{Author, Step, Transaction};
+use crate::rng::Rng;
 
 /// Documents.
-const DOCS: u64 = 3;
+pub(crate) const DOCS: u64 = 3;
 /// What every text begins with.
 const WORDS: &str = "once upon a time there was";
 /// What the cell that keeps several values begins with.
@@ -75,7 +76,8 @@ pub(super) fn found(conn: &Connection, model: bool) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn name(doc: u64) -> String {
+/// The name of a document.
+pub(crate) fn name(doc: u64) -> String {
     format!("p{doc}")
 }
 
@@ -167,7 +169,8 @@ fn replace(
     conn.execute("INSERT INTO put(doc, id, value) VALUES (?1, ?2, ?3)", [doc, id, value]).map(drop)
 }
 
-fn cell(conn: &Connection, doc: &str, column: &str) -> rusqlite::Result<String> {
+/// A cell of a document.
+pub(crate) fn cell(conn: &Connection, doc: &str, column: &str) -> rusqlite::Result<String> {
     let sql = format!("SELECT {column} FROM doc WHERE id = ?1");
     conn.query_row(&sql, [doc], |row| row.get(0))
 }
@@ -225,6 +228,13 @@ fn siblings(conn: &Connection, doc: &str) -> rusqlite::Result<Vec<String>> {
     let sql = "SELECT sheaf_siblings('doc', 'pick', ?1)";
     let json: Option<String> = conn.query_row(sql, [doc], |row| row.get(0))?;
     Ok(members(json.as_deref().unwrap_or("[]")))
+}
+
+/// Every document and all values that its cell keeps; none where there are no documents.
+pub(crate) fn all_siblings(conn: &Connection) -> rusqlite::Result<Vec<(String, Vec<String>)>> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'doc'";
+    let docs = if conn.query_row(sql, [], |row| row.get(0))? { DOCS } else { 0 };
+    (0..docs).map(|doc| Ok((name(doc), siblings(conn, &name(doc))?))).collect()
 }
 
 /// What the documents say, to the model or to people.
@@ -371,6 +381,20 @@ impl Author {
     /// A name that is one word to whoever splits words.
     fn word(&mut self) -> String {
         self.fresh().replace(['.', '-'], "x")
+    }
+
+    /// What somebody means who changes a text in an editor, and the text then.
+    pub(crate) fn types(&mut self, rng: &mut Rng, body: &str) -> (Meant, String) {
+        let mut words: Vec<&str> = body.split_whitespace().collect();
+        let struck = rng.pick(&words).copied().filter(|_| rng.chance(300_000));
+        if let Some(word) = struck {
+            words.retain(|known| *known != word);
+            return (Meant::Strike { word: word.to_owned() }, words.join(" "));
+        }
+        let (word, at) = (self.word(), rng.index(words.len() + 1));
+        words.insert(at, &word);
+        let text = words.join(" ");
+        (Meant::Word { word, at: at as u64 }, text)
     }
 
     fn means(&mut self, conn: &Connection, doc: &str) -> rusqlite::Result<Meant> {

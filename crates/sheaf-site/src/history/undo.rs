@@ -9,7 +9,10 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use sheaf_merge::Value;
-use sheaf_volume::{Error, ErrorKind, Lsn, Result};
+use sheaf_volume::{
+    Error, ErrorKind, Lsn, Result,
+    teeth::{Tooth, bites},
+};
 
 use super::MutationName;
 use super::chain::{Around, Own};
@@ -273,7 +276,8 @@ fn fit(conn: &Connection, schema: &Schema, op: Op) -> Result<Result<Op, LeftAlon
     let Some(info) = info.filter(|info| check_key(info, key).is_ok()) else {
         return refuse(&op, NO_TABLE).map(Err);
     };
-    let is_there = find(conn, info, key, &|| {})?.is_some();
+    let there = find(conn, info, key, &|| {})?;
+    let is_there = there.is_some();
     let has = |col: &str| info.stored().any(|(_, column)| column.name.eq_ignore_ascii_case(col));
     let op = match (op, is_there) {
         (op @ Op::Insert { .. }, true) => return refuse(&op, TAKEN).map(Err),
@@ -286,6 +290,11 @@ fn fit(conn: &Connection, schema: &Schema, op: Op) -> Result<Result<Op, LeftAlon
         }
         (Op::Update { table, key, mut changes }, _) => {
             changes.retain(|change| has(&change.col));
+            if let Some(found) = there.filter(|_| bites(Tooth::UndoOverwrites)) {
+                for change in &mut changes {
+                    change.base = found.value(&change.col).cloned().unwrap_or_default();
+                }
+            }
             Op::Update { table, key, changes }
         }
         (op, _) => op,

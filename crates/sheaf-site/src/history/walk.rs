@@ -12,7 +12,10 @@
 use std::cell::OnceCell;
 
 use sheaf_merge::Value;
-use sheaf_volume::{ErrorKind, Lsn, PageIdx, Result};
+use sheaf_volume::{
+    ErrorKind, Lsn, PageIdx, Result,
+    teeth::{Tooth, bites},
+};
 
 use super::chain::Own;
 use super::deeds::Deed;
@@ -228,6 +231,9 @@ impl<'a> Rows<'a> {
         entry: &Entry,
     ) -> Vec<RowEvent> {
         let Some(change) = difference(before, after) else { return Vec::new() };
+        if bites(Tooth::SkipChange) && entry.lsn.0.is_multiple_of(3) {
+            return Vec::new();
+        }
         let origin = origin(self.site, entry);
         let own = info.and_then(|info| self.own_events(info, (before, after), &origin));
         own.unwrap_or_else(|| vec![RowEvent { origin, change }])

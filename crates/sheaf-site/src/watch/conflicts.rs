@@ -11,7 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use rusqlite::OptionalExtension as _;
 use sheaf_merge::{Value, mvr::Siblings};
-use sheaf_volume::{HeldMutation, Lsn, Result};
+use sheaf_volume::{
+    HeldMutation, Lsn, Result,
+    teeth::{Tooth, bites},
+};
 
 use super::code::{decode, encode, of_mutation};
 use super::told::Told;
@@ -171,7 +174,7 @@ impl Site {
         lsn: Lsn,
         told: Vec<(MutationRecord, Vec<Told>)>,
     ) -> Vec<(String, Option<Bytes>)> {
-        if told.is_empty() {
+        if told.is_empty() || bites(Tooth::ForgetConflicts) {
             return Vec::new();
         }
         let old = self.volume().attrs(PREFIX);

@@ -132,7 +132,7 @@ impl Editor {
         let column = self.column.as_deref();
         let local = cell::read(&readers.local, &self.table, &key, column)?;
         let agreed = cell::read(&readers.agreed, &self.table, &key, column)?;
-        let outstanding = self.site.with_index(|index| {
+        let mut outstanding = self.site.with_index(|index| {
             let mut of = index.outstanding(&self.table, &key, column);
             // A call whose rows nobody knows may be what makes the difference.
             if local != agreed {
@@ -140,7 +140,17 @@ impl Editor {
             }
             of
         })?;
+        // Others may have done the same meanwhile: an edit that has nothing left to do here still
+        // waits for the log.
+        outstanding.extend(self.undecided(state));
         Ok(Seen { key, origin, local, agreed, outstanding })
+    }
+
+    /// The edits made through this handle that the log has not decided.
+    fn undecided<'a>(&self, state: &'a State) -> impl Iterator<Item = u64> + use<'a> {
+        let decided = self.site.decided().seq;
+        let is_same = state.timeline == self.site.timeline();
+        state.own.iter().copied().filter(move |seq| is_same && *seq > decided)
     }
 
     /// Where the row is by now, if it is one that this device inserted under a number.
@@ -167,7 +177,9 @@ impl Editor {
 
     pub(super) fn poll(&self) -> Result<Option<WatchEvent<Shown>>> {
         let mut state = lock(&self.state);
-        if self.has_news.load(Ordering::Acquire)
+        // One that had nothing left to do changes no table when it is decided.
+        let has_ended = self.undecided(&state).count() < state.own.len();
+        if (has_ended || self.has_news.load(Ordering::Acquire))
             && let Some(seen) = self.look(&state)?
             && let Some(event) = state.take(&self.site, seen)
         {

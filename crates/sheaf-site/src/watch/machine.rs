@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use sheaf_volume::teeth::{Tooth, bites};
+
 use crate::limits;
 
 /// One outstanding edit.
@@ -75,7 +77,8 @@ impl<V: Clone + PartialEq> Convergence<V> {
     /// Others agreed on a value.
     pub fn remote(&mut self, value: V) -> Option<Notice<V>> {
         self.agreed = value;
-        if !self.queue.is_empty() || self.shown == self.agreed {
+        let waits = !self.queue.is_empty() && !bites(Tooth::TellEarly);
+        if waits || self.shown == self.agreed {
             return None;
         }
         self.shown = self.agreed.clone();

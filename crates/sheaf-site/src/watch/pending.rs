@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 
 use sheaf_merge::Value;
 use sheaf_volume::Result;
+use sheaf_volume::teeth::{Tooth, bites};
 
 use super::{Notes, Touch};
 use crate::limits;
@@ -247,7 +248,7 @@ impl Index {
     }
 
     fn answer(&self, is_touched: bool) -> Waiting {
-        match (is_touched, self.unknown.is_empty()) {
+        match (is_touched && !bites(Tooth::DenyPending), self.unknown.is_empty()) {
             (true, _) => Waiting::Yes,
             (false, true) => Waiting::No,
             (false, false) => Waiting::Unknown,

@@ -68,6 +68,27 @@ fn an_editor_stays_on_its_text_until_nothing_is_outstanding() {
     assert_converged(&[&a, &b]);
 }
 
+/// Others did the same meanwhile, so that a redo of the edit changes nothing: it waits all the same,
+/// and its end is told although no table changes with it.
+#[test]
+fn an_edit_that_has_nothing_left_to_do_still_waits() {
+    let ends = [("a", Some(WatchEvent::Converged)), ("z a", value("z a"))];
+    for (theirs, told) in ends {
+        let (_world, a, b) = pair(NOTE);
+        let cell = body(&b);
+        cell.edit("a").unwrap();
+        a.sql(&format!("UPDATE note SET body = '{theirs}'"));
+        a.exchange();
+        b.pull();
+        assert_eq!(b.local("SELECT body FROM note"), theirs);
+        assert_eq!((cell.poll().unwrap(), shown(&cell).as_str()), (None, "a"));
+        assert_eq!(cell.state(), EditState::Dirty);
+        b.exchange();
+        assert_eq!(cell.poll().unwrap(), told);
+        assert_eq!((cell.poll().unwrap(), cell.state()), (None, EditState::Clean));
+    }
+}
+
 #[test]
 fn without_others_it_is_told_once_that_all_is_agreed() {
     let [_a, b] = World::new().devices(NOTE);

@@ -74,7 +74,7 @@ fn an_editor_stays_on_its_text_until_nothing_is_outstanding() {
 fn an_edit_that_has_nothing_left_to_do_still_waits() {
     let ends = [("a", Some(WatchEvent::Converged)), ("z a", value("z a"))];
     for (theirs, told) in ends {
-        let (_world, a, b) = pair(NOTE);
+        let [a, b] = World::new().devices(NOTE);
         let cell = body(&b);
         cell.edit("a").unwrap();
         a.sql(&format!("UPDATE note SET body = '{theirs}'"));

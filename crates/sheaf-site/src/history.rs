@@ -1,9 +1,10 @@
 //! What became of one row, who did it, and taking it back.
 //!
-//! Invariant: answers come from what the log keeps and cost it nothing: nothing is stored for them.
+//! Invariant: answers come from what the log keeps and cost it nothing; what lies below the log's
+//! boundary comes from a record of changes in a site of its own, where whoever reclaimed kept one.
 //! What a commit says of its authors is told as it says it: one mutation is its author, several are
-//! candidates, and no guess is made between them. Leaves out what lies below the log's boundary;
-//! that a look back ended there is part of every answer.
+//! candidates, and no guess is made between them. Where a look back ended, and why, is part of
+//! every answer.
 
 use sheaf_merge::Value;
 use sheaf_volume::{Error, ErrorKind, Result};
@@ -15,20 +16,31 @@ use crate::site::Site;
 use crate::timeline::MutationRecord;
 use crate::vfs::Carried;
 
+mod changes;
 mod log;
+mod older;
+mod past;
+mod record;
+mod recorder;
+mod reverse;
 mod state;
+mod steps;
 mod target;
 mod types;
 mod undo;
 mod walk;
 
+use past::Past;
 use state::{Seen, check_key, look};
-use walk::{Step, Walk, difference};
+use walk::{Step, difference};
 
+pub use older::OpenRecord;
+pub use record::{check_not_record, is_record_name, record_name};
+pub use recorder::{HistoryRetention, OpenDir, RecordPlace, Recorded, Recorder};
 pub use target::MutationName;
 pub use types::{
-    Authors, Blame, Blamed, Cell, ColumnChange, End, History, Origin, RowChange, RowEvent, Run,
-    Since,
+    Authors, Blame, Blamed, Cell, ColumnChange, End, History, Interval, Origin, RowAt, RowChange,
+    RowEvent, Run, Since,
 };
 pub use undo::{LeftAlone, Undone};
 
@@ -78,9 +90,23 @@ impl Site {
         limit: usize,
         since: Option<Since>,
     ) -> Result<History> {
+        self.history_with(table, key, (limit, since), None)
+    }
+
+    /// As [`Site::history`]; where the log ends, goes on in the record that `open` gives.
+    ///
+    /// # Errors
+    /// As [`Site::history`], and those of `open`.
+    pub fn history_with(
+        &self,
+        table: &str,
+        key: &[Value],
+        (limit, since): (usize, Option<Since>),
+        open: Option<&OpenRecord<'_>>,
+    ) -> Result<History> {
         let row = self.row_here(table, key)?;
-        let mut walk = Walk::new(self, table, key, since)?;
-        let stored = walk.now().row.as_ref().map(|found| found.key(&row.info));
+        let mut walk = Past::new(self, table, key, since, open)?;
+        let stored = walk.stored_key(&row.info);
         let key = stored.unwrap_or(row.key);
         let mut events: Vec<RowEvent> = row.pending.into_iter().collect();
         let end = loop {
@@ -93,7 +119,7 @@ impl Site {
                 Step::End(end) => break end,
             }
         };
-        Ok(History { table: row.info.name, key, events, end, looked: walk.looked })
+        Ok(History { table: row.info.name, key, events, end, looked: walk.looked() })
     }
 
     /// Where the value of each column of a row comes from. Looks back until all are explained.
@@ -101,6 +127,19 @@ impl Site {
     /// # Errors
     /// `NotFound` for a table or a row that is not there now, and as [`Site::history`].
     pub fn blame(&self, table: &str, key: &[Value]) -> Result<Blame> {
+        self.blame_with(table, key, None)
+    }
+
+    /// As [`Site::blame`]; where the log ends, goes on in the record that `open` gives.
+    ///
+    /// # Errors
+    /// As [`Site::blame`], and those of `open`.
+    pub fn blame_with(
+        &self,
+        table: &str,
+        key: &[Value],
+        open: Option<&OpenRecord<'_>>,
+    ) -> Result<Blame> {
         let row = self.row_here(table, key)?;
         let Some(found) = row.local.row.clone() else {
             let text = format!("table `{table}` has no such row now");
@@ -111,7 +150,7 @@ impl Site {
         if let Some(event) = &row.pending {
             explain(&mut columns, event);
         }
-        let mut walk = Walk::new(self, table, key, None)?;
+        let mut walk = Past::new(self, table, key, None, open)?;
         let end = loop {
             if columns.iter().all(|column| column.origin.is_some()) {
                 break End::Explained;
@@ -167,7 +206,7 @@ impl Site {
             }
         }
         let origin = Origin { at: None, time_ms, writer: self.device(), authors: runs };
-        Ok(Some(RowEvent { origin, change }))
+        Ok(Some(RowEvent { origin, change, interval: None }))
     }
 }
 

@@ -62,6 +62,7 @@ pub use exchange::Exchange;
 pub use fork::Forked;
 pub use log::{AppliedRun, LogEntry};
 pub use repair::Repaired;
+pub use sheaf_site::history::HistoryRetention;
 pub use sheaf_site::{
     Asking, CellWatch, Conflict, ConflictKind, Declared, EditState, Error, ErrorKind, FailedRow,
     Imported, PendingChange, PendingInfo, PendingRow, RejectedInfo, Result, Row, RowWatch,

@@ -20,7 +20,7 @@ use sheaf_volume::{
 
 use crate::{
     bucket::Bucket,
-    client::{Departure, Shared},
+    client::{Client, Departure, Shared},
     clock,
     exchange::{Ask, Exchange},
     flush::Flusher,
@@ -481,6 +481,12 @@ impl Site {
             Way::Bucket { bucket, .. } => drop(bucket.set_online(false)),
         }
         self.0.site.set_remote(None);
+    }
+
+    /// The client that it belongs to, and its server.
+    pub(crate) fn home(&self) -> Result<(Client, Server)> {
+        let client = Client::of(Arc::clone(&self.0.departure.client));
+        Ok((client, self.0.way()?.server().clone()))
     }
 
     /// Stops the background for this site, but not the way to missing pages; gives its server.

@@ -15,7 +15,6 @@ use sheaf_volume::{ErrorKind, Lsn, PageIdx, Result};
 use super::log::{Backwards, Entry};
 use super::state::{Found, Seen, look};
 use super::{Authors, Cell, ColumnChange, End, Origin, RowChange, RowEvent, Since};
-use crate::schema::{TableInfo, fold};
 use crate::site::Site;
 use crate::vfs::{Carried, SCHEMA_COOKIE, read_u32};
 
@@ -125,14 +124,14 @@ impl<'a> Walk<'a> {
     fn compare(&mut self, newer: &Seen, entry: &Entry) -> Option<RowEvent> {
         match (&self.now.table, &newer.table) {
             (None, _) => self.end = Some(End::NoTable { lsn: entry.lsn }),
-            (Some(before), Some(after)) if !same_key(before, after) => {
+            (Some(before), Some(after)) if !before.has_key_of(after) => {
                 self.end = Some(End::OtherKey { lsn: entry.lsn });
                 return None;
             }
             _ => {}
         }
         let change = difference(self.now.row.as_ref(), newer.row.as_ref())?;
-        Some(RowEvent { origin: origin(self.site, entry), change })
+        Some(RowEvent { origin: origin(self.site, entry), change, interval: None })
     }
 }
 
@@ -169,14 +168,6 @@ fn forget(carried: &mut Carried, commits: &[Entry]) {
     for entry in commits {
         carried.retain(|idx, _| !entry.pages.contains(*idx) && entry.page_count.contains(*idx));
     }
-}
-
-/// Whether rows of both are told apart by the same columns.
-fn same_key(a: &TableInfo, b: &TableInfo) -> bool {
-    let names = |info: &TableInfo| -> Vec<String> {
-        info.key_columns().into_iter().map(|(_, column)| fold(&column.name)).collect()
-    };
-    a.identity == b.identity && names(a) == names(b)
 }
 
 /// What happened to a row, by the names of its columns.

@@ -150,6 +150,12 @@ pub(crate) struct RetentionArgs {
     /// Keep so many of the newest states, however old
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) keep: u64,
+    /// Keep what became of each row as long as this, also when its states are gone
+    #[arg(long, value_name = "AGE", default_value = "365d", value_parser = parse_age)]
+    pub(crate) history_for: u64,
+    /// Record nothing of what became of rows before their states go
+    #[arg(long, conflicts_with = "history_for")]
+    pub(crate) no_history: bool,
 }
 
 /// `gc`
@@ -374,6 +380,9 @@ pub(crate) struct HistoryArgs {
     /// Only changes after @LSN, or from @TIME on
     #[arg(long, value_name = "@LSN|@TIME", value_parser = parse_since)]
     pub(crate) since: Option<ViewArg>,
+    /// Show the row as it was at that time instead
+    #[arg(long, value_name = "@TIME", value_parser = parse_time, conflicts_with_all = ["limit", "since"])]
+    pub(crate) at: Option<u64>,
     #[command(flatten)]
     pub(crate) row: RowArgs,
 }
@@ -660,6 +669,14 @@ fn parse_age(text: &str) -> Result<u64, String> {
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let wrong = || "give IP:PORT, as in 127.0.0.1:7070; port 0 picks a free one".to_owned();
     text.to_socket_addrs().map_err(|_| wrong())?.next().ok_or_else(wrong)
+}
+
+/// A time, with or without the `@`.
+fn parse_time(text: &str) -> Result<u64, String> {
+    match parse_since(text)? {
+        ViewArg::AtTime(ms) => Ok(ms),
+        _ => Err("give a time, as in 2026-05-01 or 2026-05-01T12:00:00Z".to_owned()),
+    }
 }
 
 /// A position or a time, with or without the `@`.

@@ -26,7 +26,7 @@ pub(crate) use check::{Check, CheckFinding, Mended};
 pub(crate) use failure::{Refusal, node_failure, says_what_to_do};
 #[cfg(test)]
 pub(crate) use gc::DoomedObject;
-pub(crate) use gc::{Reclaimed, node_retention};
+pub(crate) use gc::{Reclaimed, history_retention, node_retention};
 pub(crate) use history::{Comparison, Counts, Forked, Side};
 pub(crate) use notices::Notices;
 pub(crate) use past::{Blamed, BlamedRow, Mutation, PastChange, Undone};

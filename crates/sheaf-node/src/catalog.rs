@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use sheaf_site::SiteIds;
+use sheaf_site::{SiteIds, history::check_not_record};
 use sheaf_sync::{
     branch::BranchRequest,
     wire::{CreateIds, OpenedSite},
@@ -38,6 +38,7 @@ impl Sites {
                 ),
             ));
         };
+        check_not_record(name)?;
         let record = SiteRecord {
             site: ids.site,
             lineage: ids.volume.into(),
@@ -78,6 +79,7 @@ impl Sites {
             page_size: PageSize::DEFAULT,
             created_ms: self.env.now_ms(),
         };
+        check_not_record(&request.name)?;
         create_branch(&self.objects, &request.source, request.at, &request.name, &record)?;
         self.open(&request.name, None).map(|(_, opened)| opened)
     }

@@ -56,7 +56,16 @@ impl DataDir {
 
     /// Where the replicas of its sites lie: a directory each.
     pub(crate) fn replicas(&self) -> Dirs {
-        let sites = self.path.join("sites");
+        self.dirs("sites")
+    }
+
+    /// Where the replicas of the records of changes lie that it writes: beside those that it serves.
+    pub(crate) fn records(&self) -> Dirs {
+        self.dirs("records")
+    }
+
+    fn dirs(&self, name: &str) -> Dirs {
+        let sites = self.path.join(name);
         Dirs(Box::new(move |volume| {
             let dir = StdDir::open(sites.join(volume.to_string()));
             dir.map(|dir| Box::new(dir) as Box<dyn Dir>)

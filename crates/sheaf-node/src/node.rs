@@ -141,7 +141,8 @@ impl Node {
         });
         let reclaim = options.retention.map(|retention| {
             let (sites, metrics) = (Arc::clone(&shared.sites), Arc::clone(&shared.metrics));
-            Reclaimer::new(sites, env, metrics, retention).start()
+            let history = options.history.map(|history| (history, data.records()));
+            Reclaimer::new(sites, env, metrics, retention, history).start()
         });
         let reclaim = reclaim.transpose()?;
         let served = serve(&runtime, listener, &shared)?;

@@ -4,6 +4,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use sheaf_site::history::HistoryRetention;
 use sheaf_volume::{Error, Result, Retention};
 
 /// How to run a node.
@@ -24,6 +25,8 @@ pub struct NodeOptions {
     pub token_file: Option<PathBuf>,
     /// How much of the past of its sites it keeps; `None` keeps all.
     pub retention: Option<Retention>,
+    /// How long it keeps what became of rows whose past is reclaimed; `None` records nothing.
+    pub history: Option<HistoryRetention>,
 }
 
 impl NodeOptions {
@@ -35,8 +38,8 @@ impl NodeOptions {
             keep_commits: 1,
             exact: false,
         });
-        let data = data.into();
-        Self { data, listen, store: None, no_auth: false, token_file: None, retention }
+        let (data, history) = (data.into(), Some(HistoryRetention::default()));
+        Self { data, listen, store: None, no_auth: false, token_file: None, retention, history }
     }
 
     /// Refuses combinations that are unsafe or contradict each other.

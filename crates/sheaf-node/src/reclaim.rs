@@ -2,8 +2,9 @@
 //!
 //! Invariant: never in the way of a push or a read. One site at a time, on a thread of its own, at
 //! a moment when the site's log is not growing, or after it has waited for such a moment for long.
-//! A pass that is cut short by a stop leaves nothing that the next one does not find. Leaves out
-//! sites that nobody opens here: they do not grow here either.
+//! A pass that is cut short by a stop leaves nothing that the next one does not find. Where changes
+//! are to be recorded, nothing is reclaimed before they are. Leaves out sites that nobody opens
+//! here: they do not grow here either.
 
 use std::{
     collections::BTreeMap,
@@ -16,9 +17,16 @@ use std::{
     time::Duration,
 };
 
-use sheaf_volume::{BucketRemote, Env, Error, ErrorKind, Lsn, Result, Retention, VolumeId};
+use sheaf_site::history::{HistoryRetention, RecordPlace, Recorder};
+use sheaf_volume::{
+    BucketRemote, Env, Error, ErrorKind, GcReport, GcStep, Lsn, Result, Retention, VolumeId,
+};
 
-use crate::{error, limits, metrics::Metrics, sites::Sites};
+use crate::{
+    error, limits,
+    metrics::Metrics,
+    sites::{Dirs, Sites},
+};
 
 /// Decides whose turn it is, and does it.
 #[derive(Debug)]
@@ -27,6 +35,8 @@ pub(crate) struct Reclaimer {
     env: Arc<dyn Env>,
     metrics: Arc<Metrics>,
     retention: Retention,
+    /// For how long changes are recorded, and where replicas of the records lie.
+    history: Option<(HistoryRetention, Dirs)>,
     /// Set when the node stops.
     stop: Arc<AtomicBool>,
     seen: BTreeMap<VolumeId, Seen>,
@@ -61,9 +71,10 @@ impl Reclaimer {
         env: Arc<dyn Env>,
         metrics: Arc<Metrics>,
         retention: Retention,
+        history: Option<(HistoryRetention, Dirs)>,
     ) -> Self {
         let stop = Arc::default();
-        Self { sites, env, metrics, retention, stop, seen: BTreeMap::new() }
+        Self { sites, env, metrics, retention, history, stop, seen: BTreeMap::new() }
     }
 
     /// Looks again and again, on a thread of its own, until the answer is dropped.
@@ -106,13 +117,7 @@ impl Reclaimer {
     }
 
     fn reclaim(&self, volume: VolumeId, log: &BucketRemote) {
-        let mut watch = |_| -> Result<()> {
-            match self.stop.load(Ordering::Acquire) {
-                true => Err(Error::new(ErrorKind::Closed, "the node is stopping")),
-                false => Ok(()),
-            }
-        };
-        match log.gc(self.env.as_ref(), &self.retention, false, &mut watch) {
+        match self.pass(log) {
             Ok(done) => {
                 self.metrics.reclaim_passes.one("done");
                 self.metrics.reclaimed_objects.add(done.doomed.len() as u64);
@@ -131,6 +136,35 @@ impl Reclaimer {
     }
 }
 
+impl Reclaimer {
+    /// One pass, and what of it is to be recorded first.
+    fn pass(&self, log: &BucketRemote) -> Result<GcReport> {
+        let mut go_on = || match self.stop.load(Ordering::Acquire) {
+            true => Err(Error::new(ErrorKind::Closed, "the node is stopping")),
+            false => Ok(()),
+        };
+        let mut recorder = None;
+        let mut watch = |step| {
+            go_on()?;
+            let (GcStep::Boundary(to), Some((_, dirs))) = (step, &self.history) else {
+                return Ok(());
+            };
+            let (objects, env) = (&self.sites.objects, &self.env);
+            let place = RecordPlace { objects, env, device: self.sites.device, log };
+            let recorder = recorder.insert(Recorder::open(&place, &dirs.0)?);
+            let done = recorder.record(log.boundary()?, to, &mut go_on)?;
+            let (steps, changes) = (done.steps, done.changes);
+            tracing::info!(volume = %log.volume(), steps, changes, "recorded");
+            Ok(())
+        };
+        let done = log.gc(self.env.as_ref(), &self.retention, false, &mut watch)?;
+        if let (Some(recorder), Some((history, _))) = (recorder, &self.history) {
+            recorder.tidy(*history, self.retention.exact)?;
+        }
+        Ok(done)
+    }
+}
+
 /// Whether it is a site's turn: its log is quiet, or has not been for very long.
 fn is_due(seen: &Seen, head: Lsn, now: Duration) -> bool {
     let waited = now.saturating_sub(seen.since);
@@ -143,6 +177,7 @@ fn is_due(seen: &Seen, head: Lsn, now: Duration) -> bool {
 mod tests {
     use std::sync::Mutex;
 
+    use sheaf_site::history::record_name;
     use sheaf_sync::wire::CreateIds;
     use sheaf_volume::{
         Append, Commit, DeviceId, ManualEnv, MemDir, MemObjects, Objects, PageCount, PageSet,
@@ -150,11 +185,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        actor::Actor,
-        crew::Crew,
-        sites::{Dirs, locked},
-    };
+    use crate::{actor::Actor, crew::Crew, sites::locked};
 
     /// Actors that are there and do nothing.
     #[derive(Debug, Default)]
@@ -215,7 +246,10 @@ mod tests {
         let left = || objects.list(&logs, None).unwrap().len();
         let retention = Retention { keep_for_ms: 0, keep_commits: 1, exact: false };
         let sites = Arc::new(sites);
-        let mut reclaimer = Reclaimer::new(Arc::clone(&sites), env.clone(), metrics, retention);
+        let records = Dirs(Box::new(|_| Ok(Box::new(MemDir::new()))));
+        let history = Some((HistoryRetention::default(), records));
+        let mut reclaimer =
+            Reclaimer::new(Arc::clone(&sites), env.clone(), metrics, retention, history);
         // The node does not know of them yet; then it does, and they are news.
         reclaimer.look();
         open.refresh_now().unwrap();
@@ -224,6 +258,13 @@ mod tests {
         env.advance_ms(60_000);
         reclaimer.look();
         assert_eq!(left(), 1);
+        // What became of rows was recorded first, in a site that is not reclaimed as others are.
+        let record = record_name(opened.volume);
+        let (_, record) = sites.open(&record, None).unwrap();
+        assert!(record.head.lsn > Lsn::ZERO, "{record:?}");
+        assert_eq!(sites.open_logs().len(), 1);
+        let theirs = sites.open(".history/mine", Some(ids)).unwrap_err();
+        assert_eq!(theirs.kind(), ErrorKind::Invalid, "{theirs}");
         // A node that stops goes no further.
         reclaimer.stop.store(true, Ordering::Release);
         env.advance_ms(u64::try_from(limits::RECLAIM_PAUSE.as_millis()).unwrap());

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use sheaf_site::{Site, SiteIds, SiteOptions};
+use sheaf_site::{Site, SiteIds, SiteOptions, history::is_record_name};
 use sheaf_sync::wire::{CreateIds, OpenedSite};
 use sheaf_volume::{
     BucketRemote, DeviceId, Dir, Env, Error, ErrorKind, Lineage, Lsn, Objects, Remote, Result,
@@ -145,12 +145,13 @@ impl Sites {
         may
     }
 
-    /// The logs of the sites that are open now, and where they stand.
+    /// The logs of the sites that are open now, and where they stand; not those of recorded
+    /// changes, which whoever records reclaims.
     pub(crate) fn open_logs(&self) -> Vec<(VolumeId, Arc<BucketRemote>, Lsn)> {
         let slots: Vec<Slot> = locked(&self.state).slots.values().cloned().collect();
         // A slot that is locked is being opened or closed; the next look sees it.
         let open = slots.iter().filter_map(|slot| slot.try_lock().ok()?.clone());
-        open.filter(|open| !open.is_dead())
+        open.filter(|open| !open.is_dead() && !is_record_name(&open.site.name()))
             .map(|open| (open.ids.volume, Arc::clone(&open.log), open.known_head().lsn))
             .collect()
     }

@@ -7,18 +7,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
-use sheaf_volume::{Error, ErrorKind, PageIdx, Result, Snapshot};
+use sheaf_volume::{Error, ErrorKind, PageIdx, PageSet, Result, Snapshot};
 
 use crate::error::{explain, from_sqlite};
 use crate::schema::{FtsContent, Schema, SchemaObject, TableInfo, TableKind, fold};
 use crate::site::{Site, View};
-use crate::vfs::FileView;
+use crate::vfs::{FileView, Watch};
 
 pub(crate) mod btree;
 #[doc(hidden)]
 pub mod fuzz;
+mod named;
 mod patch;
 mod restore;
 mod rows;
@@ -26,6 +28,7 @@ mod rows;
 mod tests;
 mod walk;
 
+pub(crate) use named::{NamedChange, NamedRow, Relation};
 pub use patch::{Statement, literal};
 pub use restore::Restored;
 pub use rows::{Change, Row, TableShape};
@@ -84,6 +87,22 @@ impl Side {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         let (conn, _) = site.open_file(FileView::At(snapshot.clone()), flags)?;
         Self::new(conn, Some(snapshot))
+    }
+
+    /// A state of which some pages are at hand.
+    ///
+    /// # Errors
+    /// As [`Site::connection`].
+    pub(crate) fn watched(site: &Site, watch: &Arc<Watch>) -> Result<Self> {
+        let view = FileView::Watched(Arc::clone(watch));
+        let (conn, _) = site.open_file(view, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let mut side = Self::new(conn, None)?;
+        side.pages = match watch.snapshot().page_count().0 {
+            // An empty database has no page to read.
+            0 => None,
+            _ => Pages::of(Box::new(Arc::clone(watch)))?,
+        };
+        Ok(side)
     }
 
     /// A plain SQLite file.
@@ -170,14 +189,35 @@ impl Diff {
             return Ok(diff);
         }
         let pages = |snapshot: &Snapshot| Pages::of(Box::new(snapshot.clone()));
-        let (Some(before), Some(after)) = (pages(before)?, pages(after)?) else {
-            return Ok(diff);
-        };
-        let tables = diff.common_trees();
-        diff.plan = walk::plan(&before, &after, &differ, &tables)?;
-        diff.pages = Some(differ.len());
-        (diff.a.pages, diff.b.pages) = (Some(before), Some(after));
+        let (before, after) = (pages(before)?, pages(after)?);
+        (diff.a.pages, diff.b.pages) = (before, after);
+        diff.look(&differ)?;
         Ok(diff)
+    }
+
+    /// As [`Diff::new`], of states whose pages are at hand, where it is known which of them differ.
+    ///
+    /// # Errors
+    /// As [`Diff::new`].
+    pub(crate) fn of_pages(a: Side, b: Side, differ: &PageSet) -> Result<Self> {
+        let mut diff = Self { a, b, plan: BTreeMap::new(), pages: None };
+        diff.look(differ)?;
+        Ok(diff)
+    }
+
+    /// The second state, to be the first of another comparison.
+    pub(crate) fn into_after(self) -> Side {
+        self.b
+    }
+
+    /// Finds out which of the pages that differ hold rows.
+    fn look(&mut self, differ: &PageSet) -> Result<()> {
+        let tables = self.common_trees();
+        if let (Some(before), Some(after)) = (&self.a.pages, &self.b.pages) {
+            self.plan = walk::plan(before, after, differ, &tables)?;
+            self.pages = Some(differ.len());
+        }
+        Ok(())
     }
 
     /// Tables with trees of their own that can be compared page by page.

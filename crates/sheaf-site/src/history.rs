@@ -1,10 +1,11 @@
 //! What became of one row, who did it, and taking it back.
 //!
-//! Invariant: answers come from what the log keeps and cost it nothing. What a commit says of its
-//! authors is told as it says it: one mutation is its author, several are candidates, and no guess
-//! is made between them: only what this device remembers of its own mutations, where the states
-//! around the commit agree with it (`chain.rs`), tells which of them it was. Leaves out what lies below the log's boundary;
-//! that a look back ended there is part of every answer.
+//! Invariant: answers come from what the log keeps and cost it nothing; what lies below the log's
+//! boundary comes from a record of changes in a site of its own, where whoever reclaimed kept one.
+//! What a commit says of its authors is told as it says it: one mutation is its author, several are
+//! candidates, and no guess is made between them: only what this device remembers of its own
+//! mutations, where the states around the commit agree with it (`chain.rs`), tells which of them it
+//! was. Where a look back ended, and why, is part of every answer.
 
 use sheaf_merge::Value;
 use sheaf_volume::{Error, ErrorKind, Result};
@@ -17,25 +18,36 @@ use crate::timeline::MutationRecord;
 use crate::vfs::Carried;
 
 mod chain;
+mod changes;
 mod deeds;
 mod log;
 mod memory;
+mod older;
+mod past;
+mod record;
+mod recorder;
+mod reverse;
 mod state;
+mod steps;
 mod table;
 mod target;
 mod types;
 mod undo;
 mod walk;
 
+use past::Past;
 use state::{Seen, check_key, look};
-use walk::{Step, Walk, difference};
+use walk::{Step, difference};
 
 pub(crate) use deeds::Deeds;
+pub use older::OpenRecord;
+pub use record::{check_not_record, is_record_name, record_name};
+pub use recorder::{HistoryRetention, OpenDir, RecordPlace, Recorded, Recorder};
 pub use table::{RowBlame, TableBlame};
 pub use target::MutationName;
 pub use types::{
-    Authors, Blame, Blamed, Cell, ColumnChange, End, History, Origin, RowChange, RowEvent, Run,
-    Since,
+    Authors, Blame, Blamed, Cell, ColumnChange, End, History, Interval, Origin, RowAt, RowChange,
+    RowEvent, Run, Since,
 };
 pub use undo::{LeftAlone, Undone};
 
@@ -85,9 +97,23 @@ impl Site {
         limit: usize,
         since: Option<Since>,
     ) -> Result<History> {
+        self.history_with(table, key, (limit, since), None)
+    }
+
+    /// As [`Site::history`]; where the log ends, goes on in the record that `open` gives.
+    ///
+    /// # Errors
+    /// As [`Site::history`], and those of `open`.
+    pub fn history_with(
+        &self,
+        table: &str,
+        key: &[Value],
+        (limit, since): (usize, Option<Since>),
+        open: Option<&OpenRecord<'_>>,
+    ) -> Result<History> {
         let row = self.row_here(table, key)?;
-        let mut walk = Walk::new(self, table, key, since)?;
-        let stored = walk.row().map(|found| found.key(&row.info));
+        let mut walk = Past::new(self, table, key, since, open)?;
+        let stored = walk.stored_key(&row.info);
         let key = stored.unwrap_or(row.key);
         let mut events: Vec<RowEvent> = row.pending.into_iter().collect();
         let end = loop {
@@ -108,6 +134,19 @@ impl Site {
     /// # Errors
     /// `NotFound` for a table or a row that is not there now, and as [`Site::history`].
     pub fn blame(&self, table: &str, key: &[Value]) -> Result<Blame> {
+        self.blame_with(table, key, None)
+    }
+
+    /// As [`Site::blame`]; where the log ends, goes on in the record that `open` gives.
+    ///
+    /// # Errors
+    /// As [`Site::blame`], and those of `open`.
+    pub fn blame_with(
+        &self,
+        table: &str,
+        key: &[Value],
+        open: Option<&OpenRecord<'_>>,
+    ) -> Result<Blame> {
         let row = self.row_here(table, key)?;
         let Some(found) = row.local.row.clone() else {
             let text = format!("table `{table}` has no such row now");
@@ -118,7 +157,7 @@ impl Site {
         if let Some(event) = &row.pending {
             explain(&mut columns, event);
         }
-        let mut walk = Walk::new(self, table, key, None)?;
+        let mut walk = Past::new(self, table, key, None, open)?;
         let end = loop {
             if columns.iter().all(|column| column.origin.is_some()) {
                 break End::Explained;
@@ -174,7 +213,7 @@ impl Site {
             }
         }
         let origin = Origin { at: None, time_ms, writer: self.device(), authors: runs };
-        Ok(Some(RowEvent { origin, change }))
+        Ok(Some(RowEvent { origin, change, interval: None }))
     }
 }
 

@@ -117,3 +117,29 @@ pub const DEED_BYTES_MAX: usize = 256 * 1024;
 /// Rows that one look back at a table follows: each is looked for in every state that may show one
 /// of them otherwise.
 pub const HISTORY_ROWS_MAX: usize = 10_000;
+/// Milliseconds of commit time whose changes of one row are kept as one, beyond page retention.
+pub const HISTORY_INTERVAL_MS: u64 = 600_000;
+/// Bytes of one column that such a change keeps; of a larger value only its length.
+pub const HISTORY_VALUE_BYTES_MAX: usize = 1024 * 1024;
+/// States that are compared within one interval: its first commits one by one, then runs that
+/// double.
+pub const HISTORY_STEPS_MAX: u32 = 64;
+/// Of those, commits that are a step of their own.
+pub const HISTORY_SINGLE_STEPS: u32 = 40;
+/// Rows in one transaction of the recorder; a step of more is kept row by row, unfolded.
+pub const HISTORY_BATCH_ROWS: usize = 4_096;
+/// Bytes of rows that it holds, of both states: an eighth of what one mutation may carry.
+pub const HISTORY_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Steps in one transaction of the recorder, so that a long quiet log is recorded bit by bit too.
+pub const HISTORY_BATCH_STEPS: usize = 512;
+/// Runs of authors that one recorded change names.
+pub const HISTORY_AUTHORS_MAX: usize = 64;
+/// Times in a row that another recorder may be first before it is left to that one.
+pub const HISTORY_ATTEMPTS_MAX: u32 = 16;
+/// Rows that retention deletes in one transaction.
+pub const HISTORY_DELETES_MAX: usize = 4_096;
+/// Bytes of pages that a replica of recorded history keeps on a device at rest.
+pub const HISTORY_CACHE_BYTES: u64 = 8 * 1024 * 1024;
+/// Milliseconds for which the log of recorded changes keeps its own past: whoever reads it then is
+/// not disturbed.
+pub const HISTORY_LOG_KEEP_MS: u64 = 60 * 60 * 1_000;

@@ -206,6 +206,15 @@ impl TableInfo {
         key
     }
 
+    /// Whether rows of both tables are told apart by the same columns.
+    #[must_use]
+    pub(crate) fn has_key_of(&self, other: &Self) -> bool {
+        let names = |info: &Self| -> Vec<String> {
+            info.key_columns().into_iter().map(|(_, column)| fold(&column.name)).collect()
+        };
+        self.identity == other.identity && names(self) == names(other)
+    }
+
     /// The name by which SQL can ask for the row id; `None` if columns took all of them, or if
     /// there is none.
     #[must_use]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use sheaf_site::{Error, ErrorKind, Result};
+use sheaf_site::{Error, ErrorKind, Result, history::check_not_record};
 use sheaf_sync::branch::BranchRequest;
 use sheaf_volume::{
     At, Env as _, PageSize, SiteId, SiteRecord, SystemEnv, VolumeId, create_branch,
@@ -38,6 +38,7 @@ impl Client {
 
     /// Refuses the name of a site that is here already.
     pub(crate) fn require_free(&self, name: &str) -> Result<()> {
+        check_not_record(name)?;
         if !self.site_exists(name) {
             return Ok(());
         }

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use sheaf_site::{Error, ErrorKind, Result, SiteOptions};
+use sheaf_site::{
+    Error, ErrorKind, Result, SiteOptions,
+    history::{check_not_record, is_record_name},
+};
 use sheaf_sync::Identity;
 use sheaf_volume::{
     DeviceId, Dir as _, Objects, PageSize, StdDir, SystemEnv, check_site_name, open_url,
@@ -104,6 +107,10 @@ impl Client {
         })))
     }
 
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
     /// This device.
     #[must_use]
     pub fn device(&self) -> DeviceId {
@@ -146,6 +153,7 @@ impl Client {
     /// # Errors
     /// As [`Client::site`].
     pub fn site_with_page_size(&self, name: &str, page_size: PageSize) -> Result<Site> {
+        check_not_record(name)?;
         self.site_at(name, self.0.server.as_ref(), page_size)
     }
 
@@ -192,6 +200,7 @@ impl Client {
     /// # Errors
     /// `NotFound` when the server does not know it, and as [`Client::site`], [`Site::pull`].
     pub fn clone_site(&self, name: &str, timeout: Duration) -> Result<Site> {
+        check_not_record(name)?;
         self.clone_from(name, self.0.server.as_ref(), timeout)
     }
 
@@ -258,7 +267,9 @@ impl Client {
         for entry in entries {
             let name = entry.map_err(failed)?.file_name();
             // Foreign directories are not ours to show.
-            names.extend(name.to_str().and_then(unescape));
+            let name = name.to_str().and_then(unescape);
+            // Nor are records of changes, which sites have beside them.
+            names.extend(name.filter(|name| !is_record_name(name)));
         }
         names.sort();
         Ok(names)

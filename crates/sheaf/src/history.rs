@@ -1,15 +1,23 @@
 //! What became of one row, who did it, and taking a mutation back.
 //!
-//! Invariant: nothing is stored for these answers; they are as far back as the log is kept. Leaves
-//! out the meaning: see `sheaf_site::history`.
+//! Invariant: the log answers as far back as it is kept, and behind that the record of changes, a
+//! site beside this one whose replica is opened only then. Where that cannot be had, the answer
+//! ends with the log, and says so. Leaves out the meaning: see `sheaf_site::history`.
+
+use std::cell::RefCell;
 
 pub use sheaf_site::history::{
-    Authors, Blame, Blamed, Cell, ColumnChange, End, History, LeftAlone, MutationName, Origin,
-    RowBlame, RowChange, RowEvent, Run, Since, TableBlame, Undone,
+    Authors, Blame, Blamed, Cell, ColumnChange, End, History, Interval, LeftAlone, MutationName,
+    Origin, RowAt, RowBlame, RowChange, RowEvent, Run, Since, TableBlame, Undone,
 };
-use sheaf_site::{Result, Value};
+use sheaf_site::{
+    ErrorKind, Result, Value,
+    history::{OpenRecord, record_name},
+    limits::HISTORY_CACHE_BYTES,
+};
+use sheaf_volume::{PageSize, VolumeId};
 
-use crate::Site;
+use crate::{Site, limits};
 
 impl Site {
     /// The values of a row's key from how people write them.
@@ -34,7 +42,7 @@ impl Site {
         limit: usize,
         since: Option<Since>,
     ) -> Result<History> {
-        self.engine().history(table, key, limit, since)
+        self.with_record(&|open| self.engine().history_with(table, key, (limit, since), Some(open)))
     }
 
     /// Which change gave each column of a row its value.
@@ -42,7 +50,49 @@ impl Site {
     /// # Errors
     /// `NotFound` for a row that is not there now, and as [`Site::history`].
     pub fn blame(&self, table: &str, key: &[Value]) -> Result<Blame> {
-        self.engine().blame(table, key)
+        self.with_record(&|open| self.engine().blame_with(table, key, Some(open)))
+    }
+
+    /// A row as it was at a time, milliseconds since 1970; of a time within ten minutes whose
+    /// changes are recorded as one, the row before them.
+    ///
+    /// # Errors
+    /// `NotFound` for a table that is not there now, `Invalid` for a key of another shape,
+    /// `Expired` when nothing of that time is kept, `Unsupported` when the table had another key
+    /// then, `Unavailable` when the server is needed and cannot be reached.
+    pub fn row_at(&self, table: &str, key: &[Value], time_ms: u64) -> Result<RowAt> {
+        self.with_record(&|open| self.engine().row_at(table, key, time_ms, Some(open)))
+    }
+
+    /// Runs `f` with a way to the record of changes, which is open until `f` has ended.
+    fn with_record<T>(&self, f: &dyn Fn(&OpenRecord<'_>) -> Result<T>) -> Result<T> {
+        let open = RefCell::new(None);
+        f(&|volume| {
+            let record = self.record_of(volume)?;
+            let engine = record.as_ref().map(|record| record.engine().clone());
+            *open.borrow_mut() = record;
+            Ok(engine)
+        })
+    }
+
+    /// The record of a volume's changes, as new as the server gives it, or as it is here.
+    fn record_of(&self, volume: VolumeId) -> Result<Option<Self>> {
+        let Ok((client, server)) = self.home() else { return Ok(None) };
+        let name = record_name(volume);
+        let was_here = client.site_exists(&name);
+        match client.clone_from(&name, Some(&server), limits::RECORD_TIMEOUT) {
+            Ok(record) => {
+                if !was_here {
+                    record.evict(HISTORY_CACHE_BYTES, true)?;
+                }
+                Ok(Some(record))
+            }
+            Err(e) if e.kind() == ErrorKind::Unavailable && was_here => {
+                client.site_at(&name, Some(&server), PageSize::DEFAULT).map(Some)
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Unavailable) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// As [`Site::blame`] for the first `limit` rows of a table, by key, with one look back for all

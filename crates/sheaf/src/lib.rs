@@ -62,6 +62,7 @@ pub use exchange::Exchange;
 pub use fork::Forked;
 pub use log::{AppliedRun, LogEntry};
 pub use repair::Repaired;
+pub use sheaf_site::history::HistoryRetention;
 pub use sheaf_site::{
     AlteredOp, Asking, CellWatch, Changed, Conflict, ConflictKind, Declared, EditState, Error,
     ErrorKind, FailedRow, Imported, Listening, MergedOps, OpBits, PendingChange, PendingInfo,

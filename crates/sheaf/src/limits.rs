@@ -72,3 +72,5 @@ pub const LOG_ENTRIES_MAX: usize = 10_000;
 pub const CHECK_LINES_MAX: usize = 100;
 /// Pages that a verification compares with the log in one request: 4 MiB of usual pages.
 pub const COMPARE_PAGES: usize = 1_024;
+/// How long to wait for a server that is asked for recorded changes.
+pub const RECORD_TIMEOUT: Duration = Duration::from_secs(10);

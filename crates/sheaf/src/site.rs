@@ -23,7 +23,7 @@ use sheaf_volume::{
 
 use crate::{
     bucket::Bucket,
-    client::{Departure, Shared},
+    client::{Client, Departure, Shared},
     clock,
     exchange::{Ask, Exchange},
     flush::Flusher,
@@ -501,6 +501,12 @@ impl Site {
         self.0.offline.store(true, Ordering::Release);
         self.0.stop_background(&way);
         self.0.site.set_remote(None);
+    }
+
+    /// The client that it belongs to, and its server.
+    pub(crate) fn home(&self) -> Result<(Client, Server)> {
+        let client = Client::of(Arc::clone(&self.0.departure.client));
+        Ok((client, self.0.way()?.server().clone()))
     }
 
     /// Exchanges the site when it is asked to and not in the background, and fetches missing pages

@@ -43,6 +43,7 @@ impl Device {
         dry_run: bool,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Reclaimed, Failure> {
+        let history = history_retention(retention);
         let retention = sheaf::Retention {
             keep_for_ms: retention.keep_for,
             keep_commits: retention.keep,
@@ -54,6 +55,9 @@ impl Device {
                 sheaf::GcStep::Checkpoint(lsn) => {
                     progress(&format!("making a checkpoint at @{lsn}"))
                 }
+                sheaf::GcStep::Boundary(lsn) if history.is_some() => {
+                    progress(&format!("recording what became of rows before @{lsn}"));
+                }
                 sheaf::GcStep::Delete(done, all) if done >= told + TELL_EVERY => {
                     told = done;
                     progress(&format!("{done} of {all} objects deleted"));
@@ -62,7 +66,7 @@ impl Device {
             }
             Ok(())
         };
-        let done = self.client.gc(name, &retention, dry_run, &mut watch);
+        let done = self.client.gc(name, &retention, history, dry_run, &mut watch);
         let done = done.map_err(|error| failed(&error))?;
         let object = |one: sheaf::Doomed| DoomedObject {
             key: one.key,
@@ -79,6 +83,12 @@ impl Device {
             doomed: done.doomed.into_iter().map(object).collect(),
         })
     }
+}
+
+/// How long recorded changes are kept; `None` records nothing.
+pub(crate) fn history_retention(args: RetentionArgs) -> Option<sheaf::HistoryRetention> {
+    let keep_for_ms = args.history_for;
+    (!args.no_history).then_some(sheaf::HistoryRetention { keep_for_ms })
 }
 
 /// As a node takes it, which makes checkpoints for readers anyway.

@@ -4,7 +4,9 @@
 //! takes; what is not known is said in words.
 
 use serde_json::{Map, Value, json};
-use sheaf::history::{Authors, ColumnChange, End, MutationName, Origin, RowChange, Since};
+use sheaf::history::{
+    Authors, ColumnChange, End, Interval, MutationName, Origin, RowAt, RowChange, RowEvent, Since,
+};
 
 use super::{
     Site, failure,
@@ -33,6 +35,14 @@ pub(crate) struct PastChange {
     mark: char,
     cells: Vec<Sides>,
     origin: Origin,
+    /// Of a change that was recorded before its commits went.
+    interval: Option<Interval>,
+}
+
+/// A row at some time.
+pub(crate) struct Then {
+    at: RowAt,
+    within: Option<PastChange>,
 }
 
 /// The changes of a row, newest first.
@@ -88,13 +98,17 @@ impl Site {
         let key = self.row_key(args)?;
         let history = self.site.history(&args.table, &key, limit, since);
         let history = history.map_err(|error| self.no_row(&error))?;
-        let changes = history.events.into_iter().map(|event| PastChange {
-            mark: mark(&event.change),
-            cells: cells(event.change),
-            origin: event.origin,
-        });
+        let changes = history.events.into_iter().map(PastChange::new);
         let key = history.key.iter().map(|c| cell(&c.name, &c.value)).collect();
         Ok(Past { changes: changes.collect(), key, end: history.end })
+    }
+
+    pub(crate) fn row_at(&self, args: &RowArgs, time_ms: u64) -> Result<Then, Failure> {
+        let key = self.row_key(args)?;
+        let at = self.site.row_at(&args.table, &key, time_ms);
+        let mut at = at.map_err(|error| self.no_row(&error))?;
+        let within = at.within.take().map(PastChange::new);
+        Ok(Then { at, within })
     }
 
     /// Where each column of a row comes from, and why some may not be known.
@@ -243,7 +257,57 @@ impl BlamedRow {
     }
 }
 
+impl Then {
+    /// The row for people, if there was one.
+    pub(crate) fn line(&self) -> Option<String> {
+        let row = self.at.row.as_ref()?;
+        let cells = row.iter().map(|c| cell(&c.name, &c.value));
+        let pairs: Vec<String> = cells.map(|c| format!("{}={}", c.name, c.text)).collect();
+        Some(pairs.join(", "))
+    }
+
+    /// What else is to be said of it.
+    pub(crate) fn note(&self) -> Option<String> {
+        let lost = self.at.not_kept.iter();
+        let mut notes: Vec<String> = lost.map(|(name, len)| lost_text(name, *len)).collect();
+        if let Some(change) = &self.within {
+            let at = origin_text(&change.origin, change.interval.as_ref());
+            notes.push(format!(
+                "this is the row before the changes {at}, which are recorded as one"
+            ));
+        }
+        (!notes.is_empty()).then(|| notes.join("; "))
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let object = |row: &Vec<sheaf::history::Cell>| {
+            let cells = row.iter().map(|c| cell(&c.name, &c.value));
+            Value::Object(cells.map(|c| (c.name, c.json)).collect::<Map<_, _>>())
+        };
+        json!({
+            "table": self.at.table,
+            "row": self.at.row.as_ref().map(object),
+            "as_of": self.at.as_of.0,
+            "within": self.within.as_ref().map(PastChange::json),
+            "not_kept": lost_json(&self.at.not_kept),
+        })
+    }
+}
+
+fn lost_text(name: &str, len: u64) -> String {
+    format!("the older value of {name}, {len} bytes, was too large to be kept")
+}
+
+fn lost_json(lost: &[(String, u64)]) -> Value {
+    Value::Object(lost.iter().map(|(name, len)| (name.clone(), json!(len))).collect())
+}
+
 impl PastChange {
+    fn new(event: RowEvent) -> Self {
+        let RowEvent { origin, change, interval } = event;
+        Self { mark: mark(&change), cells: cells(change), origin, interval }
+    }
+
     /// As one line for people.
     pub(crate) fn line(&self) -> String {
         let pair = |name: &str, cell: &Option<Cell>| {
@@ -252,13 +316,25 @@ impl PastChange {
         let each = self.cells.iter().filter_map(|(name, old, new)| match (self.mark, old, new) {
             ('+', _, new) => pair(name, new),
             ('-', old, _) => pair(name, old),
+            (_, None, Some(new)) if self.is_lost(name) => {
+                Some(format!("{name} ... -> {}", new.text))
+            }
             (_, Some(old), Some(new)) => Some(format!("{name} {} -> {}", old.text, new.text)),
             (_, None, Some(new)) => Some(format!("{name} added as {}", new.text)),
             (_, Some(old), None) => Some(format!("{name} dropped, was {}", old.text)),
             _ => None,
         });
         let each: Vec<String> = each.collect();
-        format!("{}: {} {}", origin_text(&self.origin), self.mark, each.join(", "))
+        let at = origin_text(&self.origin, self.interval.as_ref());
+        let lost = self.interval.iter().flat_map(|interval| &interval.not_kept);
+        let lost: String = lost.map(|(name, len)| format!("; {}", lost_text(name, *len))).collect();
+        format!("{at}: {} {}{lost}", self.mark, each.join(", "))
+    }
+
+    /// Whether the older value of a column was not kept.
+    fn is_lost(&self, name: &str) -> bool {
+        let mut lost = self.interval.iter().flat_map(|interval| &interval.not_kept);
+        lost.any(|(column, _)| column == name)
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -270,6 +346,12 @@ impl PastChange {
         };
         let mut line = origin_json(&self.origin);
         if let Some(members) = line.as_object_mut() {
+            if let Some(interval) = &self.interval {
+                members.insert("first_lsn".to_owned(), json!(interval.first.0));
+                members.insert("first_time_ms".to_owned(), json!(interval.first_time_ms));
+                members.insert("more_authors".to_owned(), json!(interval.more_authors));
+                members.insert("not_kept".to_owned(), lost_json(&interval.not_kept));
+            }
             members.insert("op".to_owned(), json!(self.mark));
             if self.mark != '+' {
                 members.insert("old".to_owned(), side(|(_, old, _)| old));
@@ -285,7 +367,8 @@ impl PastChange {
 impl Blamed {
     /// As one line for people.
     pub(crate) fn line(&self) -> String {
-        let origin = self.origin.as_ref().map_or_else(|| "older".to_owned(), origin_text);
+        let origin = self.origin.as_ref();
+        let origin = origin.map_or_else(|| "older".to_owned(), |origin| origin_text(origin, None));
         format!("{origin}: {}={}", self.cell.name, self.cell.text)
     }
 
@@ -331,9 +414,17 @@ fn cells(change: RowChange) -> Vec<Sides> {
 }
 
 /// Where, when and by whom.
-fn origin_text(origin: &Origin) -> String {
-    let at = origin.at.map_or_else(|| "pending".to_owned(), |lsn| format!("@{lsn}"));
-    format!("{at} {} {}", time::format(origin.time_ms), authors_text(&origin.authors))
+fn origin_text(origin: &Origin, interval: Option<&Interval>) -> String {
+    let at = match (origin.at, interval) {
+        (None, _) => "pending".to_owned(),
+        (Some(lsn), Some(interval)) if interval.first < lsn => {
+            format!("@{}..@{lsn}", interval.first)
+        }
+        (Some(lsn), _) => format!("@{lsn}"),
+    };
+    let more =
+        if interval.is_some_and(|interval| interval.more_authors) { " or others" } else { "" };
+    format!("{at} {} {}{more}", time::format(origin.time_ms), authors_text(&origin.authors))
 }
 
 fn authors_text(authors: &Authors) -> String {

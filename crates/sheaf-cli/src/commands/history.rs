@@ -20,6 +20,9 @@ pub(super) fn history(
 ) -> Result<Exit, Failure> {
     let device = Device::open(global)?;
     let site = device.existing(&args.row.site)?;
+    if let Some(time_ms) = args.at {
+        return row_at(args, &site, time_ms, console);
+    }
     let past = site.history(&args.row, args.limit, args.since)?;
     if console.json() {
         let changes: Vec<Value> = past.changes.iter().map(PastChange::json).collect();
@@ -34,6 +37,28 @@ pub(super) fn history(
     }
     if let Some(why) = past.end(site.name()) {
         console.tell(&why);
+    }
+    Ok(Exit::Done)
+}
+
+/// The row as it was at a time.
+fn row_at(
+    args: &HistoryArgs,
+    site: &Site,
+    time_ms: u64,
+    console: &mut Console,
+) -> Result<Exit, Failure> {
+    let then = site.row_at(&args.row, time_ms)?;
+    if console.json() {
+        console.value(&then.json());
+        return Ok(Exit::Done);
+    }
+    match then.line() {
+        Some(line) => console.line(&line),
+        None => console.tell("there was no such row"),
+    }
+    if let Some(note) = then.note() {
+        console.tell(&note);
     }
     Ok(Exit::Done)
 }

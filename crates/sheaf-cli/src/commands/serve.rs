@@ -10,7 +10,7 @@ use sheaf_node::{Node, NodeOptions, Running};
 
 use crate::{
     args::ServeArgs,
-    backend::{node_failure, node_retention},
+    backend::{history_retention, node_failure, node_retention},
     console::Console,
     exit::{Exit, Failure},
     signals::{Signals, Wanted},
@@ -26,6 +26,7 @@ pub(super) fn run(args: ServeArgs, console: &mut Console) -> Result<Exit, Failur
         no_auth: args.no_auth,
         token_file: args.token_file,
         retention: Some(node_retention(args.retention)),
+        history: history_retention(args.retention),
     };
     // Before the node starts, so that a signal during its start is not lost.
     let mut signals = Signals::listen(Wanted::InterruptOrTerminate)?;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::bed::{Bed, Device};
+use crate::bed::{Bed, Device, Node};
 
 /// One change.
 const SETUP: &str = "BEGIN; \
@@ -188,4 +188,55 @@ fn what_is_no_row_or_no_single_change_is_refused_in_one_line() {
     a.run(&["undo", "s", "9"]).fails(1, "sheaf history s TABLE KEY");
     assert_eq!(a.run(&["sql", "s", "SELECT n FROM t WHERE id = 1"]).ok(), "4\n");
     assert_eq!(a.run(&["log", "s"]).ok().lines().count(), 2);
+}
+
+/// Reclaims everything that a bucket keeps of the past.
+const PASS: [&str; 6] = ["gc", "s", "--keep", "1", "--keep-for", "0s"];
+
+#[test]
+fn a_row_has_a_history_beyond_what_the_log_keeps() {
+    let bed = Bed::new();
+    let url = bed.bucket_dir();
+    let (a, b) = (bed.device("a", &url), bed.device("b", &url));
+    a.run(&["sql", "s", SETUP]).ok();
+    b.run(&["sql", "s", "UPDATE t SET n = 5 WHERE id = 1"]).ok();
+    a.run(&["sql", "s", "UPDATE t SET name = 'uno' WHERE id = 2"]).ok();
+    assert_eq!(a.run(&PASS).code, Some(0));
+    let node = Node::start(&bed.path("node"), &["--store", &url]);
+    let c = Device { token: node.token.clone(), ..bed.device("c", &node.url) };
+    c.run(&["clone", "s"]).ok();
+    b.run(&["pull", "s"]).ok();
+    for (device, own) in [(&b, " (this device)"), (&c, "")] {
+        goes_on(device, own);
+    }
+    assert_eq!(a.run(&["gc", "--dry-run"]).ok().lines().count(), 1, "only what people made");
+    // Somebody reclaims without recording.
+    a.run(&["sql", "s", "UPDATE t SET n = 6 WHERE id = 1"]).ok();
+    assert_eq!(a.run(&[&PASS[..], &["--no-history"]].concat()).code, Some(0));
+    b.run(&["pull", "s"]).ok();
+    let gone = b.run(&["history", "s", "t", "1"]);
+    assert!(gone.out.is_empty() && gone.err.contains("before @4 is no longer kept"), "{gone:?}");
+}
+
+fn goes_on(device: &Device, own: &str) {
+    assert_eq!(
+        plain(&device.run(&["history", "s", "t", "1"]).ok()),
+        [
+            format!("@2 by ID:1{own}: ~ n 1 -> 5"),
+            "@1 by ID:1: + id=1, name='one two', n=1".to_owned()
+        ]
+    );
+    let blame = device.run(&["blame", "s", "t", "2"]).ok();
+    assert_eq!(plain(&blame)[1], "@3 by ID:2: name='uno'");
+    let json = device.run(&["--json", "history", "s", "t", "2"]).ok();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["end"], &json["changes"][0]["first_lsn"]), (&"no_table".into(), &3.into()));
+    let at = |time| device.run(&["history", "s", "t", "2", "--at", time]);
+    assert_eq!(at("2999-01-01").ok(), "id=2, name='uno', n=2\n");
+    let before = at("2001-01-01");
+    assert_eq!((before.out.as_str(), before.err.trim()), ("", "there was no such row"));
+    at("@3").fails(2, "give a time");
+    // The record is nobody's site.
+    assert_eq!(device.run(&["sites"]).ok().lines().count(), 1);
+    device.run(&["sql", ".history/x", "SELECT 1"]).fails(1, "kept for recorded changes");
 }

@@ -160,6 +160,16 @@ impl Table<'_> {
         Ok(Found { id, row: Row { rowid, values } })
     }
 
+    /// The row of this key, whichever columns make it up.
+    fn keyed(&self, key: &[Value]) -> Result<Option<Row>> {
+        let found = match (self.info.identity, key) {
+            (Identity::Rowid, [Value::Int(rowid)]) => self.by_rowid(*rowid)?,
+            (Identity::Rowid, _) => None,
+            _ => self.by_key(key)?,
+        };
+        Ok(found.map(|found| found.row))
+    }
+
     /// The row of this table that has the same key.
     fn counterpart(&self, shape: &TableShape, other: &Found) -> Result<Option<Row>> {
         let key = shape.key_of(&other.row);
@@ -193,6 +203,25 @@ pub(super) fn compare(
     })?;
     b.each(in_b, &mut |found| match a.counterpart(&shape, &found)? {
         None => f(&shape, Change::Inserted(found.row)),
+        Some(_) => Ok(()),
+    })
+}
+
+/// Tells how the rows of two tables differ that have the same key and other columns: every row of
+/// both is read, and told with its counterpart unless both are the same.
+pub(super) fn compare_by_name(
+    a: &Table<'_>,
+    b: &Table<'_>,
+    (before, after): (&TableShape, &TableShape),
+    f: &mut dyn FnMut(Option<Row>, Option<Row>) -> Result<()>,
+) -> Result<()> {
+    let names = before.columns == after.columns;
+    a.every_row(&mut |found| match b.keyed(&before.key_of(&found.row))? {
+        Some(new) if names && new == found.row => Ok(()),
+        new => f(Some(found.row), new),
+    })?;
+    b.every_row(&mut |found| match a.keyed(&after.key_of(&found.row))? {
+        None => f(None, Some(found.row)),
         Some(_) => Ok(()),
     })
 }

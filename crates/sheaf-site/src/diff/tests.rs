@@ -1,7 +1,5 @@
 //! Comparing states of one site, against what SQLite says of whole tables.
 
-use std::sync::Arc;
-
 use sheaf_volume::{BucketRemote, DeviceId, ManualEnv, MemDir, MemObjects, Objects, Remote};
 
 use super::*;
@@ -385,7 +383,7 @@ fn a_damaged_tree_is_an_error() {
         Pages::of(Box::new(Side::of_site(&bed.site, before).unwrap().snapshot.unwrap())),
     );
     let b = b.unwrap().unwrap();
-    let differ = sheaf_volume::PageSet::range(PageIdx::FIRST, PageIdx::FIRST);
+    let differ = PageSet::range(PageIdx::FIRST, PageIdx::FIRST);
     let beyond = PageIdx::new(999).unwrap();
     let roots = [Roots { name: "t".to_owned(), has_rowids: true, a: beyond, b: beyond }];
     let error = walk::plan(&a, &b, &differ, &roots).unwrap_err();

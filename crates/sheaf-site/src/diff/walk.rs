@@ -13,11 +13,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use sheaf_volume::{Page, PageCount, PageIdx, PageSet, Result, Snapshot};
 
 use super::btree::{Cell, Layout, Node, bad, looks_like_tree, next_of_chain};
 use crate::limits::BTREE_DEPTH_MAX;
+use crate::vfs::Watch;
 
 /// Where the pages of a state are read; a fuzz target has another place than a volume.
 pub(super) trait ReadPages: fmt::Debug + Send {
@@ -32,6 +34,16 @@ impl ReadPages for Snapshot {
 
     fn page(&self, idx: PageIdx) -> Result<Page> {
         Self::page(self, idx)
+    }
+}
+
+impl ReadPages for Arc<Watch> {
+    fn page_count(&self) -> PageCount {
+        self.snapshot().page_count()
+    }
+
+    fn page(&self, idx: PageIdx) -> Result<Page> {
+        Watch::page(self, idx)
     }
 }
 

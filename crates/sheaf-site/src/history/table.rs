@@ -111,7 +111,7 @@ impl Site {
             let key: Vec<Value> = row.key.iter().map(|cell| cell.value.clone()).collect();
             let (authors, time_ms) = waiting.authors(self, &encode_key(&key));
             let origin = Origin { at: None, time_ms, writer: self.device(), authors };
-            explain(&mut row.columns, &RowEvent { origin, change });
+            explain(&mut row.columns, &RowEvent { origin, change, interval: None });
         }
         Ok(())
     }

@@ -74,6 +74,40 @@ pub struct RowEvent {
     pub origin: Origin,
     /// What it was.
     pub change: RowChange,
+    /// Of a change that was recorded before its commits were reclaimed: what is known of it.
+    /// `origin` is then that of the newest commit that it can have been made by.
+    pub interval: Option<Interval>,
+}
+
+/// What is known of a change from the record of changes alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interval {
+    /// The oldest commit that it can have been made by, or begun by: several changes of a row
+    /// within ten minutes are recorded as one.
+    pub first: Lsn,
+    /// When that was, milliseconds since 1970.
+    pub first_time_ms: u64,
+    /// Columns whose older value was too large to be kept, and how many bytes it had.
+    pub not_kept: Vec<(String, u64)>,
+    /// Whether there were more authors than are named.
+    pub more_authors: bool,
+}
+
+/// A row at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowAt {
+    /// The table, as the schema spells it.
+    pub table: String,
+    /// What it held; `None` where there was no such row.
+    pub row: Option<Vec<Cell>>,
+    /// Columns whose value was too large to be kept, and how many bytes it had.
+    pub not_kept: Vec<(String, u64)>,
+    /// The newest position up to which it is known to have been so. Changes within ten minutes that
+    /// cancelled out are not known of.
+    pub as_of: Lsn,
+    /// Of a time within an interval that is recorded as one change, that change: what is told is
+    /// the row before it.
+    pub within: Option<RowEvent>,
 }
 
 /// Why there is nothing before the oldest change that is told.

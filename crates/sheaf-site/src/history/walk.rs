@@ -22,7 +22,7 @@ use super::deeds::Deed;
 use super::log::{Backwards, Entry};
 use super::state::{Found, Seen, look_rows};
 use super::{Authors, Cell, ColumnChange, End, Origin, RowChange, RowEvent, Run, Since};
-use crate::schema::{TableInfo, fold};
+use crate::schema::TableInfo;
 use crate::site::Site;
 use crate::vfs::{Carried, SCHEMA_COOKIE, read_u32};
 
@@ -54,6 +54,11 @@ impl<'a> Walk<'a> {
     /// The row where the walk stands.
     pub(super) fn row(&self) -> Option<&Found> {
         self.rows.rows.first()?.row.as_ref()
+    }
+
+    /// The table there, if it is there.
+    pub(super) fn table(&self) -> Option<&TableInfo> {
+        self.rows.now.table.as_ref()
     }
 
     /// States that were looked at.
@@ -205,7 +210,7 @@ impl<'a> Rows<'a> {
             newest.map(|(row, found)| std::mem::replace(&mut row.row, found)).collect();
         let mut events = Vec::new();
         match (&self.now.table, newer) {
-            (Some(before), Some(after)) if !same_key(before, after) => {
+            (Some(before), Some(after)) if !before.has_key_of(after) => {
                 self.end = Some(End::OtherKey { lsn: entry.lsn });
             }
             (before, _) => {
@@ -236,7 +241,7 @@ impl<'a> Rows<'a> {
         }
         let origin = origin(self.site, entry);
         let own = info.and_then(|info| self.own_events(info, (before, after), &origin));
-        own.unwrap_or_else(|| vec![RowEvent { origin, change }])
+        own.unwrap_or_else(|| vec![RowEvent { origin, change, interval: None }])
     }
 
     /// The changes of a commit of several mutations one by one, where this device remembers that
@@ -260,7 +265,7 @@ impl<'a> Rows<'a> {
             if let Some(change) = difference(before.as_ref(), state.as_ref()) {
                 let run = Run { timeline, first_seq: seq, last_seq: seq, own: true };
                 let origin = Origin { authors: Authors(vec![run]), ..origin.clone() };
-                events.push(RowEvent { origin, change });
+                events.push(RowEvent { origin, change, interval: None });
             }
             before = state;
         }
@@ -301,14 +306,6 @@ fn forget(carried: &mut Carried, commits: &[Entry]) {
     for entry in commits {
         carried.retain(|idx, _| !entry.pages.contains(*idx) && entry.page_count.contains(*idx));
     }
-}
-
-/// Whether rows of both are told apart by the same columns.
-fn same_key(a: &TableInfo, b: &TableInfo) -> bool {
-    let names = |info: &TableInfo| -> Vec<String> {
-        info.key_columns().into_iter().map(|(_, column)| fold(&column.name)).collect()
-    };
-    a.identity == b.identity && names(a) == names(b)
 }
 
 /// What happened to a row, by the names of its columns.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use sheaf_volume::{Page, PageIdx, PageSet, Result, Snapshot};
+use sheaf_volume::{Page, PageCount, PageIdx, PageSet, Result, Snapshot};
 
 use crate::limits::WATCH_PAGES_MAX;
 
@@ -67,6 +67,14 @@ impl Watch {
     pub(crate) fn end(&self) -> (PageSet, Carried) {
         let Pages { carried, read } = std::mem::take(&mut *self.lock());
         (read, carried)
+    }
+
+    /// Pages at hand that a commit did not change.
+    pub(crate) fn unchanged(&self, changed: &PageSet, count: PageCount) -> Carried {
+        let pages = self.lock();
+        let kept = pages.carried.iter();
+        let kept = kept.filter(|(idx, _)| !changed.contains(**idx) && count.contains(**idx));
+        kept.map(|(idx, page)| (*idx, page.clone())).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Pages> {

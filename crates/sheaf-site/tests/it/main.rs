@@ -26,6 +26,7 @@ mod locks;
 mod merges;
 mod merging;
 mod pending;
+mod recorded;
 mod rejected;
 mod rowids;
 mod rules;

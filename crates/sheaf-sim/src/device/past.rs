@@ -19,6 +19,10 @@ use crate::{
 impl Replica {
     /// Somebody takes back one of the newest own changes.
     pub(super) fn undo(&mut self, host: &Arc<Host>, rng: &mut Rng) {
+        if host.is_dead() || self.is_broken() {
+            // A commit that was cut short is still to be looked for.
+            return;
+        }
         let timeline = self.site.timeline();
         let stands = |entry: &Entry| {
             let decided = entry.decided;

@@ -437,3 +437,38 @@ fn a_record_is_smaller_than_the_log_that_it_outlives() {
         assert!(record < log, "{record} {log}");
     }
 }
+
+#[test]
+fn a_time_is_found_in_what_is_kept_of_a_log() {
+    let world = World::new();
+    let (device, clock) = timed(&world, 1);
+    device.sql("CREATE TABLE t(v INT); INSERT INTO t VALUES (0)");
+    device.exchange();
+    let mut made = vec![(device.site.base().0, clock.now_ms())];
+    for v in 1..=40 {
+        // Several in one millisecond, and some far apart.
+        clock.advance_ms([0, 1, 7_000][v % 3]);
+        device.sql(&format!("UPDATE t SET v = {v}"));
+        device.exchange();
+        made.push((device.site.base().0, clock.now_ms()));
+    }
+    let volume = device.site.volume();
+    let model = |time: u64, oldest: Lsn| {
+        let found = made.iter().rfind(|(_, at)| *at <= time).map_or(Lsn::ZERO, |(lsn, _)| *lsn);
+        (found >= oldest).then_some(found)
+    };
+    for keep in [None, Some(15), Some(1)] {
+        if let Some(keep) = keep {
+            gc(&world, keep, |_| Ok(())).unwrap();
+        }
+        let oldest = world.log().boundary().unwrap();
+        assert_eq!(oldest > Lsn::ZERO, keep.is_some());
+        for time in made.iter().flat_map(|(_, at)| [at - 1, *at, at + 1]) {
+            match (volume.lsn_at_time(time), model(time, oldest)) {
+                (Ok(found), Some(expected)) => assert_eq!(found, expected, "{time}"),
+                (Err(e), None) => assert_eq!(e.kind(), ErrorKind::Expired, "{e}"),
+                (found, expected) => panic!("{time}: {found:?}, not {expected:?}"),
+            }
+        }
+    }
+}

@@ -208,26 +208,40 @@ impl Volume {
         here.unwrap_or_else(|| Snapshot { volume: self.clone(), at: At::Past(lsn), page_count })
     }
 
-    /// The newest position whose commit was made at or before this time, by its writer's clock.
+    /// The newest position whose commit was made at or before this time, by its writer's clock; the
+    /// empty state where the log begins later. Halves the log: times never decrease along it.
     ///
     /// # Errors
-    /// As [`Volume::at`].
+    /// As [`Volume::at`]; `Expired` when everything that is kept is newer.
     pub fn lsn_at_time(&self, time_ms: u64) -> Result<Lsn> {
         let remote = self.remote()?;
-        let mut found = Lsn::ZERO;
-        loop {
-            let commits = remote.pull(found)?;
-            let count = commits.len();
-            for commit in commits {
-                if commit.time_ms > time_ms {
-                    return Ok(found);
+        // ORDER: `found` is old enough, or no longer kept; `newer` is too new, or not there.
+        let (mut found, mut is_kept, mut newer) = (Lsn::ZERO, true, remote.head()?.lsn.next());
+        while found.next() < newer {
+            let middle = Lsn(found.0 + (newer.0 - found.0) / 2);
+            let commits = match remote.pull(Lsn(middle.0 - 1)) {
+                Ok(commits) => commits,
+                Err(e) if e.kind() == ErrorKind::Expired => {
+                    (found, is_kept) = (middle, false);
+                    continue;
                 }
-                found = commit.lsn;
+                Err(e) => return Err(e),
+            };
+            let first_newer = commits.iter().find(|commit| commit.time_ms > time_ms);
+            let last_older = commits.iter().rfind(|commit| commit.time_ms <= time_ms);
+            if let Some(older) = last_older {
+                (found, is_kept) = (older.lsn, true);
             }
-            if count == 0 {
-                return Ok(found);
+            newer = first_newer.map_or(newer, |commit| newer.min(commit.lsn));
+            if commits.is_empty() {
+                newer = middle;
             }
         }
+        if is_kept {
+            return Ok(found);
+        }
+        let text = format!("nothing of that time is kept: what is, begins at @{newer}");
+        Err(Error::new(ErrorKind::Expired, text))
     }
 
     fn load_past(&self, idx: PageIdx, lsn: Lsn, count: PageCount) -> Result<Page> {

@@ -87,9 +87,10 @@ fn run(bed: &Bed, server: &str, token: &str, step: &Step) {
     let (out, err) =
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
     let told = format!("docs/consistency.md:{line}: {command}\n{out}{err}");
-    let note = note.as_deref().map(|note| match note.split_once('(') {
-        Some((said, remark)) if remark.ends_with(')') => said.trim_end(),
-        _ => note,
+    let note = note.as_deref().map(|note| match note.strip_suffix(')') {
+        Some(_) if note.starts_with('(') => "",
+        Some(_) => note.rsplit_once(" (").map_or(note, |(said, _)| said),
+        None => note,
     });
     let (code, said) = match note.and_then(|note| note.strip_prefix("exit status ")) {
         None => (0, None),

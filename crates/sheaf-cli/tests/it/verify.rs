@@ -93,10 +93,13 @@ fn damaged_files_are_named_and_repaired() {
     let (a, sum) = site(&bed);
     let whole = bed.path("whole");
     copy(&replica(&a), &whole);
+    // What own mutations did is a convenience: a damaged one is forgotten, and nothing is wrong.
+    let is_store = |name: &str| name != "lock" && !name.starts_with("deeds-");
     let names: Vec<String> = files(&whole)
         .iter()
-        .filter(|(path, bytes)| !bytes.is_empty() && !path.ends_with("lock"))
+        .filter(|(_, bytes)| !bytes.is_empty())
         .map(|(path, _)| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .filter(|name| is_store(name))
         .collect();
     assert!(names.len() >= 4, "{names:?}");
     let (mut mended, mut fatal) = (0, 0);

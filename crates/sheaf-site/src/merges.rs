@@ -79,7 +79,7 @@ pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
             return Err(user_error(&Error::invalid("sheaf_define_merge is not for mutators")));
         }
         let (name, sql): (String, Option<String>) = (context.get(0)?, context.get(1)?);
-        with_connection(context, |conn| in_savepoint(conn, || define(conn, &name, sql.as_deref())))?
+        with_connection(context, |conn| in_savepoint(conn, || define(conn, &name, sql.as_deref())))
             .map(|()| name)
     })
 }

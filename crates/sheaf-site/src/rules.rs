@@ -119,7 +119,7 @@ pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
         let rule: Option<String> = context.get(2)?;
         with_connection(context, |conn| {
             in_savepoint(conn, || declare(conn, &table, &column, rule.as_deref()))
-        })?
+        })
     })
 }
 

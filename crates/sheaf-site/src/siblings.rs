@@ -248,7 +248,7 @@ pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8;
     conn.create_scalar_function("sheaf_siblings", -1, flags, |context| {
         let asked = asked(context)?;
-        let found = with_connection(context, |conn| asked.find(conn))??;
+        let found = with_connection(context, |conn| asked.find(conn))?;
         Ok(found.map(|found| json_array(&found.values)))
     })
 }
@@ -273,7 +273,7 @@ pub(crate) fn register_writing(conn: &Connection) -> rusqlite::Result<()> {
                 in_savepoint(conn, || forget(conn, found.cell()).map_err(Failure::into_error))?;
             }
             Ok(i64::try_from(others).unwrap_or(i64::MAX))
-        })?
+        })
     })
 }
 

@@ -51,7 +51,9 @@ pub(crate) fn of_row(
         if model != told.as_deref() {
             return wrong(format!("@{lsn} it was {model:?}, by what is told {told:?}"));
         }
-        if let Some(event) = events.next_if(|event| event.origin.at.is_some_and(|at| at.0 == lsn)) {
+        // Several of one commit where their device remembers them.
+        let is_of_it = |event: &&RowEvent| event.origin.at.is_some_and(|at| at.0 == lsn);
+        while let Some(event) = events.next_if(is_of_it) {
             row = match back(row, &event.change) {
                 Ok(row) => row,
                 Err(why) => return wrong(format!("@{lsn} {why}")),

@@ -58,7 +58,7 @@ pub(crate) fn register(conn: &Connection, capture: &Capture, waiting: impl Waiti
         let timeline = mutator::timeline().or_else(|| waiting.timeline());
         let timeline = timeline.ok_or_else(|| refusal("sheaf_lock: the site was closed"))?;
         let mut lock = read_arguments(context)?;
-        let counter = with_connection(context, |conn| table::counter(conn, &lock.name, timeline))??;
+        let counter = with_connection(context, |conn| table::counter(conn, &lock.name, timeline))?;
         let moves = waiting.moves(&lock.name);
         (lock.seen, lock.own) = (counter.moves + moves, counter.own + moves);
         let seen = i64::try_from(lock.seen).unwrap_or(i64::MAX);

@@ -39,6 +39,8 @@ pub(crate) fn of_row(
     let floor = match &history.end {
         End::Beginning => 0,
         End::Expired { lsn } => lsn.0,
+        // The oldest commit that is told may have changed the row before, by another mutation.
+        End::Limit => oldest,
         // Of what is older nothing was asked.
         _ => oldest.saturating_sub(1),
     };

@@ -118,7 +118,8 @@ impl Replica {
 
     fn pulls(&self, host: &Arc<Host>, who: &str, editor: &mut Editor) -> Result<(), Error> {
         let given = editor.watch.pull()?;
-        let local = self.body(View::Local, &editor.doc)?;
+        let local = self.body(View::Local, &editor.doc);
+        let local = local.inspect_err(|_| editor.leave(false, &self.pending()))?;
         if host.is_dead() {
             return Ok(());
         }
@@ -139,7 +140,9 @@ impl Replica {
         editor: &mut Editor,
     ) -> Result<Option<WatchEvent<Option<Value>>>, Error> {
         let event = editor.watch.poll()?;
-        let local = self.body(View::Local, &editor.doc)?;
+        let goes_on = editor.left.is_open && !event.as_ref().is_some_and(ends);
+        let local = self.body(View::Local, &editor.doc);
+        let local = local.inspect_err(|_| editor.leave(goes_on, &self.pending()))?;
         if host.is_dead() {
             return Ok(None);
         }
@@ -157,7 +160,6 @@ impl Replica {
             WatchEvent::Converged => "editor: told that all agree",
             WatchEvent::Rejected { .. } => "editor: told of a rejection",
         });
-        let goes_on = matches!(event, WatchEvent::Rejected { .. }) && editor.left.is_open;
         editor.leave(goes_on, &waiting);
         Ok(Some(event))
     }
@@ -198,4 +200,9 @@ impl Replica {
         editor.leave(false, &[]);
         Ok(())
     }
+}
+
+/// Whether it says how the edits ended.
+fn ends(event: &WatchEvent<Option<Value>>) -> bool {
+    !matches!(event, WatchEvent::Rejected { .. })
 }

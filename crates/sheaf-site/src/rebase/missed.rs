@@ -9,14 +9,15 @@
 use std::collections::BTreeSet;
 
 use crate::limits::PENDING_ROWS_MAX;
-use crate::mutation::{Body, Mutation, Op};
+use crate::mutation::{Mutation, Op};
+use crate::siblings;
 use crate::timeline::MutationRecord;
 
 /// Rows of mutations that had no effect in a redo.
 #[derive(Debug, Default)]
 pub(super) struct Missed {
     rows: BTreeSet<(String, Vec<u8>)>,
-    /// It may be any row: of a call, of a schema change, or of too many to keep.
+    /// It may be any row: there are too many to keep.
     any: bool,
 }
 
@@ -44,8 +45,15 @@ impl Missed {
             // What is no mutation is refused for good, and nobody works on it.
             false => record.mutation().ok(),
         };
+        let is_beside = |body: &Mutation| body.ops().iter().any(is_sibling);
         match (recaptured, stored) {
-            (Some(recaptured), Some(stored)) if is_applied && self.meets(&stored) => {
+            // A value beside others is kept with what its author had read of them.
+            (Some(recaptured), Some(stored))
+                if is_applied
+                    && self.meets(&stored)
+                    && !is_beside(&recaptured)
+                    && !is_beside(&stored) =>
+            {
                 // The locks have been looked at, whatever became of the rows.
                 match recaptured.locks == stored.locks {
                     true => Kept::Unchanged,
@@ -63,25 +71,26 @@ impl Missed {
         !self.any && self.rows.is_empty()
     }
 
-    /// Adds what a mutation would have changed.
+    /// Adds what a mutation would have changed. Which rows a call would have changed nobody knows.
     fn add(&mut self, mutation: &Mutation) {
-        let Body::Rows(ops) = &mutation.body else {
-            self.any = true;
-            return;
-        };
-        for op in ops {
-            match row(op) {
-                Some(row) if self.rows.len() < PENDING_ROWS_MAX => _ = self.rows.insert(row),
-                _ => self.any = true,
+        for row in mutation.ops().iter().filter_map(row) {
+            if self.rows.len() < PENDING_ROWS_MAX {
+                self.rows.insert(row);
+            } else {
+                self.any = true;
             }
         }
     }
 
     /// Whether a mutation may have been made on top of what was left out.
     fn meets(&self, mutation: &Mutation) -> bool {
-        let is_missed = |op: &Op| row(op).is_none_or(|row| self.rows.contains(&row));
+        let is_missed = |op: &Op| row(op).is_some_and(|row| self.rows.contains(&row));
         self.any || mutation.ops().iter().any(is_missed)
     }
+}
+
+fn is_sibling(op: &Op) -> bool {
+    op.table().is_some_and(|table| table.eq_ignore_ascii_case(siblings::TABLE))
 }
 
 fn row(op: &Op) -> Option<(String, Vec<u8>)> {

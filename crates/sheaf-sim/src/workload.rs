@@ -330,7 +330,7 @@ impl Author {
             return transaction;
         }
         if self.rng.chance(workload.merge)
-            && let Some(transaction) = self.together(conn)
+            && let Some(transaction) = self.together(workload.values > 0, conn)
         {
             return transaction;
         }

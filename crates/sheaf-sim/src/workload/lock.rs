@@ -143,7 +143,7 @@ impl Author {
         if kind == Kind::Ticket && documents && self.rng.chance(500_000) {
             // Of a value that was to replace others and is refused nobody knows later what it was
             // to replace (docs/consistency.md 4.4).
-            let together = self.together(conn).filter(|together| !together.replaces());
+            let together = self.together(false, conn);
             transaction.steps.extend(together.map(|together| together.steps).unwrap_or_default());
         }
         Some(transaction)

@@ -363,12 +363,12 @@ impl Transaction {
 
 impl Author {
     /// Changes of documents that travel together; none before there are documents.
-    pub(super) fn together(&mut self, conn: &Connection) -> Option<Transaction> {
+    pub(super) fn together(&mut self, values: bool, conn: &Connection) -> Option<Transaction> {
         let count = if self.rng.chance(400_000) { self.rng.between(2, 4) } else { 1 };
         let mut steps: Vec<Step> = Vec::new();
         for _ in 0..count {
             let doc = name(self.rng.below(DOCS));
-            let meant = self.means(conn, &doc).ok()?;
+            let meant = self.means(values, conn, &doc).ok()?;
             let alone = matches!(meant, Meant::Put { .. } | Meant::Choose { .. });
             // Who replaces a value twice at once has not seen its own in between.
             if !alone || !(Transaction { steps: steps.clone() }).replaces() {
@@ -397,7 +397,7 @@ impl Author {
         (Meant::Word { word, at: at as u64 }, text)
     }
 
-    fn means(&mut self, conn: &Connection, doc: &str) -> rusqlite::Result<Meant> {
+    fn means(&mut self, values: bool, conn: &Connection, doc: &str) -> rusqlite::Result<Meant> {
         let goes = self.rng.chance(350_000);
         Ok(match self.rng.below(10) {
             0..=3 => {
@@ -430,6 +430,7 @@ impl Author {
                     }
                 }
             }
+            _ if !values => Meant::Join { member: self.word() },
             _ => {
                 let (there, saw) = (siblings(conn, doc)?, Vec::new());
                 match there.last().cloned().filter(|_| goes && there.len() > 1) {

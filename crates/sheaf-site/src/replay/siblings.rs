@@ -268,7 +268,13 @@ impl Rows<'_> {
                 .collect();
             self.write(table, row.key.clone(), &writes)?;
             self.settle(table, &row.key, &decision)?;
-            self.proposals.extend(decision.redo(table, &row.key));
+            match decision.redo(table, &row.key) {
+                Some(redo) => self.proposals.push(redo),
+                // Somebody else has chosen the same: it is meant all the same, should the log come
+                // to a state in which it matters.
+                None if writes.is_empty() => self.kept.push(op.clone()),
+                None => {}
+            }
             return Ok(());
         }
         // The column has got another rule meanwhile.

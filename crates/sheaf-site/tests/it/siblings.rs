@@ -335,3 +335,28 @@ fn what_stands_is_what_nobody_has_replaced_who_saw_it() {
         assert_eq!(found, maximal(&written), "seed {seed}");
     }
 }
+
+#[test]
+fn a_choice_that_somebody_else_has_made_too_is_still_meant() {
+    let world = World::new();
+    let [a, b, c] = world.devices(NOTE);
+    write(&a, "of a");
+    write(&b, "of b");
+    agree(&[&a, &b, &c]);
+    sees(&c, r#"of b|["of a","of b"]"#);
+    // C writes without having seen the choices.
+    write(&c, "of c");
+    a.local("SELECT sheaf_resolve('note', 'body', 1)");
+    b.local("SELECT sheaf_resolve('note', 'body', 1)");
+    a.exchange();
+    // Nothing is left to choose for B, for now.
+    b.pull();
+    sees(&b, r#"of b|["of b"]"#);
+    c.exchange();
+    b.pull();
+    sees(&b, r#"of b|["of c","of b"]"#);
+    agree(&[&b, &a, &c]);
+    for device in [&a, &b, &c] {
+        sees(device, r#"of b|["of c","of b"]"#);
+    }
+}

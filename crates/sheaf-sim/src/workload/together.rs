@@ -323,6 +323,11 @@ impl Step {
         };
         Some((doc.clone(), id.clone(), saw))
     }
+
+    /// Whether it replaces a value that may stand beside others.
+    fn replaces(&self) -> bool {
+        matches!(self, Self::Together { meant: Meant::Put { .. } | Meant::Choose { .. }, .. })
+    }
 }
 
 impl Transaction {
@@ -354,10 +359,7 @@ impl Transaction {
 
     /// Whether somebody replaces a value that may stand beside others.
     pub(crate) fn replaces(&self) -> bool {
-        let replaces = |step: &Step| {
-            matches!(step, Step::Together { meant: Meant::Put { .. } | Meant::Choose { .. }, .. })
-        };
-        self.steps.iter().any(replaces)
+        self.steps.iter().any(Step::replaces)
     }
 }
 
@@ -369,10 +371,10 @@ impl Author {
         for _ in 0..count {
             let doc = name(self.rng.below(DOCS));
             let meant = self.means(values, conn, &doc).ok()?;
-            let alone = matches!(meant, Meant::Put { .. } | Meant::Choose { .. });
+            let step = Step::Together { doc, meant };
             // Who replaces a value twice at once has not seen its own in between.
-            if !alone || !(Transaction { steps: steps.clone() }).replaces() {
-                steps.push(Step::Together { doc, meant });
+            if !step.replaces() || !steps.iter().any(Step::replaces) {
+                steps.push(step);
             }
         }
         Some(Transaction { steps })

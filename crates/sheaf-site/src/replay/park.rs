@@ -14,14 +14,10 @@ use sheaf_merge::Value;
 use super::{
     Switches,
     failure::Failure,
-    rows::{Rows, key_condition},
+    rows::{Rows, update_sql},
     table::Table,
 };
-use crate::{
-    opstream::encode_key,
-    schema::{Affinity, quote_ident},
-    value::Bind,
-};
+use crate::{opstream::encode_key, schema::Affinity, value::Bind};
 
 /// A row that waits for its values.
 #[derive(Debug)]
@@ -90,14 +86,7 @@ impl Rows<'_> {
         key: &[Value],
         values: &[(&str, Value)],
     ) -> Result<(), Failure> {
-        let sets = values.iter().zip(1..);
-        let sets = sets.map(|((name, _), i)| format!("{} = ?{i}", quote_ident(name)));
-        let sql = format!(
-            "UPDATE OR ABORT main.{} SET {} WHERE {}",
-            quote_ident(&table.name),
-            sets.collect::<Vec<_>>().join(", "),
-            key_condition(table, values.len() + 1)
-        );
+        let sql = update_sql(table, values);
         let bound = || params_from_iter(values.iter().map(|(_, value)| value).chain(key).map(Bind));
         match self.conn.prepare_cached(&sql)?.execute(bound()) {
             Err(e) if is_check(&e) => {}

@@ -570,17 +570,7 @@ impl<'a> Rows<'a> {
         if writes.is_empty() {
             return Ok(());
         }
-        let sets: Vec<String> = writes
-            .iter()
-            .zip(1..)
-            .map(|((col, _), i)| format!("{} = ?{i}", quote_ident(col)))
-            .collect();
-        let sql = format!(
-            "UPDATE OR ABORT main.{} SET {} WHERE {}",
-            quote_ident(&table.name),
-            sets.join(", "),
-            key_condition(table, writes.len() + 1)
-        );
+        let sql = update_sql(table, writes);
         let values = writes.iter().map(|(_, value)| value).chain(&key).map(Bind);
         self.conn.prepare_cached(&sql)?.execute(params_from_iter(values))?;
         self.written.push(Written { table: table.name.clone(), key, op: self.at });
@@ -737,6 +727,17 @@ pub(super) fn insert_row(
     let values = cols.iter().map(|(_, value)| Bind(value));
     conn.prepare_cached(&sql)?.execute(params_from_iter(values))?;
     Ok(())
+}
+
+/// Writes columns of one row: their values come first, then the key's.
+pub(super) fn update_sql(table: &Table, writes: &[(&str, Value)]) -> String {
+    let sets = writes.iter().zip(1..).map(|((col, _), i)| format!("{} = ?{i}", quote_ident(col)));
+    format!(
+        "UPDATE OR ABORT main.{} SET {} WHERE {}",
+        quote_ident(&table.name),
+        sets.collect::<Vec<_>>().join(", "),
+        key_condition(table, writes.len() + 1)
+    )
 }
 
 /// `a IS ?1 AND b IS ?2` over the columns that name a row. `IS`, because a key may hold NULL.

@@ -18,13 +18,9 @@ const FOREIGN: [&str; 2] = ["DELETE FROM list WHERE id = 2", "INSERT INTO list V
 
 /// A works offline; B is in its way, and then no longer. What A shows in the end, after it has
 /// seen both one by one.
-fn through(way: [&str; 2], works: &[&str]) -> (World, [Device; 2]) {
-    let world = World::new();
-    let devices = [world.device(), world.device()];
+fn through(way: [&str; 2], works: &[&str]) -> [Device; 2] {
+    let devices = World::new().devices(SCHEMA);
     let [a, b] = &devices;
-    a.sql(SCHEMA);
-    a.exchange();
-    b.exchange();
     works.iter().for_each(|sql| a.sql(sql));
     // One that changes nothing is none.
     let waiting = a.site.volume().held().len();
@@ -38,7 +34,7 @@ fn through(way: [&str; 2], works: &[&str]) -> (World, [Device; 2]) {
     assert_eq!((done.pushed, done.rejected.len()), (waiting, 0), "{done:?}");
     b.exchange();
     assert_converged(&[a, b]);
-    (world, devices)
+    devices
 }
 
 #[test]
@@ -49,7 +45,7 @@ fn a_word_deleted_on_top_of_a_change_that_failed_stays_deleted() {
         );
         // All of it looks as if it had been done, where the first did not happen.
         let second = "UPDATE note SET body = 'one two three', title = 'a', votes = votes - 5";
-        let (_world, [a, _]) = through(way, &[&first, second]);
+        let [a, _] = through(way, &[&first, second]);
         let expected = match way {
             UNIQUE => "one two three|a|10|taken|1",
             _ => "one two three|a|10|x|2",
@@ -57,7 +53,7 @@ fn a_word_deleted_on_top_of_a_change_that_failed_stays_deleted() {
         assert_eq!(a.local(ROW), expected);
         // A word that took the place of another.
         let second = "UPDATE note SET body = 'one other two'";
-        let (_world, [a, _]) = through(way, &[&first, second]);
+        let [a, _] = through(way, &[&first, second]);
         assert_eq!(a.local("SELECT body, title FROM note"), "one other two|m");
     }
 }
@@ -71,7 +67,7 @@ fn others_words_stay_when_a_failed_change_comes_through() {
          INSERT INTO note VALUES (7, 'seven', 's', 0, 'taken', 1)",
         UNIQUE[1],
     ];
-    let (_world, [a, _]) = through(way, &[first, second]);
+    let [a, _] = through(way, &[first, second]);
     assert_eq!(a.local(ROW), "two four|z|10|taken|1");
 }
 
@@ -94,7 +90,7 @@ fn what_was_in_the_way_for_a_while_leaves_no_trace() {
             ));
         }
         let works: Vec<&str> = works.iter().map(String::as_str).collect();
-        let (_world, [a, _]) = through(UNIQUE, &works);
+        let [a, _] = through(UNIQUE, &works);
         let plain = World::new().device();
         plain.sql(SCHEMA);
         works.iter().for_each(|sql| plain.sql(sql));

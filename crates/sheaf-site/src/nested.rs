@@ -50,9 +50,15 @@ pub(crate) fn user_error(error: &sheaf_volume::Error) -> rusqlite::Error {
     let code = match error.kind() {
         ErrorKind::Io => ffi::SQLITE_IOERR,
         ErrorKind::Busy => ffi::SQLITE_BUSY,
+        // Where SQLite was given a page that is damaged; the connection knows which.
+        ErrorKind::Corrupt if is_of_sqlite(error) => ffi::SQLITE_CORRUPT,
         _ => return rusqlite::Error::UserFunctionError(error.to_string().into()),
     };
     rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+}
+
+fn is_of_sqlite(error: &sheaf_volume::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<ffi::Error>())
 }
 
 #[cfg(test)]
@@ -76,6 +82,12 @@ mod tests {
                 1 => Err(failed(ffi::SQLITE_ERROR, "no such table: t")),
                 2 => Err(user_error(&Error::io("read", std::io::Error::other("gone")))),
                 3 => Err(user_error(&Error::new(ErrorKind::Busy, "later"))),
+                4 => {
+                    let source = failed(ffi::SQLITE_CORRUPT, "malformed");
+                    let error = Error::with_source(ErrorKind::Corrupt, "replay failed", source);
+                    Err(user_error(&error))
+                }
+                5 => Err(user_error(&Error::corrupt("no siblings"))),
                 _ => Err(user_error(&Error::invalid("no rule of that name"))),
             })
             .map(|()| 0)
@@ -86,7 +98,9 @@ mod tests {
             (1, ffi::SQLITE_ERROR, "no such table: t"),
             (2, ffi::SQLITE_IOERR, ""),
             (3, ffi::SQLITE_BUSY, ""),
-            (4, ffi::SQLITE_ERROR, "no rule of that name"),
+            (4, ffi::SQLITE_CORRUPT, ""),
+            (5, ffi::SQLITE_ERROR, "no siblings"),
+            (6, ffi::SQLITE_ERROR, "no rule of that name"),
         ] {
             let told = conn.query_row("SELECT f(?1)", [how], |_| Ok(())).unwrap_err();
             let seen = told.sqlite_error().unwrap().extended_code & 0xff;

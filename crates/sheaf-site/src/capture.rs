@@ -117,6 +117,12 @@ impl Capture {
         Ok(())
     }
 
+    /// Asks something of the schema in which the transaction began; `None` if none was noted.
+    pub(crate) fn of_schema<T>(&self, ask: impl FnOnce(&Schema) -> T) -> Option<T> {
+        let noted = self.shared.lock().noted.clone();
+        noted.map(|noted| ask(&noted.schema))
+    }
+
     /// What the transaction changed since the last [`Capture::clear`]; `None` if nothing. `reader`
     /// sees the state to be committed: another connection during the commit, or the watched one
     /// between two statements. May be called again; forgets nothing.

@@ -18,6 +18,9 @@ pub const NAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const SQL_BYTES_MAX: usize = 1024 * 1024;
 /// Arguments of one call; SQLite binds no more than 32,766 in one statement.
 pub const CALL_ARGS_MAX: usize = 1_000;
+/// Cells under `mvr` of one transaction for which it is said what was agreed on there. Of more,
+/// values may stand beside others that were replaced.
+pub const SEEN_CELLS_MAX: usize = 10_000;
 /// Rows of one list that a transaction may place by asking for their neighbours one by one, where
 /// no index leads to them: more are placed by reading all of the list once.
 pub const LIST_QUERIES_MAX: usize = 16;

@@ -493,7 +493,11 @@ fn captured(
     match capture.finish(conn) {
         Ok(mut captured) => {
             if let Some(captured) = &mut captured {
-                siblings::strip(captured, proposals);
+                // The siblings themselves follow from the log.
+                if let Body::Rows(ops) = &mut captured.body {
+                    ops.retain(|op| op.table() != Some(crate::siblings::TABLE));
+                }
+                crate::siblings::strip(captured, proposals);
                 lists::strip(captured, aside);
             }
             Ok(captured)

@@ -15,7 +15,7 @@ use crate::{
     merges, mutator,
     nested::{in_savepoint, user_error, with_connection},
     replay::table,
-    schema::is_internal,
+    schema::{Schema, TableInfo, TableKind, is_internal},
     site::{Site, View, lock},
 };
 
@@ -24,6 +24,30 @@ pub(crate) const TABLE: &str = "__sheaf_rules";
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS main.__sheaf_rules(
     tbl TEXT NOT NULL, col TEXT NOT NULL, rule TEXT NOT NULL, PRIMARY KEY(tbl, col)) WITHOUT ROWID";
+
+/// Whether it is worth it to look for columns of the table under this rule.
+///
+/// # Errors
+/// What reading the stored rules reports.
+pub(crate) fn may_have(
+    rule: Rule,
+    info: &TableInfo,
+    schema: &Schema,
+    reader: &Connection,
+) -> rusqlite::Result<bool> {
+    if info.kind != TableKind::Table || info.name.starts_with("__sheaf_") {
+        return Ok(false);
+    }
+    if info.columns.iter().any(|column| Rule::from_decltype(&column.decltype) == Some(rule)) {
+        return Ok(true);
+    }
+    if schema.table(TABLE).is_none() {
+        return Ok(false);
+    }
+    let stored = "SELECT EXISTS(SELECT 1 FROM main.__sheaf_rules
+        WHERE tbl = ?1 COLLATE NOCASE AND rule LIKE '%' || ?2 || '%')";
+    reader.prepare_cached(stored)?.query_row((&info.name, rule.name()), |row| row.get(0))
+}
 
 /// The merge rule of a column, or the row policy of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]

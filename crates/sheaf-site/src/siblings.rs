@@ -5,6 +5,9 @@
 //! a merge has resolved it, and needs to know nothing of this table. Only replays store values
 //! here (`replay/siblings.rs`), so all replicas agree on them.
 
+mod said;
+mod seen;
+
 use std::rc::Rc;
 
 use rusqlite::{
@@ -28,8 +31,14 @@ use crate::{
     value::{Bind, from_ref, json_array, quote_key},
 };
 
+pub(crate) use said::{Met, Said, Saw, What, is_of_siblings, only_says, strip};
+pub(crate) use seen::{may_be_kept, saw};
+
 /// The table that keeps them.
 pub(crate) const TABLE: &str = "__sheaf_mvr";
+
+/// The author of a value that was in the cell before siblings were kept.
+pub(crate) const SOMEBODY: u128 = 0;
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS main.__sheaf_mvr(
     tbl TEXT NOT NULL, pk BLOB NOT NULL, col TEXT NOT NULL, siblings BLOB NOT NULL,

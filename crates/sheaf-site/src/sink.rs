@@ -12,6 +12,7 @@ use sheaf_volume::{Error, ErrorKind, PageIdx, PendingMutation, Result};
 use crate::capture::Capture;
 use crate::error::from_sqlite;
 use crate::mutation::{Body, Mutation};
+use crate::siblings;
 use crate::site::{Inner, Site, lock};
 use crate::timeline::MutationRecord;
 use crate::vfs::{CommitSink, Commitment, DraftSlot, Failure, FileView, SCHEMA_COOKIE, read_u32};
@@ -38,6 +39,8 @@ struct Readers {
     failure: Arc<Failure>,
     /// Sees the state before it.
     before: Connection,
+    /// Sees the state that is agreed on, once somebody asked for it.
+    agreed: Option<Connection>,
     /// Schema cookie (and bias) that the capture has noted.
     noted: Option<(u32, u32)>,
 }
@@ -89,12 +92,37 @@ impl LocalSink {
         Ok(mutation)
     }
 
+    /// Adds to a mutation what its author saw agreed on in the cells that it changes.
+    fn says_what_was_seen(&self, site: &Site, mutation: &mut Mutation) {
+        let Body::Rows(ops) = &mut mutation.body else { return };
+        if site.volume().is_timeline_empty() {
+            // Nothing of one's own hides it.
+            return;
+        }
+        let mut readers = lock(&self.readers);
+        let (Some(Readers { draft, agreed, .. }), Some(capture)) =
+            (readers.as_mut(), self.capture.get())
+        else {
+            return;
+        };
+        if capture.of_schema(|schema| siblings::may_be_kept(ops, schema, draft)) != Some(true) {
+            return;
+        }
+        if agreed.is_none() {
+            let opened = site.open_file(FileView::Global, OpenFlags::SQLITE_OPEN_READ_ONLY);
+            *agreed = opened.ok().map(|(conn, _)| conn);
+        }
+        if let Some(agreed) = agreed {
+            ops.extend(siblings::saw(ops, draft, (agreed, site.base().0.0)));
+        }
+    }
+
     fn open_readers(&self, site: &Site) -> Result<Readers> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         let (draft, failure) = site.open_file(FileView::Draft(Arc::clone(&self.slot)), flags)?;
         let head = FileView::Local { slot: Arc::default(), sink: None };
         let (before, _) = site.open_file(head, flags)?;
-        Ok(Readers { draft, failure, before, noted: None })
+        Ok(Readers { draft, failure, before, agreed: None, noted: None })
     }
 }
 
@@ -147,6 +175,7 @@ impl CommitSink for LocalSink {
             }
             mutation.ids = ids.mentioned_by(ops, &mutation.places);
         }
+        self.says_what_was_seen(&site, &mut mutation);
         let mut uid = [0; 8];
         site.0.env.fill_random(&mut uid);
         let called = noted.as_ref().and_then(|noted| noted.called.as_deref());

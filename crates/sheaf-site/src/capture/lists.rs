@@ -19,7 +19,7 @@ use crate::{
     places::{Place, Places},
     replay::table::Tables,
     rules,
-    schema::{Schema, TableInfo, TableKind, sql_error},
+    schema::{Schema, sql_error},
 };
 
 /// The places of the rows that these operations insert and move. A row that only changes its list
@@ -34,7 +34,7 @@ pub(super) fn places(ops: &mut [Op], schema: &Schema, reader: &Connection) -> Re
     names.dedup();
     for name in names {
         let Some(info) = schema.table(&name) else { continue };
-        if !may_have_lists(info, schema, reader).map_err(sql_error("read rules"))? {
+        if !rules::may_have(Rule::List, info, schema, reader).map_err(sql_error("read rules"))? {
             continue;
         }
         let table = Tables::default().get(reader, &info.name);
@@ -50,27 +50,6 @@ pub(super) fn places(ops: &mut [Op], schema: &Schema, reader: &Connection) -> Re
         }
     }
     Ok(found)
-}
-
-/// Whether looking for lists in the table is worth it.
-fn may_have_lists(
-    info: &TableInfo,
-    schema: &Schema,
-    reader: &Connection,
-) -> rusqlite::Result<bool> {
-    if info.kind != TableKind::Table || info.name.starts_with("__sheaf_") {
-        return Ok(false);
-    }
-    let is_list = |decltype: &str| Rule::from_decltype(decltype) == Some(Rule::List);
-    if info.columns.iter().any(|column| is_list(&column.decltype)) {
-        return Ok(true);
-    }
-    if schema.table(rules::TABLE).is_none() {
-        return Ok(false);
-    }
-    let stored = "SELECT EXISTS(SELECT 1 FROM main.__sheaf_rules
-        WHERE tbl = ?1 COLLATE NOCASE AND rule LIKE '%list%')";
-    reader.prepare_cached(stored)?.query_row([&info.name], |row| row.get(0))
 }
 
 /// Whether an operation puts its row into a list, or elsewhere in it.

@@ -30,7 +30,7 @@ use crate::{
     places::Places,
     rowids::RowIds,
     schema::quote_ident,
-    siblings,
+    siblings::{self, Saw},
     value::{Bind, from_ref, quote_key},
     watch::Tale,
 };
@@ -55,6 +55,8 @@ pub(super) struct Rows<'a> {
     pub(super) placed: Vec<Placed>,
     /// Cells of others that were written only to make room for these.
     pub(super) aside: Aside,
+    /// What its author saw agreed on.
+    saw: Saw,
     /// The places of `kept`.
     pub(super) kept_places: Places,
     /// Rows inserted: table, origin, and the id here.
@@ -107,6 +109,7 @@ impl<'a> Rows<'a> {
             places,
             placed: Vec::new(),
             aside: Aside::new(),
+            saw: Saw::default(),
             kept_places: Places::default(),
             inserted: Vec::new(),
             refused: Vec::new(),
@@ -135,6 +138,7 @@ impl<'a> Rows<'a> {
                 *floor = (*floor).max(*id);
             }
         }
+        self.saw = Saw::of(ops);
         self.stands = vec![true; ops.len()];
         let (mut waiting, mut passes) = (self.in_order(ops)?, 0);
         loop {
@@ -239,7 +243,7 @@ impl<'a> Rows<'a> {
         let Some(name) = op.table() else {
             return Ok(());
         };
-        if name.eq_ignore_ascii_case(siblings::TABLE) {
+        if siblings::is_of_siblings(op) {
             return self.propose_again(op);
         }
         if is_internal(name) {
@@ -489,7 +493,8 @@ impl<'a> Rows<'a> {
             let left = self.mapped(table, name, &change.left)?;
             if table.column(name)?.keeps_siblings() && !left.same(&base) {
                 let (base, left) = (Some(&base), &left);
-                let proposal = Proposal { base, left, right, read: None, met: None };
+                let met = self.saw.get(&table.name, authors, name).cloned();
+                let proposal = Proposal { base, left, right, read: None, met: met.as_ref() };
                 let decision = self.decide(table, &key, name, proposal)?;
                 if !decision.shown().same(right) {
                     writes.push((name, decision.shown().clone()));

@@ -6,7 +6,7 @@
 //! names the position read; no such row is ever stored. Leaves out the stored form: see
 //! `siblings.rs` of this crate.
 
-use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use sheaf_merge::{
     Rule, Value,
@@ -17,17 +17,14 @@ use sheaf_volume::teeth::{Tooth, bites};
 
 use super::{
     failure::Failure,
+    remap::Place,
     rows::{Rows, read_row, refused},
     table::Table,
 };
 use crate::{
-    mutation::{Body, Change, Mutation, Op},
-    opstream::{decode_key, encode_key},
-    siblings::{self, Cell, counts},
+    mutation::Op,
+    siblings::{self, Cell, Met, SOMEBODY, Said, What, counts},
 };
-
-/// The author of a value that was in the cell before siblings were kept.
-const SOMEBODY: u128 = 0;
 
 /// A value for a cell.
 #[derive(Clone, Copy, Debug)]
@@ -43,25 +40,14 @@ pub(super) struct Proposal<'p> {
     pub(super) met: Option<&'p Met>,
 }
 
-/// A value that was in a cell at a position.
-type Met = (Value, u64);
-
 /// What becomes of a cell, to be settled once the row is written.
 #[derive(Debug)]
 pub(super) struct Decision {
     column: String,
     shown: Value,
     keep: Keep,
-    redo: Option<Redo>,
-}
-
-/// How a change is redone, if not by what is captured.
-#[derive(Debug)]
-struct Redo {
-    base: Value,
-    left: Value,
-    read: u64,
-    met: Option<Met>,
+    /// How the change is redone, if not by what is captured.
+    redo: Option<What>,
 }
 
 /// What is kept beside the cell.
@@ -80,77 +66,8 @@ impl Decision {
     /// The change as it is redone on another base, where that must not take the place of the
     /// position that its author had read.
     pub(super) fn redo(&self, table: &Table, key: &[Value]) -> Option<Op> {
-        let Redo { base, left, read, met } = self.redo.as_ref()?;
-        let position = |lsn: u64| Value::Int(i64::try_from(lsn).unwrap_or(i64::MAX));
-        let change = |col: &str, base: &Value, left: Value| Change {
-            col: col.to_owned(),
-            base: base.clone(),
-            left,
-        };
-        let mut changes = vec![
-            change("value", base, left.clone()),
-            change("read", &Value::Null, position(*read)),
-        ];
-        changes.extend(met.as_ref().map(|(value, lsn)| change("met", value, position(*lsn))));
-        Some(Op::Update {
-            table: siblings::TABLE.to_owned(),
-            key: vec![
-                Value::Text(table.name.clone()),
-                Value::Blob(encode_key(key)),
-                Value::Text(self.column.clone()),
-            ],
-            changes,
-        })
-    }
-}
-
-/// A row of the siblings' table in a mutation.
-struct Row {
-    table: String,
-    key: Vec<Value>,
-    column: String,
-    base: Value,
-    left: Value,
-    read: Option<u64>,
-    met: Option<Met>,
-}
-
-impl Row {
-    /// Reads the two forms there are: a change that is redone, and siblings that were deleted
-    /// because their author chose the newest of them.
-    fn read(op: &Op) -> Option<Self> {
-        let (Op::Update { key, .. } | Op::Delete { key, .. }) = op else { return None };
-        let [Value::Text(table), Value::Blob(key), Value::Text(column)] = key.as_slice() else {
-            return None;
-        };
-        let (base, left, read, met) = match op {
-            Op::Update { changes, .. } => {
-                let (value, rest) = changes.split_first().filter(|(v, _)| v.col == "value")?;
-                let (read, rest) = rest.split_first().filter(|(v, _)| v.col == "read")?;
-                let met = match rest {
-                    [] => None,
-                    [met] if met.col == "met" => Some((met.base.clone(), position(&met.left)?)),
-                    _ => return None,
-                };
-                (value.base.clone(), value.left.clone(), Some(position(&read.left)?), met)
-            }
-            Op::Delete { old, .. } => {
-                let held = old.iter().find(|(col, _)| col == "siblings");
-                let Some((_, Value::Blob(bytes))) = held else { return None };
-                let newest = siblings::decode(bytes).ok()??.iter().last()?.value.clone();
-                (newest.clone(), newest, None, None)
-            }
-            _ => return None,
-        };
-        let (table, column) = (table.clone(), column.clone());
-        Some(Self { table, key: decode_key(key).ok()?, column, base, left, read, met })
-    }
-}
-
-fn position(value: &Value) -> Option<u64> {
-    match value {
-        Value::Int(int) => u64::try_from(*int).ok(),
-        _ => None,
+        let (what, column) = (self.redo.clone()?, self.column.clone());
+        Said { table: table.name.clone(), key: key.to_vec(), column, what }.op()
     }
 }
 
@@ -183,16 +100,24 @@ impl Rows<'_> {
                     None if right.same(&Value::Null) => return decision(keep, left, None),
                     Some(base) if right.same(base) => return decision(keep, left, None),
                     _ if left.same(right) => return decision(keep, left, None),
-                    _ => before(read, newest, base, right)?,
+                    _ => before(read, self.written_by(newest), base, right)?,
                 }
             }
         };
         let is_first = |value: &&Sibling| value.author == SOMEBODY;
         let first = values.iter().next().filter(is_first);
-        if let Some((_, lsn)) = met.filter(|met| first.is_some_and(|v| v.value.same(&met.0))) {
+        let known = met.filter(|met| first.is_none_or(|v| v.value.same(&met.0)));
+        let found = first.map(|v| (v.value.clone(), v.write));
+        if let Some((_, lsn)) = known.filter(|_| first.is_some()) {
             values.oldest_was_there_at(*lsn);
         }
-        let met = values.iter().next().filter(is_first).map(|v| (v.value.clone(), v.write));
+        // The log does not know what is said here, so the next redo may meet the value again.
+        let met = match (known, found) {
+            (Some((value, lsn)), found) => {
+                Some((value.clone(), found.map_or(*lsn, |(_, write)| write.min(*lsn))))
+            }
+            (None, found) => found,
+        };
         // Where it was written is not known of a value that was there first, but who saw it at
         // the place of which this one is written has read it.
         values.forget(|value| {
@@ -208,7 +133,7 @@ impl Rows<'_> {
         let is_redone = !values.is_settled() || left.same(right);
         let redo = base.filter(|_| is_redone).map(|base| {
             let (base, left) = (base.clone(), left.clone());
-            Redo { base, left, read, met }
+            What::Again { base, left, read, met }
         });
         let keep = match (values.is_settled(), had) {
             (false, _) => Keep::These(values),
@@ -237,7 +162,7 @@ impl Rows<'_> {
     /// Applies what a mutation says of the siblings' table: a change that was redone, or a
     /// resolution. The names in it are those of the log already.
     pub(super) fn propose_again(&mut self, op: &Op) -> Result<(), Failure> {
-        let row = Row::read(op)
+        let row = Said::read(op)
             .ok_or_else(|| Failure::reject(format!("table {} is internal", siblings::TABLE)))?;
         let table = self.tables.get(self.conn, &row.table)?;
         self.touch(&table);
@@ -249,7 +174,12 @@ impl Rows<'_> {
         self.propose_row(op, &table, &row).map_err(|failure| failure.at(&table.name, &row.key))
     }
 
-    fn propose_row(&mut self, op: &Op, table: &Table, row: &Row) -> Result<(), Failure> {
+    fn propose_row(&mut self, op: &Op, table: &Rc<Table>, row: &Said) -> Result<(), Failure> {
+        let (base, left, read, met) = match &row.what {
+            What::Again { base, left, read, met } => (base, left, Some(*read), met.as_ref()),
+            What::Chosen { newest, met } => (newest, newest, None, met.as_ref()),
+            What::Saw(_) => return self.keep_saw(op, table, row),
+        };
         let column = table.column(&row.column)?;
         let found = read_row(self.conn, table, &row.key, &[&column.name])?;
         let Some(right) = found.and_then(|values| values.into_iter().next()) else {
@@ -257,9 +187,8 @@ impl Rows<'_> {
             self.kept.push(op.clone());
             return Ok(());
         };
-        let (base, left) = (Some(&row.base), &row.left);
+        let base = Some(base);
         if column.keeps_siblings() {
-            let (read, met) = (row.read, row.met.as_ref());
             let proposal = Proposal { base, left, right: &right, read, met };
             let decision = self.decide(table, &row.key, &column.name, proposal)?;
             let writes: Vec<_> = (!decision.shown().same(&right))
@@ -290,16 +219,38 @@ impl Rows<'_> {
     }
 }
 
+impl Rows<'_> {
+    /// By which position the value of a cell was written of which nothing is kept: a commit may
+    /// hold several mutations, and the one before may have written it.
+    fn written_by(&self, newest: u64) -> u64 {
+        if self.ctx.authority { self.ctx.target.0 } else { newest }
+    }
+
+    /// What an author saw is said again in every redo, of the row as it is called by then.
+    fn keep_saw(&mut self, op: &Op, table: &Rc<Table>, row: &Said) -> Result<(), Failure> {
+        let key = match (table.identity.is_rowid(), row.key.first()) {
+            (true, Some(id)) => match self.in_log(&table.name, id) {
+                Some(Place::At(id)) => vec![Value::Int(id)],
+                Some(Place::Refused) | None => row.key.clone(),
+            },
+            _ => self.referring_key(table, &row.key)?,
+        };
+        let moved = Said { key, ..row.clone() };
+        self.kept.push(moved.op().unwrap_or_else(|| op.clone()));
+        Ok(())
+    }
+}
+
 /// The values of a cell of which nothing is kept: what it holds, ordered after `read`, for
-/// otherwise its author would have seen it.
+/// otherwise its author would have seen it, and by `written_by`.
 fn before(
     read: u64,
-    newest: u64,
+    written_by: u64,
     base: Option<&Value>,
     right: &Value,
 ) -> Result<Siblings, Failure> {
     let mut values = Siblings::new(Rule::Mvr);
-    let write = newest.max(read + 1);
+    let write = written_by.max(read + 1);
     let sibling = Sibling { read, write, author: SOMEBODY, value: right.clone() };
     values.propose(sibling, |_| base.cloned()).map_err(bad)?;
     Ok(values)
@@ -307,32 +258,4 @@ fn before(
 
 fn bad(error: sheaf_merge::mvr::BadSiblings) -> Failure {
     Failure::reject(format!("siblings: {error}"))
-}
-
-/// Leaves out of what was captured the cells that are redone in another way, and the siblings
-/// themselves, which follow from the log.
-pub(super) fn strip(captured: &mut Mutation, proposals: &[Op]) {
-    let Body::Rows(ops) = &mut captured.body else { return };
-    ops.retain(|op| op.table() != Some(siblings::TABLE));
-    let cells: BTreeSet<(&str, &[u8], &str)> = proposals
-        .iter()
-        .filter_map(|op| match op {
-            Op::Update { key, .. } => match key.as_slice() {
-                [Value::Text(table), Value::Blob(key), Value::Text(column)] => {
-                    Some((table.as_str(), key.as_slice(), column.as_str()))
-                }
-                _ => None,
-            },
-            _ => None,
-        })
-        .collect();
-    if cells.is_empty() {
-        return;
-    }
-    ops.retain_mut(|op| {
-        let Op::Update { table, key, changes } = op else { return true };
-        let key = encode_key(key);
-        changes.retain(|change| !cells.contains(&(table.as_str(), &key, &change.col)));
-        !changes.is_empty()
-    });
 }

@@ -360,3 +360,86 @@ fn a_choice_that_somebody_else_has_made_too_is_still_meant() {
         sees(device, r#"of b|["of c","of b"]"#);
     }
 }
+
+#[test]
+fn what_was_agreed_under_an_own_write_has_been_seen_whatever_becomes_of_that() {
+    let world = World::new();
+    let [a, b, c, d] = world.devices(&format!("{NOTE}; CREATE TABLE name(name TEXT UNIQUE)"));
+    write(&c, "of c");
+    c.exchange();
+    b.pull();
+    b.sql("BEGIN; UPDATE note SET body = 'one' WHERE id = 1; INSERT INTO name VALUES ('taken'); COMMIT");
+    write(&b, "two");
+    a.sql("INSERT INTO name VALUES ('taken')");
+    a.exchange();
+    // D has not seen what C wrote, B has.
+    write(&d, "of d");
+    d.exchange();
+    a.pull();
+    sees(&a, r#"of d|["of c","of d"]"#);
+    let rejected = b.exchange().rejected;
+    assert_eq!(rejected.len(), 1, "{rejected:?}");
+    sees(&b, r#"two|["of d","two"]"#);
+    agree(&[&a, &b, &c, &d]);
+    sees(&a, r#"two|["of d","two"]"#);
+}
+
+#[test]
+fn what_was_agreed_under_an_own_write_has_been_seen_while_that_was_under_way() {
+    let world = World::new();
+    let [node, a, b] = world.devices(NOTE);
+    write(&a, "of a");
+    write(&b, "one");
+    let under_way = b.site.outbox(0, 1 << 20).unwrap().unwrap();
+    a.exchange();
+    b.pull();
+    sees(&b, r#"one|["of a","one"]"#);
+    write(&b, "two");
+    sees(&b, r#"two|["two"]"#);
+    a.sql("UPDATE note SET n = n + 1");
+    a.exchange();
+    let next = b.site.outbox(1, 1 << 20).unwrap().unwrap();
+    node.site.lead(&[under_way], &*node.log, 4).unwrap();
+    sees(&node, r#"one|["of a","one"]"#);
+    node.site.lead(&[next], &*node.log, 4).unwrap();
+    sees(&node, r#"two|["two"]"#);
+    agree(&[&b, &a, &node]);
+    sees(&a, r#"two|["two"]"#);
+}
+
+#[test]
+fn who_chooses_an_own_value_that_is_under_way_has_seen_what_it_stands_beside() {
+    let world = World::new();
+    let [node, a, b] = world.devices(NOTE);
+    write(&a, "of a");
+    write(&b, "of b");
+    let under_way = b.site.outbox(0, 1 << 20).unwrap().unwrap();
+    a.exchange();
+    b.pull();
+    sees(&b, r#"of b|["of a","of b"]"#);
+    assert_eq!(b.local("SELECT sheaf_resolve('note', 'body', 1)"), "1");
+    a.sql("UPDATE note SET n = n + 1");
+    a.exchange();
+    let next = b.site.outbox(1, 1 << 20).unwrap().unwrap();
+    node.site.lead(&[under_way], &*node.log, 4).unwrap();
+    node.site.lead(&[next], &*node.log, 4).unwrap();
+    sees(&node, r#"of b|["of b"]"#);
+    agree(&[&b, &a, &node]);
+}
+
+#[test]
+fn nobody_has_read_what_came_in_one_commit_with_another() {
+    let world = World::new();
+    let [node, a, b, c] = world.devices(NOTE);
+    write(&a, "of a");
+    write(&b, "of b");
+    c.sql("UPDATE note SET n = n + 1");
+    c.exchange();
+    write(&c, "of c");
+    let both = [&a, &b].map(|device| device.site.outbox(0, 1 << 20).unwrap().unwrap());
+    node.site.lead(&both, &*node.log, 4).unwrap();
+    sees(&node, r#"of b|["of a","of b"]"#);
+    c.exchange();
+    sees(&c, r#"of c|["of a","of b","of c"]"#);
+    agree(&[&a, &b, &c, &node]);
+}

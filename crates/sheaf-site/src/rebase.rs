@@ -349,6 +349,10 @@ impl Site {
                 attrs.extend(self.conflicts_gone([held]));
             }
         }
+        let as_they_are = news.confirmed.iter().filter(|(.., verdict)| *verdict == Verdict::Ok);
+        let as_they_are: BTreeSet<u64> = as_they_are.map(|(seq, ..)| *seq).collect();
+        let is_one = |held: &&HeldMutation| as_they_are.contains(&held.seq);
+        attrs.extend(self.conflicts_beyond(decided.iter().filter(is_one)));
         attrs.extend(extra);
         let told = |seq: u64| news.confirmed.iter().any(|(confirmed, ..)| *confirmed == seq);
         let mut untold = Vec::new();
@@ -397,6 +401,7 @@ impl Site {
             self.after_publish(before, Notes::default(), news);
             return Ok(Redone::default());
         }
+        attrs.extend(self.conflicts_beyond(&pending));
         let (mut shown, mut notes, mut told) = (RowIds::default(), Notes::default(), Vec::new());
         let lsn = draft.base_lsn();
         let (mut redone, draft) = self.with_draft(draft, false, |pass| {

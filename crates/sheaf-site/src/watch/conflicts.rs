@@ -168,6 +168,28 @@ impl Site {
         gone.map(|(name, _)| (name, None)).collect()
     }
 
+    /// The attributes that forget what was told of mutations beyond their bases, where they were
+    /// kept as they had been: a redo tells it again, and nothing of it came to be where the log
+    /// took them as they are.
+    pub(crate) fn conflicts_beyond<'a>(
+        &self,
+        held: impl IntoIterator<Item = &'a HeldMutation>,
+    ) -> Vec<(String, Option<Bytes>)> {
+        let attrs = self.volume().attrs(PREFIX);
+        if attrs.is_empty() {
+            return Vec::new();
+        }
+        let bases: BTreeMap<&[u8], Lsn> =
+            held.into_iter().map(|held| (held.head(), held.base)).collect();
+        let is_beyond = |name: &str, bytes: &Bytes| {
+            decode(name, bytes).is_some_and(|(uid, (lsn, ..), _)| {
+                bases.get(uid.as_slice()).is_some_and(|base| lsn > base.0)
+            })
+        };
+        let gone = attrs.into_iter().filter(|(name, bytes)| is_beyond(name, bytes));
+        gone.map(|(name, _)| (name, None)).collect()
+    }
+
     /// The attributes that write down what a redo onto `lsn` told.
     pub(crate) fn conflict_attrs(
         &self,

@@ -71,6 +71,25 @@ fn others_words_stay_when_a_failed_change_comes_through() {
     assert_eq!(a.local(ROW), "two four|z|10|taken|1");
 }
 
+/// Of what a prediction merges that misses a change of one's own, nothing is left to look at.
+#[test]
+fn nobody_gave_way_where_a_failed_change_comes_through() {
+    for way in [UNIQUE, FOREIGN] {
+        let set = if way == UNIQUE { "slug = 'taken'" } else { "list = 2" };
+        let first = format!("UPDATE note SET title = 'm', {set}");
+        let [a, _] = through(way, &[&first, "UPDATE note SET title = 'z'"]);
+        assert_eq!(a.local("SELECT title FROM note"), "z");
+        assert_eq!(a.site.conflicts().unwrap(), []);
+    }
+    // Who did give way is listed still.
+    let way = [&*format!("UPDATE note SET title = 'of b'; {}", UNIQUE[0]), UNIQUE[1]];
+    let works = ["UPDATE note SET slug = 'taken'", "UPDATE note SET title = 'z'"];
+    let [a, _] = through(way, &works);
+    let [conflict] = &a.site.conflicts().unwrap()[..] else { panic!("one") };
+    assert_eq!(conflict.theirs, Some("of b".into()));
+    assert_eq!((conflict.kind.name(), conflict.is_decided), ("overridden", true));
+}
+
 /// What fails for a while and what is done on top come out as if nothing had been in the way,
 /// whatever they are.
 #[test]

@@ -1,9 +1,10 @@
 //! Forward to a newer base: drop the drafts, take what the log says, redo the timeline on top.
 //!
 //! Invariants: readers see the state before or the state after; mutations the log has decided are
-//! dropped first, so nothing is applied twice; every redo re-captures, so a later merge starts
+//! dropped first, so nothing is applied twice; a redo re-captures, so a later merge starts
 //! from what this one met; a prediction that fails is skipped in the local view and kept on the
-//! timeline until the log decides, and what was made on top of it stays as it was (`missed.rs`).
+//! timeline until the log decides; what was made on top of that, and what is under way, stays as
+//! it was (`missed.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use crate::watch::{Noted, Notes, Tables};
 
 mod missed;
 
-use missed::{Kept, Missed};
+use missed::{Kept, Missed, Redo};
 
 /// How far the schema cookie shown to connections jumps when a schema change was dropped: more
 /// than any one history changes its schema.
@@ -607,7 +608,9 @@ impl Pass<'_> {
                 redone.asking.get_or_insert(Asking { seq: record.seq, reason });
             }
         }
-        let recaptured = match redone.missed.kept(record, replayed.recaptured, is_applied) {
+        let is_sent = record.seq <= self.site.0.watch.sent_of(timeline);
+        let redo = Redo { is_applied, is_under_way: is_sent && resolved.is_none() };
+        let recaptured = match redone.missed.kept(record, replayed.recaptured, redo) {
             Kept::As(body) => Some(record.recaptured(Lsn(self.target.0 - 1), &body)),
             Kept::Before(body) => Some(record.recaptured(record.base, &body)),
             Kept::Unchanged => resolved.clone(),

@@ -1,19 +1,22 @@
-//! What a redo has left out: rows of pending mutations that fail for now.
+//! How a pending mutation is kept after a redo: as it came out, or as it was.
 //!
-//! Invariant: a later mutation of the same author that may touch one of these rows has seen it
-//! changed, and the state it meets in this redo is none that its author has worked on. What it
-//! comes to there is shown, and is not what its author meant: a word that is deleted again is not
-//! there to be deleted, a value that is put back already stands. Such a mutation is kept as it was,
-//! until what it was made on stands or the log says that it never will.
+//! Invariant: what is under way stays as it was sent, because that is what the log will merge; so
+//! a prediction of it is what the log makes of it. What was made on top of a mutation that fails
+//! for now was made on a state that this redo has not, and what it comes to here is shown and not
+//! meant: a word that is deleted again is not there to be deleted, a value that is put back
+//! already stands. It stays as it was, until what it was made on stands or the log says that it
+//! never will. And what was made on top of something kept as it was stays so too: that comes out
+//! anew, and perhaps elsewhere, in each redo. Leaves out which rows a failing call would have
+//! changed: nobody knows them.
 
 use std::collections::BTreeSet;
 
 use crate::limits::PENDING_ROWS_MAX;
-use crate::mutation::{Mutation, Op};
+use crate::mutation::{Body, Mutation, Op};
 use crate::siblings;
 use crate::timeline::MutationRecord;
 
-/// Rows of mutations that had no effect in a redo.
+/// Rows of mutations that had no effect in a redo, or are not kept as they came out of it.
 #[derive(Debug, Default)]
 pub(super) struct Missed {
     rows: BTreeSet<(String, Vec<u8>)>,
@@ -31,39 +34,40 @@ pub(super) enum Kept {
     Unchanged,
 }
 
+/// How the redo of a mutation went.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Redo {
+    /// It has an effect.
+    pub(super) is_applied: bool,
+    /// It was handed out as it is, and the log will merge it as that.
+    pub(super) is_under_way: bool,
+}
+
 impl Missed {
-    /// How a mutation is to be kept that was redone and came to this, and notes what is missed if
-    /// it had no effect.
+    /// How a mutation is to be kept that was redone and came to this. Notes its rows if it had no
+    /// effect, and if it is not kept as it came out: what its author did later was done on top of
+    /// what the next redo makes of it again, and not of what this one has made.
     pub(super) fn kept(
         &mut self,
         record: &MutationRecord,
         recaptured: Option<Mutation>,
-        is_applied: bool,
+        Redo { is_applied, is_under_way }: Redo,
     ) -> Kept {
-        let stored = match is_applied && self.is_empty() {
-            true => None,
-            // What is no mutation is refused for good, and nobody works on it.
-            false => record.mutation().ok(),
+        if is_applied && !is_under_way && self.is_empty() {
+            return recaptured.map_or(Kept::Unchanged, Kept::As);
+        }
+        // What is no mutation is refused for good, and nobody works on it.
+        let Ok(stored) = record.mutation() else {
+            return recaptured.map_or(Kept::Unchanged, Kept::As);
         };
-        let is_beside = |body: &Mutation| body.ops().iter().any(is_sibling);
-        match (recaptured, stored) {
-            // A value beside others is kept with what its author had read of them.
-            (Some(recaptured), Some(stored))
-                if is_applied
-                    && self.meets(&stored)
-                    && !is_beside(&recaptured)
-                    && !is_beside(&stored) =>
-            {
-                // The locks have been looked at, whatever became of the rows.
-                match recaptured.locks == stored.locks {
-                    true => Kept::Unchanged,
-                    false => Kept::Before(Mutation { locks: recaptured.locks, ..stored }),
-                }
-            }
-            (recaptured, stored) => {
-                stored.iter().filter(|_| !is_applied).for_each(|stored| self.add(stored));
-                recaptured.map_or(Kept::Unchanged, Kept::As)
-            }
+        let is_behind = is_applied && (is_under_way || self.meets(&stored));
+        if is_behind || !is_applied {
+            self.add(&stored);
+        }
+        match recaptured {
+            None => Kept::Unchanged,
+            Some(recaptured) if !is_behind => Kept::As(recaptured),
+            Some(recaptured) => before(stored, recaptured),
         }
     }
 
@@ -89,8 +93,26 @@ impl Missed {
     }
 }
 
-fn is_sibling(op: &Op) -> bool {
-    op.table().is_some_and(|table| table.eq_ignore_ascii_case(siblings::TABLE))
+/// A mutation as it was, but for its locks, which have been looked at whatever became of the rows,
+/// and for values beside others, which say for themselves what their author had read.
+fn before(stored: Mutation, recaptured: Mutation) -> Kept {
+    let beside: Vec<Op> = recaptured.ops().iter().filter(|op| is_beside(op)).cloned().collect();
+    if beside.is_empty() && recaptured.locks == stored.locks {
+        return Kept::Unchanged;
+    }
+    let mut kept = Mutation { locks: recaptured.locks, ..stored };
+    siblings::strip(&mut kept, &beside);
+    if let Body::Rows(ops) = &mut kept.body {
+        let names: BTreeSet<_> = beside.iter().filter_map(Op::row).collect();
+        ops.retain(|op| !is_beside(op) || op.row().is_none_or(|row| !names.contains(&row)));
+        ops.extend(beside);
+    }
+    Kept::Before(kept)
+}
+
+/// Whether an operation puts a value beside others, or chooses among them.
+fn is_beside(op: &Op) -> bool {
+    siblings::is_of_siblings(op) && !siblings::only_says(op)
 }
 
 fn row(op: &Op) -> Option<(String, Vec<u8>)> {

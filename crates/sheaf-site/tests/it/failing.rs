@@ -90,6 +90,39 @@ fn nobody_gave_way_where_a_failed_change_comes_through() {
     assert_eq!((conflict.kind.name(), conflict.is_decided), ("overridden", true));
 }
 
+/// What is kept as it was comes out elsewhere in each redo, so what is done on top of that is kept
+/// as it was too, also where it puts a value beside others.
+#[test]
+fn a_word_deleted_on_top_of_a_change_on_top_of_one_that_failed_stays_deleted() {
+    let devices: [Device; 2] = World::new().devices(
+        "CREATE TABLE note(id INTEGER PRIMARY KEY, body MERGE_TEXT, slug TEXT UNIQUE, pick MVR_TEXT);
+         INSERT INTO note VALUES (1, 'once a time', 'x', 'one'), (2, 'more', 'y', 'two')",
+    );
+    let [a, b] = &devices;
+    a.sql("UPDATE note SET slug = 'taken', body = 'more and' WHERE id = 2");
+    a.sql(
+        "BEGIN; UPDATE note SET body = 'more and more' WHERE id = 2;
+         UPDATE note SET body = 'once upon a time' WHERE id = 1; COMMIT",
+    );
+    a.sql("UPDATE note SET body = 'once a time', pick = 'of a' WHERE id = 1");
+    let others = [
+        "INSERT INTO note VALUES (7, '', 'taken', NULL);
+         UPDATE note SET body = 'once such a time', pick = 'of b' WHERE id = 1",
+        "UPDATE note SET body = 'such a time' WHERE id = 1",
+        "DELETE FROM note WHERE id = 7",
+    ];
+    for sql in others {
+        b.sql(sql);
+        b.exchange();
+        a.pull();
+    }
+    a.exchange();
+    b.exchange();
+    assert_converged(&[a, b]);
+    let see = "SELECT body, sheaf_siblings('note', 'pick', id) FROM note";
+    assert_eq!(a.local(see), r#"such a time|["of b","of a"];more and more|["two"]"#);
+}
+
 /// What fails for a while and what is done on top come out as if nothing had been in the way,
 /// whatever they are.
 #[test]

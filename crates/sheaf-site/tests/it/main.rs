@@ -31,6 +31,7 @@ mod rejected;
 mod rowids;
 mod rules;
 mod schemas;
+mod sent;
 mod siblings;
 mod space;
 mod sqlite;

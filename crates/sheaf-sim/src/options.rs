@@ -252,9 +252,8 @@ impl Options {
         options.workload.marks = pick(&mut rng, &[0, 0, 300_000]);
         options.workload.undo = pick(&mut rng, &[0, 0, 100_000]);
         options.workload.history = pick(&mut rng, &[0, 0, 500_000]);
-        // Rarely: model and engine still differ in it now and then (docs/testing.md).
         let mut rng = Rng::new(seed).fork("several values");
-        options.workload.values = u32::from(rng.chance(60_000));
+        options.workload.values = u32::from(rng.chance(700_000));
         options
     }
 }

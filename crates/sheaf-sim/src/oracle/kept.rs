@@ -24,7 +24,7 @@ use crate::{
     check::{Checked, gc},
     options::Options,
     rng::Rng,
-    workload::{Runs, Transaction},
+    workload::{Runs, Transaction, together::agrees},
     world::HostId,
 };
 
@@ -142,6 +142,6 @@ impl Branch {
 
     /// What was seen after a push is what it is: nothing older can come in before it any more.
     pub(crate) fn settles(&mut self, seen: &str) {
-        self.may_be.retain(|image| Model::at(image).dump() == seen);
+        self.may_be.retain(|image| agrees(&Model::at(image).dump(), seen));
     }
 }

@@ -5,6 +5,12 @@
 //! values somebody had seen, and never what a cell becomes of it; so it merges nothing, and the
 //! outcome must say the same in every order. Words, members, keys and values are never used twice.
 //! Leaves out where words stand: only that each is there once, or is not.
+//!
+//! A text has no identities: where two put words at one place, a third who deletes one of them may
+//! have seen it on the other side of its neighbour, and then a merge of words keeps it where it was
+//! put, as `git merge-file` does. So each text has a corner for every device, behind a word that
+//! nobody deletes, where only that device adds words: what is deleted there is gone. Elsewhere all
+//! add words, and one that somebody deletes may be there or not.
 
 use std::fmt::Write as _;
 
@@ -16,8 +22,12 @@ use crate::rng::Rng;
 
 /// Documents.
 pub(crate) const DOCS: u64 = 3;
-/// What every text begins with.
-const WORDS: &str = "once upon a time there was";
+/// What every text begins with: words that everybody moves among, and the corners.
+const WORDS: &str = "once upon a time there was by0 by1 by2 by3 by4 by5 by6 by7";
+/// What the word begins with behind which a corner is, and its device's number follows.
+const CORNER: &str = "by";
+/// What words begin with that stand in a corner.
+const OWN: &str = "own";
 /// What the cell that keeps several values begins with.
 const NOTHING: &str = "nothing";
 /// What a value of the model begins with that may be there or not.
@@ -37,7 +47,7 @@ CREATE TABLE put(at INTEGER PRIMARY KEY, doc TEXT NOT NULL, id TEXT NOT NULL,
 /// What somebody means to do with a document.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Meant {
-    /// A new word, about there.
+    /// A new word, about there, in its author's corner or elsewhere.
     Word { word: String, at: u64 },
     /// A word is struck out.
     Strike { word: String },
@@ -89,7 +99,11 @@ impl Meant {
         let goes = "DELETE FROM meant WHERE doc = ?1 AND kind = ?2 AND what = ?3";
         match self {
             Self::Word { word, .. } => one(comes, &[&doc, &"body", word, &None::<String>]),
-            Self::Strike { word } => one(goes, &[&doc, &"body", word]),
+            Self::Strike { word } if word.starts_with(OWN) => one(goes, &[&doc, &"body", word]),
+            Self::Strike { word } => one(
+                "UPDATE meant SET value = ?3 WHERE doc = ?1 AND kind = 'body' AND what = ?2",
+                &[&doc, word, &MAYBE],
+            ),
             Self::Join { member } => one(comes, &[&doc, &"tags", member, &None::<String>]),
             Self::Leave { member } => one(goes, &[&doc, &"tags", member]),
             Self::Key { key, value } => one(comes, &[&doc, &"data", key, value]),
@@ -109,8 +123,7 @@ impl Meant {
         let one = |sql: &str, args: &[&dyn rusqlite::ToSql]| conn.execute(sql, args).map(drop);
         match self {
             Self::Word { word, at } => words(conn, doc, |words| {
-                let at = at.checked_rem(words.len() as u64 + 1).unwrap_or(0);
-                words.insert(usize::try_from(at).unwrap_or(0), word.clone());
+                words.insert(place(words, word, *at), word.clone());
             }),
             Self::Strike { word } => words(conn, doc, |words| words.retain(|known| known != word)),
             Self::Join { member } => one(
@@ -186,6 +199,25 @@ fn words(
     conn.execute("UPDATE doc SET body = ?2 WHERE id = ?1", params![doc, words.join(" ")]).map(drop)
 }
 
+/// Where a word goes: somewhere in its author's corner, or somewhere before all corners.
+fn place<W: AsRef<str>>(words: &[W], word: &str, at: u64) -> usize {
+    let corner = |word: &str| word.starts_with(CORNER);
+    let mut from = 0;
+    if let Some(author) = word.strip_prefix(OWN) {
+        let number = |c: char| c.is_ascii_digit();
+        let number = author.chars().find(|c| number(*c)).unwrap_or('0');
+        let name = format!("{CORNER}{number}");
+        from = words.iter().position(|word| word.as_ref() == name).map_or(words.len(), |at| at + 1);
+    }
+    let len = words.iter().skip(from).take_while(|word| !corner(word.as_ref())).count();
+    from + usize::try_from(at % (len as u64 + 1)).unwrap_or(0)
+}
+
+/// The words of a text that may be deleted.
+fn deletable(body: &str) -> Vec<&str> {
+    body.split_whitespace().filter(|word| !word.starts_with(CORNER)).collect()
+}
+
 fn members(json: &str) -> Vec<String> {
     match serde_json::from_str(json) {
         Ok(Value::Array(members)) => members.into_iter().map(plain).collect(),
@@ -248,7 +280,7 @@ pub(crate) fn dump(conn: &Connection, out: &mut String) -> rusqlite::Result<()> 
     for doc in (0..DOCS).map(name) {
         let mut said = if model { meant(conn, &doc)? } else { shown(conn, &doc)? };
         for (kind, says) in ["body", "tags", "data"].into_iter().zip(&mut said.sorted) {
-            says.sort();
+            says.sort_by(|a, b| sure(a).cmp(sure(b)));
             let _ = writeln!(out, "doc {doc} {kind} {}", says.join(" ")).is_ok();
         }
         let shown = said.shown.unwrap_or_default();
@@ -265,14 +297,18 @@ pub(crate) fn agrees(model: &str, seen: &str) -> bool {
             && lines.all(|(model, seen)| model == seen || agrees_maybe(model, seen))
 }
 
+/// A value of the model, whether it has to be there or not.
+fn sure(value: &str) -> &str {
+    value.strip_prefix(MAYBE).unwrap_or(value)
+}
+
 fn agrees_maybe(model: &str, seen: &str) -> bool {
-    let (Some((cell, model)), Some((of, seen))) =
-        (model.split_once(" of "), seen.split_once(" of "))
-    else {
+    let parts = |line| [" of ", " body "].into_iter().find_map(|at| str::split_once(line, at));
+    let (Some((cell, model)), Some((of, seen))) = (parts(model), parts(seen)) else {
         return false;
     };
-    let mut seen = seen.split(' ').peekable();
-    let mut all = model.split(' ').map(|value| match value.strip_prefix(MAYBE) {
+    let mut seen = seen.split_whitespace().peekable();
+    let mut all = model.split_whitespace().map(|value| match value.strip_prefix(MAYBE) {
         Some(value) => {
             seen.next_if_eq(&value);
             true
@@ -296,7 +332,7 @@ fn meant(conn: &Connection, doc: &str) -> rusqlite::Result<Said> {
         let mut statement = conn.prepare_cached(sql)?;
         statement.query_map([doc, kind], |row| row.get(0))?.collect::<rusqlite::Result<Vec<_>>>()
     };
-    let what = "SELECT what FROM meant WHERE doc = ?1 AND kind = ?2";
+    let what = "SELECT coalesce(value, '') || what FROM meant WHERE doc = ?1 AND kind = ?2";
     let pairs = "SELECT what || '=' || value FROM meant WHERE doc = ?1 AND kind = ?2";
     let sorted = [list(what, "body")?, list(what, "tags")?, list(pairs, "data")?];
     let values = "SELECT CASE is_there WHEN 1 THEN '' ELSE ?2 END || value FROM put
@@ -385,18 +421,24 @@ impl Author {
         self.fresh().replace(['.', '-'], "x")
     }
 
+    /// A name for a word of a text, in the author's corner or not.
+    fn word_of_text(&mut self) -> String {
+        let (corner, word) = (self.rng.chance(600_000), self.word());
+        if corner { format!("{OWN}{word}") } else { word }
+    }
+
     /// What somebody means who changes a text in an editor, and the text then.
     pub(crate) fn types(&mut self, rng: &mut Rng, body: &str) -> (Meant, String) {
         let mut words: Vec<&str> = body.split_whitespace().collect();
-        let struck = rng.pick(&words).copied().filter(|_| rng.chance(300_000));
+        let struck = rng.pick(&deletable(body)).copied().filter(|_| rng.chance(300_000));
         if let Some(word) = struck {
             words.retain(|known| *known != word);
             return (Meant::Strike { word: word.to_owned() }, words.join(" "));
         }
-        let (word, at) = (self.word(), rng.index(words.len() + 1));
-        words.insert(at, &word);
+        let (word, at) = (self.word_of_text(), rng.below(1 << 16));
+        words.insert(place(&words, &word, at), &word);
         let text = words.join(" ");
-        (Meant::Word { word, at: at as u64 }, text)
+        (Meant::Word { word, at }, text)
     }
 
     fn means(&mut self, values: bool, conn: &Connection, doc: &str) -> rusqlite::Result<Meant> {
@@ -404,10 +446,9 @@ impl Author {
         Ok(match self.rng.below(10) {
             0..=3 => {
                 let body = cell(conn, doc, "body")?;
-                let words: Vec<&str> = body.split_whitespace().collect();
-                match self.rng.pick(&words).filter(|_| goes) {
+                match self.rng.pick(&deletable(&body)).filter(|_| goes) {
                     Some(word) => Meant::Strike { word: (*word).to_owned() },
-                    None => Meant::Word { word: self.word(), at: self.rng.below(1 << 16) },
+                    None => Meant::Word { word: self.word_of_text(), at: self.rng.below(1 << 16) },
                 }
             }
             4 | 5 => {
@@ -457,5 +498,22 @@ mod tests {
         for wrong in ["a c", "c", "b a c", "a b c d"] {
             assert!(!agrees(&model, &says(wrong)), "{wrong}");
         }
+        let body = |words: &str| format!("doc p0 body {words}\n");
+        for (model, seen) in [("?a b", "b"), ("?a b", "a b"), ("?a", ""), ("?a", "a")] {
+            assert!(agrees(&body(model), &body(seen)), "{seen}");
+        }
+        assert!(!agrees(&body("?a b"), &body("a")));
+        assert!(!agrees(&body("?a b"), &body("a b c")));
+    }
+
+    #[test]
+    fn words_of_ones_own_stand_in_ones_own_corner() {
+        let words = ["once", "by0", "x", "by1", "by2", "y"];
+        let at = |word: &str| (0..4).map(|at| place(&words, word, at)).collect::<Vec<_>>();
+        assert_eq!(at("d1xs0x4"), [0, 1, 0, 1]);
+        assert_eq!(at("ownd0xs0x4"), [2, 3, 2, 3]);
+        assert_eq!(at("ownd1xs0x4"), [4, 4, 4, 4]);
+        assert_eq!(at("ownd2xs0x4"), [5, 6, 5, 6]);
+        assert_eq!(at("ownd7xs0x4"), [6; 4]);
     }
 }

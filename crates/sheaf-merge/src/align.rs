@@ -14,6 +14,7 @@ use std::{
 
 mod anchors;
 pub mod gap;
+mod hash;
 mod lcs;
 
 /// Cells of the exact table for one range: 2,048 by 2,048 tokens; larger ranges use anchors.
@@ -35,14 +36,14 @@ pub struct Token {
 /// Gives equal values equal keys, in the order of first use.
 #[derive(Debug)]
 pub struct Interner<T> {
-    keys: HashMap<T, u32>,
+    keys: HashMap<T, u32, hash::Key>,
 }
 
 impl<T: Hash + Eq> Interner<T> {
     /// An interner that knows nothing yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { keys: HashMap::new() }
+        Self { keys: HashMap::with_hasher(hash::Key::draw()) }
     }
 
     /// The token of a value.

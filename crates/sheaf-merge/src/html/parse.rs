@@ -6,7 +6,10 @@
 //! gives the same document. Leaves out foreign content (SVG, MathML) and what browsers do to
 //! blocks inside tables.
 
-use std::rc::Rc;
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use super::{
     attrs::Attrs,
@@ -17,17 +20,25 @@ use super::{
     write,
 };
 
+/// Texts without formatting by what is written: what several versions have is split only once.
+pub(super) type Texts = HashMap<String, Rc<Inline>>;
+
 /// Reads a document; blocks more than `depth` deep are taken apart.
 pub(super) fn parse(html: &str, depth: usize) -> Doc {
     let mut reader = Reader::new(depth);
     for token in Tokens::new(&normal(html)) {
         reader.token(token);
     }
-    reader.finish()
+    reader.finish(inline)
 }
 
 /// Reads a document if its blocks are no deeper and no more; stops where it knows that they are.
-pub(super) fn parse_within(html: &str, depth: usize, nodes: usize) -> Option<Doc> {
+pub(super) fn parse_within(
+    html: &str,
+    depth: usize,
+    nodes: usize,
+    texts: &mut Texts,
+) -> Option<Doc> {
     let mut reader = Reader::new(depth);
     for token in Tokens::new(&normal(html)) {
         reader.token(token);
@@ -35,7 +46,7 @@ pub(super) fn parse_within(html: &str, depth: usize, nodes: usize) -> Option<Doc
             return None;
         }
     }
-    Some(reader.finish())
+    Some(reader.finish(|runs, tag| shared(runs, tag, texts)))
 }
 
 /// What is not yet known of a node until it ends.
@@ -83,7 +94,7 @@ impl Reader {
         match token {
             Token::Start(name, attrs) => self.start(&name, attrs),
             Token::End(name) => self.end(&name),
-            Token::Text(text) => self.text(&text),
+            Token::Text(text) => self.text(text),
         }
     }
 
@@ -118,7 +129,7 @@ impl Reader {
         if self.stack.len() > room {
             self.cut = true;
             self.beyond.push(name.to_owned());
-            self.text(" ");
+            self.text(String::from(" "));
             return;
         }
         let at = self.add(name, attrs, false);
@@ -138,7 +149,7 @@ impl Reader {
             Kind::Text | Kind::Flexible | Kind::Container => {
                 if self.beyond.last().is_some_and(|last| last == name) {
                     self.beyond.pop();
-                    self.text(" ");
+                    self.text(String::from(" "));
                 } else if let Some(at) = self.open(|tag| tag == name, |tag| fences(tag, name)) {
                     self.end_to(at);
                 }
@@ -191,9 +202,9 @@ impl Reader {
         }
     }
 
-    fn text(&mut self, text: &str) {
+    fn text(&mut self, text: String) {
         let marks = self.marks();
-        self.push(Run::Text(text.to_owned(), marks));
+        self.push(Run::Text(text, marks));
     }
 
     fn marks(&mut self) -> Marks {
@@ -250,14 +261,15 @@ impl Reader {
         at
     }
 
-    fn finish(mut self) -> Doc {
+    /// `inline` makes the content of a block of text.
+    fn finish(mut self, mut inline: impl FnMut(Vec<Run>, &str) -> Rc<Inline>) -> Doc {
         self.take_up_paragraphs();
         for (node, draft) in self.doc.nodes.iter_mut().zip(self.drafts) {
             node.content = match tags::kind(&node.tag) {
                 Kind::Void => Content::Void,
-                Kind::Text => Content::Text(Rc::new(inline(draft.runs, &node.tag))),
+                Kind::Text => Content::Text(inline(draft.runs, &node.tag)),
                 Kind::Flexible if node.kids.is_empty() => {
-                    Content::Text(Rc::new(inline(draft.runs, &node.tag)))
+                    Content::Text(inline(draft.runs, &node.tag))
                 }
                 _ => Content::Blocks,
             };
@@ -292,20 +304,39 @@ fn fences(tag: &str, name: &str) -> bool {
         && !(name == "table" || tags::is_cell(name) || tags::is_table_part(name))
 }
 
-fn inline(mut runs: Vec<Run>, tag: &str) -> Inline {
+/// As [`inline`]: one content for all blocks that say the same.
+fn shared(mut runs: Vec<Run>, tag: &str, texts: &mut Texts) -> Rc<Inline> {
+    match runs.as_mut_slice() {
+        [Run::Text(text, marks)] if marks.is_empty() && tag != "pre" => {
+            if let Some(known) = texts.get(text.as_str()) {
+                return Rc::clone(known);
+            }
+            let text = text.clone();
+            let new = inline(runs, tag);
+            texts.insert(text, Rc::clone(&new));
+            new
+        }
+        _ => inline(runs, tag),
+    }
+}
+
+fn inline(mut runs: Vec<Run>, tag: &str) -> Rc<Inline> {
     if tag == "pre"
         && let Some(Run::Text(text, _)) = runs.first_mut()
         && text.starts_with('\n')
     {
         text.remove(0);
     }
-    Inline::from_runs(runs, tag == "pre")
+    Rc::new(Inline::from_runs(runs, tag == "pre"))
 }
 
 /// Makes ids distinct, the first use of each keeping it, and gives the nodes without one an id
 /// that says what they hold: equal blocks without ids are the same block in every version.
 fn name(doc: &mut Doc) {
     let order = doc.preorder();
+    if are_named(doc, &order) {
+        return;
+    }
     let mut names = Names::default();
     for &(at, _) in &order {
         if let Some(node) = doc.nodes.get_mut(at)
@@ -327,6 +358,13 @@ fn name(doc: &mut Doc) {
             node.id = names.take(&format!("n:{digest:016x}"));
         }
     }
+}
+
+/// Whether all have an id of their own already.
+fn are_named(doc: &Doc, order: &[(usize, usize)]) -> bool {
+    let mut ids = HashSet::with_capacity(order.len());
+    let mut nodes = order.iter().filter_map(|&(at, _)| doc.nodes.get(at));
+    nodes.all(|node| !node.id.is_empty() && ids.insert(node.id.as_str()))
 }
 
 /// What each node without an id holds, as one number; those with one are their ids.

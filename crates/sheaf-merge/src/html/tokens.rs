@@ -34,7 +34,7 @@ pub(super) struct Tokens<'a> {
 
 /// Text as it is kept: line ends are line feeds, and there is no NUL.
 pub(super) fn normal(text: &str) -> Cow<'_, str> {
-    if text.contains(['\r', '\0']) {
+    if text.bytes().any(|byte| matches!(byte, b'\r' | b'\0')) {
         Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n").replace('\0', ""))
     } else {
         Cow::Borrowed(text)

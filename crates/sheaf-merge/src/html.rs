@@ -10,6 +10,7 @@
 mod attrs;
 mod blocks;
 mod inline;
+mod naming;
 mod node;
 mod parse;
 mod repair;

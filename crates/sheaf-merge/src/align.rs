@@ -14,6 +14,7 @@ use std::{
 
 mod anchors;
 pub mod gap;
+mod hash;
 mod lcs;
 
 /// Cells of the exact table for one range: 2,048 by 2,048 tokens; larger ranges use anchors.
@@ -35,14 +36,14 @@ pub struct Token {
 /// Gives equal values equal keys, in the order of first use.
 #[derive(Debug)]
 pub struct Interner<T> {
-    keys: HashMap<T, u32>,
+    keys: HashMap<T, u32, hash::Key>,
 }
 
 impl<T: Hash + Eq> Interner<T> {
     /// An interner that knows nothing yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { keys: HashMap::new() }
+        Self { keys: HashMap::with_hasher(hash::Key::draw()) }
     }
 
     /// The token of a value.
@@ -111,19 +112,20 @@ impl Alignment {
         }
         origins
     }
+}
 
-    fn new(kept: Vec<Option<usize>>, side_len: usize) -> Self {
-        let mut hunks = Vec::new();
-        let (mut base, mut side) = (0, 0);
-        let ends = kept.iter().enumerate().filter_map(|(i, j)| j.map(|j| (i, j)));
-        for (i, j) in ends.chain([(kept.len(), side_len)]) {
-            if base < i || side < j {
-                hunks.push(Hunk { base: base..i, side: side..j });
-            }
-            (base, side) = (i + 1, j + 1);
+/// The changes between what is kept.
+fn hunks(kept: &[Option<usize>], side_len: usize) -> Vec<Hunk> {
+    let mut hunks = Vec::new();
+    let (mut base, mut side) = (0, 0);
+    let ends = kept.iter().enumerate().filter_map(|(i, j)| j.map(|j| (i, j)));
+    for (i, j) in ends.chain([(kept.len(), side_len)]) {
+        if base < i || side < j {
+            hunks.push(Hunk { base: base..i, side: side..j });
         }
-        Self { kept, hunks, is_coarse: false }
+        (base, side) = (i + 1, j + 1);
     }
+    hunks
 }
 
 /// Aligns `side` with `base` (specification d.2).
@@ -140,9 +142,7 @@ pub fn align(base: &[Token], side: &[Token]) -> Alignment {
         if mid_b.is_empty() || mid_s.is_empty() {
             continue;
         }
-        if mid_b.len().saturating_mul(mid_s.len()) <= DP_CELLS_MAX
-            && let Some(pairs) = lcs::longest(mid_b, mid_s, &mut cells)
-        {
+        if let Some(pairs) = exact(mid_b, mid_s, &mut cells, rounds == ANCHOR_ROUNDS_MAX) {
             mark(&mut kept, b.start, s.start, &pairs);
         } else {
             let pairs = if rounds > 0 { anchors::unique(mid_b, mid_s) } else { Vec::new() };
@@ -155,7 +155,24 @@ pub fn align(base: &[Token], side: &[Token]) -> Alignment {
         }
     }
     slide(base, side, &mut kept);
-    Alignment { is_coarse, ..Alignment::new(kept, side.len()) }
+    Alignment { hunks: hunks(&kept, side.len()), kept, is_coarse }
+}
+
+/// The canonical pairs, or `None` if there are too many cells, of which `cells` are left. Where
+/// nothing was cut at anchors before, nothing is compared afterwards that would need what is left.
+fn exact(
+    base: &[Token],
+    side: &[Token],
+    cells: &mut usize,
+    is_all: bool,
+) -> Option<Vec<(usize, usize)>> {
+    if base.len().saturating_mul(side.len()) > DP_CELLS_MAX {
+        return None;
+    }
+    if is_all && lcs::cells_max(base.len(), side.len()) <= *cells {
+        return Some(lcs::longest(base, side));
+    }
+    lcs::longest_within(base, side, cells)
 }
 
 fn have_common(a: &[Token], b: &[Token]) -> bool {
@@ -219,8 +236,7 @@ fn trim(
 /// Moves pure insertions and deletions as far to the right as equal tokens allow, so that the
 /// same edit lands at the same place on both sides.
 fn slide(base: &[Token], side: &[Token], kept: &mut [Option<usize>]) {
-    let hunks = Alignment::new(kept.to_vec(), side.len()).hunks;
-    for hunk in hunks.into_iter().rev() {
+    for hunk in hunks(kept, side.len()).into_iter().rev() {
         let (mut b, mut s) = (hunk.base, hunk.side);
         if b.is_empty() {
             while kept.get(b.end).copied().flatten() == Some(s.end)

@@ -10,6 +10,7 @@
 mod attrs;
 mod blocks;
 mod inline;
+mod naming;
 mod node;
 mod parse;
 mod repair;
@@ -23,7 +24,7 @@ mod tree;
 mod write;
 
 use crate::text::{TEXT_TOKENS_MAX, short_cut};
-use parse::{parse, parse_within};
+use parse::{Texts, parse, parse_within};
 use tags::Kind;
 use tree::{Content, Doc};
 
@@ -99,17 +100,19 @@ pub fn canon(html: &str) -> String {
 }
 
 fn merge_trees(policy: Policy, base: &str, left: &str, right: &str) -> Option<(String, bool)> {
-    let docs = [read(base)?, read(left)?, read(right)?];
+    let mut texts = Texts::new();
+    let docs = [read(base, &mut texts)?, read(left, &mut texts)?, read(right, &mut texts)?];
+    drop(texts);
     let (doc, is_coarse) = blocks::merge(docs.each_ref(), policy);
     Some((settle(doc), is_coarse))
 }
 
 /// Reads a version as what its canonical form says, if it is within the limits.
-fn read(html: &str) -> Option<Doc> {
+fn read(html: &str, texts: &mut Texts) -> Option<Doc> {
     if html.len() > HTML_BYTES_MAX {
         return None;
     }
-    let mut doc = parse_within(html, DEPTH_MAX, NODES_MAX)?;
+    let mut doc = parse_within(html, DEPTH_MAX, NODES_MAX, texts)?;
     repair::repair(&mut doc);
     let (mut tokens, mut marks, mut attrs) = (0, 0, 0);
     for node in &doc.nodes {

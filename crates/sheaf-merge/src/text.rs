@@ -7,18 +7,18 @@
 
 use std::borrow::Cow;
 
-use crate::align::{
-    Interner, Token,
-    gap::{self, Gap, Piece, Sides},
-};
+use crate::align::gap::{self, Gap, Piece, Sides};
 
 mod glue;
 mod intra;
 #[cfg(test)]
 mod tests;
+mod versions;
 mod words;
 
-pub(crate) use glue::{Placed, Strand, glue};
+use versions::Version;
+
+pub(crate) use glue::{Glued, Placed, Seams};
 pub(crate) use words::{Class, Word, is_white, split};
 
 /// Bytes of one version up to which words are merged.
@@ -72,39 +72,37 @@ fn merge_words(base: &str, left: &str, right: &str) -> Option<(String, bool)> {
     let [b_crlf, l_crlf, r_crlf] = texts.map(has_crlf_style);
     let crlf = scalar3(b_crlf, l_crlf, r_crlf);
     let texts = texts.map(with_line_feeds);
-    let strands = texts.each_ref().map(|text| split(text));
-    if strands.iter().any(|strand| strand.words.len() > TEXT_TOKENS_MAX) {
+    let versions = versions::read(texts.each_ref().map(|text| text.as_ref()));
+    if versions.iter().any(|version| version.words() > TEXT_TOKENS_MAX) {
         return None;
     }
-    let (merged, is_coarse) = join(&strands);
+    let (merged, is_coarse) = join(versions);
     Some((if crlf { with_crlf(&merged) } else { merged }, is_coarse))
 }
 
-fn join(strands: &[Strand<'_>; 3]) -> (String, bool) {
-    let [base, left, right] = strands;
-    let mut interner = Interner::new();
-    let [b, l, r] = strands.each_ref().map(|strand| -> Vec<Token> {
-        strand
-            .words
-            .iter()
-            .map(|word| interner.token(word.text.as_ref(), word.class.weight()))
-            .collect()
-    });
+fn join(mut versions: [Version<'_>; 3]) -> (String, bool) {
+    let [b, l, r] = versions.each_mut().map(|version| std::mem::take(&mut version.tokens));
     let sides = Sides::new(&b, l, r);
+    let versions = versions.each_ref();
+    let [base, left, right] = versions;
     let both_keep = |at| sides.both_keep(at);
+    // Both sides' edits of one word, by the base word.
+    let mut made: Vec<(usize, String)> = Vec::new();
     let pieces = gap::merge(&sides, both_keep, |gap| {
         let [b, l, r] = one_word_each(gap)?;
-        let both = inside_word(base.words.get(b)?, left.words.get(l)?, right.words.get(r)?);
-        both.map(|_| vec![Piece { base: Some(b), left: Some(l), right: Some(r) }])
+        let both = inside_word(base.word(b)?, left.word(l)?, right.word(r)?)?;
+        made.push((b, both));
+        Some(vec![Piece { base: Some(b), left: Some(l), right: Some(r) }])
     });
-    let placed: Vec<Placed<'_>> =
-        pieces.into_iter().filter_map(|piece| place(piece, strands, &sides)).collect();
-    let glue = glue([base, left, right], &placed);
-    let mut out = String::with_capacity(strands[1].glue.len() * 6);
-    for (at, glue) in glue.iter().enumerate() {
-        out.push_str(glue);
-        out.push_str(placed.get(at).map_or("", |placed| placed.word.text.as_ref()));
+    let mut out = String::with_capacity(left.words() * 6);
+    let mut seams = Seams::new(versions);
+    for piece in pieces {
+        if let Some(placed) = place(piece, versions, &sides, &made) {
+            out.push_str(seams.before(placed));
+            out.push_str(placed.word.text);
+        }
     }
+    out.push_str(seams.end());
     (out, sides.is_coarse())
 }
 
@@ -117,27 +115,28 @@ pub(crate) fn one_word_each(gap: Gap<'_>) -> Option<[usize; 3]> {
 }
 
 /// Both edits of one word, if they can be told apart (`intra` of d.3).
-pub(crate) fn inside_word(base: &Word<'_>, left: &Word<'_>, right: &Word<'_>) -> Option<String> {
+pub(crate) fn inside_word(base: Word<'_>, left: Word<'_>, right: Word<'_>) -> Option<String> {
     let words = [base, left, right].iter().all(|word| word.class == Class::Word);
-    words.then(|| intra::merge(&base.text, &left.text, &right.text)).flatten()
+    words.then(|| intra::merge(base.text, left.text, right.text)).flatten()
 }
 
 /// The word of a piece, which is one of a version's or, if the piece stands for a base word that
 /// neither side kept, the one [`inside_word`] made.
-pub(crate) fn place<'a>(
+fn place<'a>(
     piece: Piece,
-    [base, left, right]: &[Strand<'a>; 3],
+    [base, left, right]: [&Version<'a>; 3],
     sides: &Sides,
+    made: &'a [(usize, String)],
 ) -> Option<Placed<'a>> {
-    if let Piece { base: Some(b), left: Some(l), right: Some(r) } = piece
+    if let Piece { base: Some(b), left: Some(_), right: Some(_) } = piece
         && sides.left.kept(b).is_none()
         && sides.right.kept(b).is_none()
     {
-        let text = inside_word(base.words.get(b)?, left.words.get(l)?, right.words.get(r)?)?;
-        let word = Word { text: Cow::Owned(text), class: Class::Word };
-        return Some(Placed { piece, word, made: true });
+        let at = made.binary_search_by_key(&b, |(base, _)| *base).ok()?;
+        let (_, text) = made.get(at)?;
+        return Some(Placed { piece, word: Word { text, class: Class::Word }, made: true });
     }
-    let from = |strand: &Strand<'a>, at: Option<usize>| strand.words.get(at?).cloned();
+    let from = |version: &Version<'a>, at: Option<usize>| version.word(at?);
     let word = from(left, piece.left)
         .or_else(|| from(right, piece.right))
         .or_else(|| from(base, piece.base))?;
@@ -147,6 +146,9 @@ pub(crate) fn place<'a>(
 /// Whether every line ends with CR LF, and there is one. A return of its own is content, and
 /// could not be told from the returns of line ends if these were taken off.
 fn has_crlf_style(text: &str) -> bool {
+    if !text.contains('\r') {
+        return false;
+    }
     let pairs = text.matches("\r\n").count();
     pairs > 0 && pairs == text.matches('\n').count() && pairs == text.matches('\r').count()
 }

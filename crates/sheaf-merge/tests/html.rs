@@ -280,3 +280,14 @@ fn moves_into_each_other_cannot_nest_without_bound() {
     }
     assert!(deepest <= html::DEPTH_MAX, "{deepest}");
 }
+
+/// Paragraphs that nobody wrote are named before they are taken up into their items, and what they
+/// are called stays taken.
+#[test]
+fn names_given_to_what_is_gone_are_not_given_again() {
+    assert_eq!(
+        html::canon("<ul id=u><li id=a>x<li id=b>y<li id=c>z</ul><p id=~2>p</p><p id=~4>q</p>"),
+        "<ul id=\"u\"><li id=\"a\">x</li><li id=\"b\">y</li><li id=\"c\">z</li></ul>\
+         <p id=\"~2~2\">p</p><p id=\"~4\">q</p>"
+    );
+}

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::Token;
+use super::{Token, hash};
 
 /// The longest ascending run of tokens that occur once in `a` and once in `b` (patience sorting:
 /// leftmost pile, predecessor the top of the pile to the left).
@@ -38,8 +38,8 @@ pub(super) fn unique(a: &[Token], b: &[Token]) -> Vec<(usize, usize)> {
 }
 
 /// Where a key stands, or `None` if it stands in several places.
-fn places(tokens: &[Token]) -> HashMap<u32, Option<usize>> {
-    let mut places = HashMap::with_capacity(tokens.len());
+fn places(tokens: &[Token]) -> HashMap<u32, Option<usize>, hash::Key> {
+    let mut places = HashMap::with_capacity_and_hasher(tokens.len(), hash::Key::draw());
     for (at, token) in tokens.iter().enumerate() {
         places.entry(token.key).and_modify(|place| *place = None).or_insert(Some(at));
     }

@@ -95,7 +95,10 @@ pub fn merge(
     mut keep: impl FnMut(usize) -> bool,
     mut special: impl FnMut(Gap<'_>) -> Option<Vec<Piece>>,
 ) -> Vec<Piece> {
-    let mut pieces = Vec::new();
+    let new = |alignment: &Alignment| -> usize {
+        alignment.hunks().iter().map(|hunk| hunk.side.len()).sum()
+    };
+    let mut pieces = Vec::with_capacity(sides.base_len + new(&sides.left) + new(&sides.right));
     let mut left = sides.left.hunks().iter().peekable();
     let mut right = sides.right.hunks().iter().peekable();
     for gap in 0..=sides.base_len {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{attrs::Attrs, tags};
-use crate::text::{Class, Strand, Word, split};
+use crate::text::{Class, Glued, Word, split};
 
 /// Marks on one leaf; the rest is dropped. Bounds the work per leaf, far beyond what people nest.
 pub(super) const MARKS_MAX: usize = 32;
@@ -163,20 +163,23 @@ impl Inline {
 
     fn push_text(&mut self, text: &str, marks: &Marks) {
         let source: Rc<str> = text.into();
-        let strand = split(text);
-        let mut glue = strand.glue.into_iter();
-        let first = glue.next().unwrap_or_default();
-        self.tail =
-            if self.tail.is_empty() { white(first) } else { white(&[&self.tail, first].concat()) };
-        let mut start = first.len();
-        self.leaves.reserve(strand.words.len());
-        for (word, behind) in strand.words.into_iter().zip(glue) {
-            let range = start..start + word.text.len();
-            start = range.end + behind.len();
-            let item = Item::Text(Slice { source: Rc::clone(&source), range }, word.class);
-            let glue = std::mem::replace(&mut self.tail, white(behind));
+        let mut words = Vec::with_capacity(text.len() / 5);
+        split(text, |range, class| words.push((range, class)));
+        let mut end = 0;
+        self.leaves.reserve(words.len());
+        for (range, class) in words {
+            self.push_white(text.get(end..range.start).unwrap_or_default());
+            end = range.end;
+            let item = Item::Text(Slice { source: Rc::clone(&source), range }, class);
+            let glue = std::mem::take(&mut self.tail);
             self.leaves.push(Leaf { item, glue, marks: Rc::clone(marks) });
         }
+        self.push_white(text.get(end..).unwrap_or_default());
+    }
+
+    fn push_white(&mut self, text: &str) {
+        self.tail =
+            if self.tail.is_empty() { white(text) } else { white(&[&self.tail, text].concat()) };
     }
 
     /// Makes the white space that of a block in which it counts (`pre`) or does not.
@@ -206,15 +209,6 @@ impl Inline {
                 before.is_none_or(|before| !Rc::ptr_eq(before, &leaf.marks))
             });
         changes.map(|(leaf, _)| leaf.marks.len()).sum()
-    }
-
-    /// The leaves as words, for choosing glue.
-    pub(super) fn strand(&self) -> Strand<'_> {
-        let glue = self.leaves.iter().map(|leaf| leaf.glue.as_ref()).chain([self.tail.as_ref()]);
-        Strand {
-            words: self.leaves.iter().map(|leaf| leaf.item.word()).collect(),
-            glue: glue.collect(),
-        }
     }
 
     /// The content as it is written (d.6, step 5).
@@ -267,6 +261,20 @@ impl Inline {
     }
 }
 
+impl Glued for Inline {
+    fn words(&self) -> usize {
+        self.leaves.len()
+    }
+
+    fn glue(&self, at: usize) -> &str {
+        match self.leaves.get(at) {
+            Some(leaf) => &leaf.glue,
+            None if at == self.leaves.len() => &self.tail,
+            None => "",
+        }
+    }
+}
+
 /// White space, without memory of its own where it is the usual.
 pub(super) fn white(text: &str) -> Cow<'static, str> {
     match text {
@@ -280,8 +288,8 @@ pub(super) fn white(text: &str) -> Cow<'static, str> {
 impl Item {
     pub(super) fn word(&self) -> Word<'_> {
         match self {
-            Self::Text(text, class) => Word { text: text.as_str().into(), class: *class },
-            Self::Void { key, .. } => Word { text: key.into(), class: Class::Void },
+            Self::Text(text, class) => Word { text: text.as_str(), class: *class },
+            Self::Void { key, .. } => Word { text: key, class: Class::Void },
         }
     }
 }

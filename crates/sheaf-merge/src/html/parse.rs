@@ -6,16 +6,19 @@
 //! gives the same document. Leaves out foreign content (SVG, MathML) and what browsers do to
 //! blocks inside tables.
 
-use std::rc::Rc;
+use std::{collections::HashMap, rc::Rc};
 
 use super::{
     attrs::Attrs,
-    inline::{Inline, MARKS_MAX, Mark, Marks, Run, effective, fnv},
+    inline::{Inline, MARKS_MAX, Mark, Marks, Run, effective},
+    naming,
     tags::{self, Kind},
     tokens::{Token, Tokens, normal},
-    tree::{Content, Doc, Names, Node, ROOT},
-    write,
+    tree::{Content, Doc, Node, ROOT},
 };
+
+/// Texts without formatting by what is written: what several versions have is split only once.
+pub(super) type Texts = HashMap<String, Rc<Inline>>;
 
 /// Reads a document; blocks more than `depth` deep are taken apart.
 pub(super) fn parse(html: &str, depth: usize) -> Doc {
@@ -23,11 +26,16 @@ pub(super) fn parse(html: &str, depth: usize) -> Doc {
     for token in Tokens::new(&normal(html)) {
         reader.token(token);
     }
-    reader.finish()
+    reader.finish(inline)
 }
 
 /// Reads a document if its blocks are no deeper and no more; stops where it knows that they are.
-pub(super) fn parse_within(html: &str, depth: usize, nodes: usize) -> Option<Doc> {
+pub(super) fn parse_within(
+    html: &str,
+    depth: usize,
+    nodes: usize,
+    texts: &mut Texts,
+) -> Option<Doc> {
     let mut reader = Reader::new(depth);
     for token in Tokens::new(&normal(html)) {
         reader.token(token);
@@ -35,7 +43,7 @@ pub(super) fn parse_within(html: &str, depth: usize, nodes: usize) -> Option<Doc
             return None;
         }
     }
-    Some(reader.finish())
+    Some(reader.finish(|runs, tag| shared(runs, tag, texts)))
 }
 
 /// What is not yet known of a node until it ends.
@@ -79,38 +87,38 @@ impl Reader {
         }
     }
 
-    fn token(&mut self, token: Token) {
+    fn token(&mut self, token: Token<'_>) {
         match token {
-            Token::Start(name, attrs) => self.start(&name, attrs),
+            Token::Start(name, id, attrs) => self.start(&name, id, attrs),
             Token::End(name) => self.end(&name),
-            Token::Text(text) => self.text(&text),
+            Token::Text(text) => self.text(text),
         }
     }
 
-    fn start(&mut self, name: &str, attrs: Attrs) {
+    fn start(&mut self, name: &str, id: Option<String>, attrs: Attrs) {
         let name = tags::canonical(name);
         match tags::kind(name) {
             Kind::Gone | Kind::Ignored => {}
             Kind::Mark => {
                 if self.marks.len() < MARKS_MAX {
-                    let mark = Mark::new(name.to_owned(), attrs);
+                    let mark = Mark::new(name.to_owned(), with_id(id, attrs));
                     self.marks.push((Rc::new(mark), self.stack.len()));
                     self.current = None;
                 }
             }
             Kind::Leaf => {
-                let run = Run::Void(name.to_owned(), attrs, self.marks());
+                let run = Run::Void(name.to_owned(), with_id(id, attrs), self.marks());
                 self.push(run);
             }
             Kind::Void => {
                 self.end_text();
-                self.add(name, attrs, false);
+                self.add(name, id, attrs, false);
             }
-            kind => self.start_block(name, attrs, kind),
+            kind => self.start_block(name, id, attrs, kind),
         }
     }
 
-    fn start_block(&mut self, name: &str, attrs: Attrs, kind: Kind) {
+    fn start_block(&mut self, name: &str, id: Option<String>, attrs: Attrs, kind: Kind) {
         self.end_text();
         self.end_implied(name);
         // One level more for text, so that what is wrapped into a paragraph is read again.
@@ -118,10 +126,10 @@ impl Reader {
         if self.stack.len() > room {
             self.cut = true;
             self.beyond.push(name.to_owned());
-            self.text(" ");
+            self.text(String::from(" "));
             return;
         }
-        let at = self.add(name, attrs, false);
+        let at = self.add(name, id, attrs, false);
         self.stack.push(at);
     }
 
@@ -138,7 +146,7 @@ impl Reader {
             Kind::Text | Kind::Flexible | Kind::Container => {
                 if self.beyond.last().is_some_and(|last| last == name) {
                     self.beyond.pop();
-                    self.text(" ");
+                    self.text(String::from(" "));
                 } else if let Some(at) = self.open(|tag| tag == name, |tag| fences(tag, name)) {
                     self.end_to(at);
                 }
@@ -191,9 +199,9 @@ impl Reader {
         }
     }
 
-    fn text(&mut self, text: &str) {
+    fn text(&mut self, text: String) {
         let marks = self.marks();
-        self.push(Run::Text(text.to_owned(), marks));
+        self.push(Run::Text(text, marks));
     }
 
     fn marks(&mut self) -> Marks {
@@ -214,7 +222,7 @@ impl Reader {
             if matches!(&run, Run::Text(text, _) if text.chars().all(crate::text::is_white)) {
                 return;
             }
-            let at = self.add("p", Attrs::new(), true);
+            let at = self.add("p", None, Attrs::new(), true);
             self.implicit = Some(at);
             at
         };
@@ -228,13 +236,9 @@ impl Reader {
         }
     }
 
-    fn add(&mut self, tag: &str, mut attrs: Attrs, implicit: bool) -> usize {
+    fn add(&mut self, tag: &str, id: Option<String>, attrs: Attrs, implicit: bool) -> usize {
         let parent = self.stack.last().copied().unwrap_or(ROOT);
-        let id = attrs.remove("id").unwrap_or_default();
-        if attrs.is_empty() {
-            // A map that was not always empty keeps room for many.
-            attrs = Attrs::new();
-        }
+        let id = id.unwrap_or_default();
         let at = self.doc.add(Node {
             id,
             tag: tag.to_owned(),
@@ -250,19 +254,20 @@ impl Reader {
         at
     }
 
-    fn finish(mut self) -> Doc {
+    /// `inline` makes the content of a block of text.
+    fn finish(mut self, mut inline: impl FnMut(Vec<Run>, &str) -> Rc<Inline>) -> Doc {
         self.take_up_paragraphs();
         for (node, draft) in self.doc.nodes.iter_mut().zip(self.drafts) {
             node.content = match tags::kind(&node.tag) {
                 Kind::Void => Content::Void,
-                Kind::Text => Content::Text(Rc::new(inline(draft.runs, &node.tag))),
+                Kind::Text => Content::Text(inline(draft.runs, &node.tag)),
                 Kind::Flexible if node.kids.is_empty() => {
-                    Content::Text(Rc::new(inline(draft.runs, &node.tag)))
+                    Content::Text(inline(draft.runs, &node.tag))
                 }
                 _ => Content::Blocks,
             };
         }
-        name(&mut self.doc);
+        naming::name(&mut self.doc);
         self.doc
     }
 
@@ -286,66 +291,42 @@ impl Reader {
     }
 }
 
+/// All attributes of an element that is no block: its id is one of them.
+fn with_id(id: Option<String>, mut attrs: Attrs) -> Attrs {
+    if let Some(id) = id {
+        attrs.insert(String::from("id"), id);
+    }
+    attrs
+}
+
 /// A cell of a table keeps an end tag inside from reaching out of it.
 fn fences(tag: &str, name: &str) -> bool {
     matches!(tag, "td" | "th" | "caption" | "table")
         && !(name == "table" || tags::is_cell(name) || tags::is_table_part(name))
 }
 
-fn inline(mut runs: Vec<Run>, tag: &str) -> Inline {
+/// As [`inline`]: one content for all blocks that say the same.
+fn shared(mut runs: Vec<Run>, tag: &str, texts: &mut Texts) -> Rc<Inline> {
+    match runs.as_mut_slice() {
+        [Run::Text(text, marks)] if marks.is_empty() && tag != "pre" => {
+            if let Some(known) = texts.get(text.as_str()) {
+                return Rc::clone(known);
+            }
+            let text = text.clone();
+            let new = inline(runs, tag);
+            texts.insert(text, Rc::clone(&new));
+            new
+        }
+        _ => inline(runs, tag),
+    }
+}
+
+fn inline(mut runs: Vec<Run>, tag: &str) -> Rc<Inline> {
     if tag == "pre"
         && let Some(Run::Text(text, _)) = runs.first_mut()
         && text.starts_with('\n')
     {
         text.remove(0);
     }
-    Inline::from_runs(runs, tag == "pre")
-}
-
-/// Makes ids distinct, the first use of each keeping it, and gives the nodes without one an id
-/// that says what they hold: equal blocks without ids are the same block in every version.
-fn name(doc: &mut Doc) {
-    let order = doc.preorder();
-    let mut names = Names::default();
-    for &(at, _) in &order {
-        if let Some(node) = doc.nodes.get_mut(at)
-            && !node.id.is_empty()
-        {
-            names.keep(&mut node.id);
-        }
-    }
-    let has_name = |&(at, _): &(usize, usize)| doc.nodes.get(at).is_some_and(|n| !n.id.is_empty());
-    if order.iter().all(has_name) {
-        return;
-    }
-    let digests = digests(doc, &order);
-    for &(at, _) in &order {
-        if let Some(node) = doc.nodes.get_mut(at)
-            && node.id.is_empty()
-        {
-            let digest = digests.get(at).copied().unwrap_or_default();
-            node.id = names.take(&format!("n:{digest:016x}"));
-        }
-    }
-}
-
-/// What each node without an id holds, as one number; those with one are their ids.
-fn digests(doc: &Doc, order: &[(usize, usize)]) -> Vec<u64> {
-    let mut digests = vec![0; doc.nodes.len()];
-    for &(at, _) in order.iter().rev() {
-        let Some(node) = doc.nodes.get(at) else { continue };
-        let mut text = format!("{}\0{:?}\0{}\0", node.tag, node.attrs, node.id);
-        if node.id.is_empty() {
-            if let Content::Text(inline) = &node.content {
-                write::text(&mut text, inline);
-            }
-            for &kid in &node.kids {
-                text.push_str(&format!("\0{:x}", digests.get(kid).copied().unwrap_or(0)));
-            }
-        }
-        if let Some(digest) = digests.get_mut(at) {
-            *digest = fnv(text.as_bytes());
-        }
-    }
-    digests
+    Rc::new(Inline::from_runs(runs, tag == "pre"))
 }

@@ -19,11 +19,11 @@ pub(super) const PAD_CELLS_MAX: usize = 4_096;
 
 /// Repairs a document.
 pub(super) fn repair(doc: &mut Doc) {
-    let mut repair = Repair { names: Names::default(), doc };
-    for at in 1..repair.doc.nodes.len() {
-        if let Some(node) = repair.doc.nodes.get_mut(at) {
-            repair.names.keep(&mut node.id);
-        }
+    let mut repair = Repair { names: None, doc };
+    // Ids are distinct, but for those of paragraphs that were taken up into their block. They have
+    // none, and are nowhere in the tree: all that their names could do is to take one like theirs.
+    if repair.doc.nodes.iter().any(|node| node.id.starts_with('~')) {
+        repair.name();
     }
     for at in 1..repair.doc.nodes.len() {
         repair.fit(at);
@@ -38,10 +38,22 @@ pub(super) fn repair(doc: &mut Doc) {
 
 struct Repair<'a> {
     doc: &'a mut Doc,
-    names: Names,
+    /// The ids in use, once they are asked for.
+    names: Option<Names>,
 }
 
 impl Repair<'_> {
+    /// The ids in use.
+    fn name(&mut self) -> &mut Names {
+        self.names.get_or_insert_with(|| {
+            let mut names = Names::default();
+            for node in self.doc.nodes.iter_mut().skip(1) {
+                names.keep(&mut node.id);
+            }
+            names
+        })
+    }
+
     /// Makes element and content fit each other.
     fn fit(&mut self, at: usize) {
         let Some(node) = self.doc.nodes.get_mut(at) else { return };
@@ -86,7 +98,7 @@ impl Repair<'_> {
     }
 
     fn add(&mut self, tag: &str, parent: usize, id: &str, content: Content) -> usize {
-        let id = self.names.take(id);
+        let id = self.name().take(id);
         let (tag, attrs, kids) = (tag.to_owned(), Attrs::new(), Vec::new());
         self.doc.add(Node { id, tag, attrs, parent, kids, content })
     }

@@ -15,7 +15,7 @@ use crate::{
         Alignment, Hunk, Interner, Token,
         gap::{self, Gap, Piece, Sides},
     },
-    text::{Class, Placed, glue, inside_word, one_word_each},
+    text::{Class, Placed, Seams, inside_word, one_word_each},
 };
 
 /// What makes two parts of a content the same part.
@@ -191,7 +191,7 @@ impl<'a> Merge<'a> {
     fn both_edits(&self, b: usize, l: usize, r: usize) -> Option<String> {
         let word = |version: &Version<'_>, at| version.leaf(at).map(|(_, leaf)| leaf.item.clone());
         let (b, l, r) = (word(&self.base, b)?, word(&self.left, l)?, word(&self.right, r)?);
-        inside_word(&b.word(), &l.word(), &r.word())
+        inside_word(b.word(), l.word(), r.word())
     }
 
     /// The leaf of a piece, with attributes merged; and whether no version has it.
@@ -240,16 +240,13 @@ impl<'a> Merge<'a> {
                 numbers.push((Piece { base, left, right }, made));
             }
         }
-        let placed: Vec<Placed<'_>> = items
-            .iter()
-            .zip(numbers)
-            .map(|((item, _), (piece, made))| Placed { piece, word: item.word(), made })
-            .collect();
-        let strands = [&self.base, &self.left, &self.right].map(|version| version.inline.strand());
-        let [base, left, right] = &strands;
-        let mut glue: Vec<_> = glue([base, left, right], &placed).into_iter().map(white).collect();
-        drop(placed);
-        let tail = glue.pop().unwrap_or_default();
+        let versions = [&self.base, &self.left, &self.right].map(|version| version.inline);
+        let mut seams = Seams::new(versions);
+        let glue = items.iter().zip(numbers).map(|((item, _), (piece, made))| {
+            white(seams.before(Placed { piece, word: item.word(), made }))
+        });
+        let glue: Vec<_> = glue.collect();
+        let tail = white(seams.end());
         let leaf = |((item, marks), glue)| Leaf { item, glue, marks };
         Inline { leaves: items.into_iter().zip(glue).map(leaf).collect(), tail }
     }

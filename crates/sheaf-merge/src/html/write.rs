@@ -53,6 +53,14 @@ pub(super) fn document(doc: &Doc) -> String {
 
 /// Writes text: white space behind what closes and before what opens.
 pub(super) fn text(out: &mut String, inline: &Inline) {
+    if inline.leaves.iter().all(|leaf| leaf.marks.is_empty()) {
+        // Most texts have no tags to put in order.
+        for leaf in &inline.leaves {
+            escape(out, &leaf.glue);
+            item(out, &leaf.item);
+        }
+        return escape(out, &inline.tail);
+    }
     let mut due = inline.leaves.iter().map(|leaf| leaf.glue.as_ref());
     let mut glue = due.next();
     for part in inline.soup() {
@@ -63,15 +71,19 @@ pub(super) fn text(out: &mut String, inline: &Inline) {
             Part::Open(mark) => start(out, &mark.name, &mark.attrs),
             Part::Close(mark) => end(out, &mark.name),
             Part::Leaf(_, leaf) => {
-                match &leaf.item {
-                    Item::Text(text, _) => escape(out, text.as_str()),
-                    Item::Void { tag, attrs, .. } => start(out, tag, attrs),
-                }
+                item(out, &leaf.item);
                 glue = due.next();
             }
         }
     }
     escape(out, &inline.tail);
+}
+
+fn item(out: &mut String, item: &Item) {
+    match item {
+        Item::Text(text, _) => escape(out, text.as_str()),
+        Item::Void { tag, attrs, .. } => start(out, tag, attrs),
+    }
 }
 
 fn start(out: &mut String, tag: &str, attrs: &Attrs) {
@@ -97,27 +109,27 @@ fn attribute(out: &mut String, name: &str, value: &str) {
     out.push(' ');
     out.push_str(name);
     out.push_str("=\"");
-    escape_but(out, value, '\0');
+    escape_but(out, value, b'\0');
     out.push('"');
 }
 
 fn escape(out: &mut String, text: &str) {
-    escape_but(out, text, '"');
+    escape_but(out, text, b'"');
 }
 
 /// Escapes what markup is made of, except for one sign that is none here.
-fn escape_but(out: &mut String, text: &str, plain: char) {
-    let special = |char| matches!(char, '&' | '<' | '>' | '"') && char != plain;
+fn escape_but(out: &mut String, text: &str, plain: u8) {
+    let special = |byte| matches!(byte, b'&' | b'<' | b'>' | b'"') && byte != plain;
     let mut done = 0;
-    for (at, sign) in text.match_indices(special) {
-        out.push_str(text.get(done..at).unwrap_or_default());
-        out.push_str(match sign {
-            "&" => "&amp;",
-            "<" => "&lt;",
-            ">" => "&gt;",
+    while let Some(found) = text.bytes().skip(done).position(special) {
+        out.push_str(text.get(done..done + found).unwrap_or_default());
+        out.push_str(match text.as_bytes().get(done + found) {
+            Some(b'&') => "&amp;",
+            Some(b'<') => "&lt;",
+            Some(b'>') => "&gt;",
             _ => "&quot;",
         });
-        done = at + sign.len();
+        done += found + 1;
     }
     out.push_str(text.get(done..).unwrap_or_default());
 }

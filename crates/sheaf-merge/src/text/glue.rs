@@ -8,21 +8,17 @@ use unicode_segmentation::GraphemeCursor;
 use super::{Class, Word, scalar3, words::is_apostrophe};
 use crate::align::gap::Piece;
 
-/// Words and the glue around them: one glue before each word and one after the last.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Strand<'a> {
-    pub(crate) words: Vec<Word<'a>>,
-    pub(crate) glue: Vec<&'a str>,
-}
+/// A version of a text, as far as its glue goes.
+pub(crate) trait Glued {
+    /// How many words it has.
+    fn words(&self) -> usize;
 
-impl<'a> Strand<'a> {
-    fn glue(&self, at: usize) -> &'a str {
-        self.glue.get(at).copied().unwrap_or_default()
-    }
+    /// The glue before a word, and after the last.
+    fn glue(&self, at: usize) -> &str;
 }
 
 /// A word of the result, and where it stands in each version.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Placed<'a> {
     pub(crate) piece: Piece,
     pub(crate) word: Word<'a>,
@@ -30,26 +26,40 @@ pub(crate) struct Placed<'a> {
     pub(crate) made: bool,
 }
 
-/// The glue of the result, one more than it has words.
-pub(crate) fn glue<'a>(versions: [&Strand<'a>; 3], placed: &[Placed<'_>]) -> Vec<&'a str> {
-    let [base, left, right] = versions;
-    let mut out = Vec::with_capacity(placed.len() + 1);
-    out.push(scalar3(base.glue(0), left.glue(0), right.glue(0)));
-    let mut before: Option<(&Placed<'_>, &str)> = None;
-    for (x, y) in placed.iter().zip(placed.iter().skip(1)) {
-        let glue = between(versions, x, y);
-        let joins = |(w, before): (&Placed<'_>, &str)| {
-            before.is_empty() && glue.is_empty() && joins_three(versions, [w, x, y])
+/// The glue of a result, whose words come one after the other.
+pub(crate) struct Seams<'a, G> {
+    versions: [&'a G; 3],
+    /// The last word, and the one before it with the glue between them.
+    last: Option<Placed<'a>>,
+    before: Option<(Placed<'a>, &'a str)>,
+}
+
+impl<'a, G: Glued> Seams<'a, G> {
+    pub(crate) fn new(versions: [&'a G; 3]) -> Self {
+        Self { versions, last: None, before: None }
+    }
+
+    /// The glue before the next word of the result.
+    pub(crate) fn before(&mut self, y: Placed<'a>) -> &'a str {
+        let Some(x) = self.last.replace(y) else {
+            let [base, left, right] = self.versions.map(|version| version.glue(0));
+            return scalar3(base, left, right);
         };
-        let glue = if before.is_some_and(joins) { " " } else { glue };
-        out.push(glue);
-        before = Some((x, glue));
+        let glue = between(self.versions, &x, &y);
+        let joins = |(w, before): (Placed<'_>, &str)| {
+            before.is_empty() && glue.is_empty() && joins_three(self.versions, [&w, &x, &y])
+        };
+        let glue = if self.before.is_some_and(joins) { " " } else { glue };
+        self.before = Some((x, glue));
+        glue
     }
-    if !placed.is_empty() {
-        let end = |strand: &Strand<'a>| strand.glue.last().copied().unwrap_or_default();
-        out.push(scalar3(end(base), end(left), end(right)));
+
+    /// The glue behind the last word; all there is if there is none.
+    pub(crate) fn end(&self) -> &'a str {
+        let end = |version: &G| if self.last.is_some() { version.words() } else { 0 };
+        let [base, left, right] = self.versions.map(|version| version.glue(end(version)));
+        scalar3(base, left, right)
     }
-    out
 }
 
 /// The places of `x` and `y` in the base, left and right, where they are neighbours there.
@@ -58,7 +68,11 @@ fn neighbours(x: Piece, y: Piece) -> [Option<usize>; 3] {
     [follows(x.base, y.base), follows(x.left, y.left), follows(x.right, y.right)]
 }
 
-fn between<'a>([base, left, right]: [&Strand<'a>; 3], x: &Placed<'_>, y: &Placed<'_>) -> &'a str {
+fn between<'a, G: Glued>(
+    [base, left, right]: [&'a G; 3],
+    x: &Placed<'_>,
+    y: &Placed<'_>,
+) -> &'a str {
     let glue = match neighbours(x.piece, y.piece) {
         [b, Some(l), Some(r)] => {
             scalar3(b.map(|b| base.glue(b)), Some(left.glue(l)), Some(right.glue(r)))
@@ -67,8 +81,8 @@ fn between<'a>([base, left, right]: [&Strand<'a>; 3], x: &Placed<'_>, y: &Placed
         [_, Some(l), None] => left.glue(l),
         [_, None, Some(r)] => right.glue(r),
         [_, None, None] => {
-            let before = |strand: &Strand<'a>, at: Option<usize>| Some(strand.glue(at?));
-            let after = |strand: &Strand<'a>, at: Option<usize>| Some(strand.glue(at? + 1));
+            let before = |version: &'a G, at: Option<usize>| Some(version.glue(at?));
+            let after = |version: &'a G, at: Option<usize>| Some(version.glue(at? + 1));
             let seam = [
                 before(left, y.piece.left),
                 before(right, y.piece.right),
@@ -88,9 +102,9 @@ fn fuse(x: &Word<'_>, y: &Word<'_>) -> bool {
         return false;
     }
     let word = |word: &Word<'_>| word.class == Class::Word;
-    (word(x) || is_apostrophe(&x.text)) && word(y)
-        || word(x) && is_apostrophe(&y.text)
-        || !is_boundary(&x.text, &y.text)
+    (word(x) || is_apostrophe(x.text)) && word(y)
+        || word(x) && is_apostrophe(y.text)
+        || !is_boundary(x.text, y.text)
 }
 
 /// Whether a grapheme cluster ends where `x` ends, with `y` behind it.
@@ -105,12 +119,12 @@ fn is_boundary(x: &str, y: &str) -> bool {
 
 /// Whether an apostrophe would join two words which stand so in no version: `rock '` and `' n`
 /// must not become `rock'n`, which is one word.
-fn joins_three(versions: [&Strand<'_>; 3], [x, y, z]: [&Placed<'_>; 3]) -> bool {
+fn joins_three<G: Glued>(versions: [&G; 3], [x, y, z]: [&Placed<'_>; 3]) -> bool {
     let shape =
-        x.word.class == Class::Word && is_apostrophe(&y.word.text) && z.word.class == Class::Word;
+        x.word.class == Class::Word && is_apostrophe(y.word.text) && z.word.class == Class::Word;
     let (first, second) = (neighbours(x.piece, y.piece), neighbours(y.piece, z.piece));
-    let together = versions.iter().zip(first.into_iter().zip(second)).any(|(strand, pair)| {
-        matches!(pair, (Some(y), Some(z)) if strand.glue(y).is_empty() && strand.glue(z).is_empty())
+    let together = versions.iter().zip(first.into_iter().zip(second)).any(|(version, pair)| {
+        matches!(pair, (Some(y), Some(z)) if version.glue(y).is_empty() && version.glue(z).is_empty())
     });
     shape && !together
 }

@@ -41,8 +41,9 @@ pub(super) fn merge(base: &str, left: &str, right: &str) -> Option<String> {
     ];
     let word = parts.concat().concat();
     let whole = word.graphemes(true).count() == parts.iter().map(|part| part.len()).sum::<usize>();
-    let [only] = split(&word).words.try_into().ok()?;
-    (whole && only.class == Class::Word).then_some(word)
+    let mut classes = Vec::new();
+    split(&word, |_, class| classes.push(class));
+    (whole && classes == [Class::Word]).then_some(word)
 }
 
 fn is_alphabetic(cluster: &str) -> bool {

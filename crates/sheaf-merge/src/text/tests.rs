@@ -1,10 +1,10 @@
 //! Laws of the word merge without its short cuts (specification 3.13, P1 to P8).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{inside_word, merge_words, split};
+use super::{Glued, Word, inside_word, is_white, merge_words, versions::read};
 
 fn merged(base: &str, left: &str, right: &str) -> String {
     let (text, is_coarse) =
@@ -13,8 +13,14 @@ fn merged(base: &str, left: &str, right: &str) -> String {
     text
 }
 
+fn split(text: &str) -> Vec<Word<'_>> {
+    let mut words = Vec::new();
+    super::split(text, |range, class| words.push(Word { text: &text[range], class }));
+    words
+}
+
 fn words(text: &str) -> Vec<String> {
-    split(text).words.into_iter().map(|word| word.text.into_owned()).collect()
+    split(text).into_iter().map(|word| word.text.to_owned()).collect()
 }
 
 /// Few distinct tokens, many repeats, apostrophes, line ends, clusters: what found faults.
@@ -68,11 +74,35 @@ proptest! {
 
     #[test]
     fn splitting_is_lossless(text in text()) {
-        let strand = split(&text);
-        prop_assert_eq!(strand.glue.len(), strand.words.len() + 1);
-        let words = strand.words.iter().map(|word| word.text.as_ref()).chain([""]);
-        let joined: String = strand.glue.iter().copied().zip(words).flat_map(<[&str; 2]>::from).collect();
-        prop_assert_eq!(joined, text);
+        let mut ranges = Vec::new();
+        super::split(&text, |range, _| ranges.push(range));
+        let mut end = 0;
+        for range in ranges {
+            prop_assert!(text[end..range.start].chars().all(is_white));
+            prop_assert!(!range.is_empty());
+            end = range.end;
+        }
+        prop_assert!(text[end..].chars().all(is_white));
+    }
+
+    #[test]
+    fn what_is_taken_from_the_base_is_what_is_there([base, left, right] in three()) {
+        let texts = [base.as_str(), &left, &right];
+        let versions = read(texts);
+        let mut keys = BTreeMap::new();
+        for (text, version) in texts.into_iter().zip(&versions) {
+            let there = (0..version.words()).filter_map(|at| version.word(at));
+            prop_assert_eq!(there.clone().collect::<Vec<_>>(), split(text));
+            let glue: String = (0..=version.words()).map(|at| version.glue(at)).collect();
+            prop_assert_eq!(glue.len() + there.clone().map(|word| word.text.len()).sum::<usize>(), text.len());
+            prop_assert!(glue.chars().all(is_white));
+            prop_assert_eq!(version.tokens.len(), version.words());
+            for (word, token) in there.zip(&version.tokens) {
+                prop_assert_eq!(*keys.entry(word.text).or_insert(*token), *token);
+            }
+        }
+        let distinct: BTreeSet<u32> = keys.values().map(|token| token.key).collect();
+        prop_assert_eq!(distinct.len(), keys.len());
     }
 
     #[test]
@@ -139,10 +169,10 @@ proptest! {
     fn no_word_fuses_with_another([base, left, right] in three()) {
         // P8: each word of the result is a word of a side, or both sides' edit of one word.
         let texts = [&base, &left, &right].map(|text| text.replace("\r\n", "\n"));
-        let [b, l, r] = texts.each_ref().map(|text| split(text).words);
+        let [b, l, r] = texts.each_ref().map(|text| split(text));
         let both = |word: &str| {
-            let made = |b, l| r.iter().any(|r| inside_word(b, l, r).is_some_and(|made| made == word));
-            b.iter().any(|b| l.iter().any(|l| made(b, l)))
+            let made = |b, l| r.iter().any(|r| inside_word(b, l, *r).is_some_and(|made| made == word));
+            b.iter().any(|b| l.iter().any(|l| made(*b, *l)))
         };
         for word in words(&merged(&base, &left, &right)) {
             let known = b.iter().chain(&l).chain(&r).any(|there| there.text == word.as_str());

@@ -1,14 +1,13 @@
 //! Splitting text into words, signs and the white space between them.
 //!
-//! Source: specification d.1. Invariant: glue and words in turn give the text back, byte for byte.
+//! Source: specification d.1. Invariant: words come in their order, and what stands between them,
+//! their glue, is white space or nothing.
 //! One thing differs from d.1: a combining mark behind a white space is a sign of its own and no
 //! part of the glue, so that choosing glue never loses it. No normalisation.
 
-use std::{borrow::Cow, iter::Peekable, str::CharIndices};
+use std::ops::Range;
 
 use unicode_segmentation::{Graphemes, UnicodeSegmentation};
-
-use super::glue::Strand;
 
 /// What kind of token it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,9 +34,9 @@ impl Class {
 }
 
 /// One token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word<'a> {
-    pub(crate) text: Cow<'a, str>,
+    pub(crate) text: &'a str,
     pub(crate) class: Class,
 }
 
@@ -68,72 +67,83 @@ fn class_of(cluster: &str) -> Class {
     }
 }
 
-/// Splits a text; there is one more glue than there are words.
-pub(crate) fn split(text: &str) -> Strand<'_> {
-    // Words of running text have some six bytes with the space behind them.
-    let (words, glue) = (Vec::with_capacity(text.len() / 6), Vec::with_capacity(text.len() / 6));
-    let mut strand = Strand { words, glue };
-    let mut chars = text.char_indices().peekable();
-    loop {
-        let white = run(text, &mut chars, is_white);
-        let solid = run(text, &mut chars, |char| !is_white(char));
-        strand.glue.push(white);
-        if solid.is_empty() {
-            return strand;
-        }
-        if solid.is_ascii() {
-            split_ascii(solid, &mut strand);
-        } else {
-            split_solid(solid, &mut strand);
-        }
+/// Calls `found` with the place of each word.
+pub(crate) fn split(text: &str, mut found: impl FnMut(Range<usize>, Class)) {
+    let mut next = Some(0);
+    while let Some(at) = next {
+        next = split_stretch(text, at, &mut found);
     }
 }
 
-fn run<'a>(
-    text: &'a str,
-    chars: &mut Peekable<CharIndices<'a>>,
-    is: impl Fn(char) -> bool,
-) -> &'a str {
-    let start = chars.peek().map_or(text.len(), |&(at, _)| at);
-    while chars.next_if(|&(_, char)| is(char)).is_some() {}
-    let end = chars.peek().map_or(text.len(), |&(at, _)| at);
-    text.get(start..end).unwrap_or_default()
+/// Splits what begins with the white space at `at`, up to the next. Gives where that is, or `None`
+/// at the end of the text.
+pub(super) fn split_stretch(
+    text: &str,
+    at: usize,
+    mut found: impl FnMut(Range<usize>, Class),
+) -> Option<usize> {
+    let (start, _) = run_end(text, at, true);
+    let (end, is_ascii) = run_end(text, start, false);
+    let solid = text.get(start..end).filter(|solid| !solid.is_empty())?;
+    let found = |from: usize, to: usize, class| found(start + from..start + to, class);
+    if is_ascii {
+        split_ascii(solid, found);
+    } else {
+        split_solid(solid, found);
+    }
+    Some(end)
+}
+
+/// Where white space ends that begins at `start`, or what is none; and whether it is ASCII. Byte
+/// by byte, because most texts have few signs that have to be put together.
+fn run_end(text: &str, start: usize, white: bool) -> (usize, bool) {
+    let (mut end, mut is_ascii) = (start, true);
+    while let Some(&byte) = text.as_bytes().get(end) {
+        if byte.is_ascii() {
+            if matches!(byte, b' ' | b'\t'..=b'\r') != white {
+                break;
+            }
+            end += 1;
+        } else {
+            let char = char_at(text, end).filter(|&char| is_white(char) == white);
+            let Some(char) = char else { break };
+            (end, is_ascii) = (end + char.len_utf8(), false);
+        }
+    }
+    (end, is_ascii)
+}
+
+pub(super) fn char_at(text: &str, at: usize) -> Option<char> {
+    text.get(at..)?.chars().next()
 }
 
 /// What [`split_solid`] does, for text of which every sign is a cluster of its own.
-fn split_ascii<'a>(text: &'a str, strand: &mut Strand<'a>) {
+fn split_ascii(text: &str, mut found: impl FnMut(usize, usize, Class)) {
     let bytes = text.as_bytes();
-    let is_word =
-        |at: usize| bytes.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let is_word_at = |at: usize| bytes.get(at).is_some_and(is_word);
     let mut start = 0;
     while start < bytes.len() {
         let mut end = start + 1;
         let mut class = Class::Sign;
-        if is_word(start) {
+        if is_word_at(start) {
             class = Class::Word;
-            while let Some(len) = match bytes.get(end) {
-                Some(b'\'') if is_word(end + 1) => Some(2),
-                _ => is_word(end).then_some(1),
-            } {
-                end += len;
+            loop {
+                end +=
+                    bytes.get(end..).unwrap_or_default().iter().take_while(|b| is_word(b)).count();
+                if bytes.get(end) != Some(&b'\'') || !is_word_at(end + 1) {
+                    break;
+                }
+                end += 2;
             }
         }
-        push(text, start, end, class, strand);
+        found(start, end, class);
         start = end;
     }
 }
 
-/// Adds a word. The glue before the first of a stretch is there already.
-fn push<'a>(text: &'a str, start: usize, end: usize, class: Class, strand: &mut Strand<'a>) {
-    if start > 0 {
-        strand.glue.push("");
-    }
-    let text = text.get(start..end).unwrap_or_default();
-    strand.words.push(Word { text: Cow::Borrowed(text), class });
-}
-
 /// Splits a text without white space.
-fn split_solid<'a>(text: &'a str, strand: &mut Strand<'a>) {
+fn split_solid(text: &str, mut found: impl FnMut(usize, usize, Class)) {
     let mut clusters = text.graphemes(true);
     let mut start = 0;
     while let Some(cluster) = clusters.next() {
@@ -145,7 +155,7 @@ fn split_solid<'a>(text: &'a str, strand: &mut Strand<'a>) {
                 clusters = text.get(end..).unwrap_or_default().graphemes(true);
             }
         }
-        push(text, start, end, class, strand);
+        found(start, end, class);
         start = end;
     }
 }

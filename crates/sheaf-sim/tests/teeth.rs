@@ -18,7 +18,7 @@ const SEEDS_MAX: u64 = 2_000;
 const TEETH: &[(&str, &[(Tooth, u64)])] = &[
     (
         "durability of acknowledged commits",
-        &[(Tooth::SkipLogFlush, 1), (Tooth::SkipFlushAtOpen, 229), (Tooth::SendUnflushed, 103)],
+        &[(Tooth::SkipLogFlush, 1), (Tooth::SkipFlushAtOpen, 83), (Tooth::SendUnflushed, 103)],
     ),
     ("atomic gapless log", &[(Tooth::OverwriteLog, 3), (Tooth::ForgetParent, 1)]),
     (
@@ -27,7 +27,7 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
     ),
     (
         "snapshot reads",
-        &[(Tooth::ReadNewest, 0), (Tooth::ForgetPinned, 0), (Tooth::KeepLostSchema, 37)],
+        &[(Tooth::ReadNewest, 0), (Tooth::ForgetPinned, 1), (Tooth::KeepLostSchema, 37)],
     ),
     (
         "lazy reads return the right version or an error",
@@ -44,17 +44,18 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
         &[(Tooth::AcceptTornRecord, 9), (Tooth::SkipFoldFlush, 1)],
     ),
     ("clocks harmless", &[(Tooth::TrustClock, 3), (Tooth::RefuseEarlier, 1)]),
-    ("auth isolation", &[(Tooth::AdmitNobody, 1), (Tooth::AdmitUnknown, 1)]),
+    ("auth isolation", &[(Tooth::AdmitNobody, 2), (Tooth::AdmitUnknown, 1)]),
     (
         "merge rules total and convergent",
         &[
             (Tooth::OverwriteCounters, 7),
-            (Tooth::ForgetIdle, 38),
+            (Tooth::ForgetIdle, 11),
             (Tooth::KeepTakenNumber, 3),
-            (Tooth::TrustShownIds, 5),
-            (Tooth::ForgetRefused, 19),
+            (Tooth::TrustShownIds, 9),
+            (Tooth::ForgetRefused, 6),
             (Tooth::MergeWithoutBase, 0),
-            (Tooth::ForgetRead, 6),
+            (Tooth::ForgetRead, 27),
+            (Tooth::ForgetAgreed, 61),
         ],
     ),
     (
@@ -63,8 +64,8 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
     ),
     ("nothing is dropped silently", &[(Tooth::ForgetWithdrawn, 7)]),
     ("an editor keeps its text", &[(Tooth::TellEarly, 4)]),
-    ("local and agreed are told apart", &[(Tooth::DenyPending, 0), (Tooth::ForgetConflicts, 11)]),
-    ("history is what happened", &[(Tooth::SkipChange, 0), (Tooth::UndoOverwrites, 7)]),
+    ("local and agreed are told apart", &[(Tooth::DenyPending, 0), (Tooth::ForgetConflicts, 26)]),
+    ("history is what happened", &[(Tooth::SkipChange, 10), (Tooth::UndoOverwrites, 7)]),
     (
         "integrity_check clean after everything",
         &[(Tooth::LoseWrites, 1), (Tooth::SkipReferences, 1)],

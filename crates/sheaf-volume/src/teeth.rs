@@ -95,6 +95,8 @@ pub enum Tooth {
     MergeWithoutBase,
     /// A redone change of a cell with several values has read what its new base holds.
     ForgetRead,
+    /// A change of such a cell does not say what was agreed there below an own one that waits.
+    ForgetAgreed,
     /// A mutation that takes a lock does not move it.
     FreezeLocks,
     /// A lock that should ask is let through.

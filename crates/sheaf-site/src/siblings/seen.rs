@@ -9,6 +9,7 @@
 
 use rusqlite::Connection;
 use sheaf_merge::{Rule, Value};
+use sheaf_volume::teeth::{Tooth, bites};
 
 use super::said::{Met, Said, What};
 use crate::{
@@ -35,6 +36,9 @@ pub(crate) fn may_be_kept(ops: &[Op], schema: &Schema, draft: &Connection) -> bo
 /// the one at position `base`.
 pub(crate) fn saw(ops: &[Op], draft: &Connection, (agreed, base): (&Connection, u64)) -> Vec<Op> {
     let mut said = Vec::new();
+    if bites(Tooth::ForgetAgreed) {
+        return said;
+    }
     for name in tables(ops) {
         let Ok(table) = Tables::default().get(draft, name) else { continue };
         if !table.has_siblings() {

@@ -18,6 +18,7 @@ use crate::{
     locks::Lock,
     opstream::{VERSION_IDS, VERSION_LOCKS, VERSION_PLACES, VERSION_PLAIN, Writer, encode_key, op},
     places::{Places, RowPlaces},
+    siblings,
     value::quote_key,
 };
 
@@ -203,11 +204,14 @@ impl Mutation {
     pub fn summary(&self) -> String {
         match &self.body {
             Body::Call { name, .. } => format!("call {name}"),
-            Body::Rows(ops) => match ops.split_first() {
-                None => "nothing".to_owned(),
-                Some((first, [])) => first.summary(),
-                Some((first, rest)) => format!("{} and {} more", first.summary(), rest.len()),
-            },
+            Body::Rows(ops) => {
+                let mut ops = ops.iter().filter(|op| !siblings::only_says(op));
+                match (ops.next(), ops.count()) {
+                    (None, _) => "nothing".to_owned(),
+                    (Some(first), 0) => first.summary(),
+                    (Some(first), more) => format!("{} and {more} more", first.summary()),
+                }
+            }
         }
     }
 

@@ -3,8 +3,7 @@
 //! Invariants: readers see the state before or the state after; mutations the log has decided are
 //! dropped first, so nothing is applied twice; a redo re-captures, so a later merge starts
 //! from what this one met; a prediction that fails is skipped in the local view and kept on the
-//! timeline until the log decides; what was made on top of that, and what is under way, stays as
-//! it was (`missed.rs`).
+//! timeline until the log decides, and what was made on top of it stays as it was (`missed.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,7 +34,7 @@ use crate::watch::{Noted, Notes, Tables};
 
 mod missed;
 
-use missed::{Kept, Missed, Redo};
+use missed::{Kept, Missed};
 
 /// How far the schema cookie shown to connections jumps when a schema change was dropped: more
 /// than any one history changes its schema.
@@ -438,7 +437,9 @@ impl Site {
         })?;
         attrs.extend(self.row_ids_attr(&shown));
         attrs.extend(self.asking_attr(redone.asking.as_ref()));
-        attrs.extend(self.conflict_attrs(lsn, told));
+        let gone = attrs.iter().filter(|(_, value)| value.is_none());
+        let gone = gone.map(|(name, _)| name.clone()).collect();
+        attrs.extend(self.conflict_attrs(lsn, told, &gone));
         redone.replayed = pending.len();
         drop(draft.publish(Vec::new(), attrs)?);
         self.after_publish(before, notes, news);
@@ -608,9 +609,7 @@ impl Pass<'_> {
                 redone.asking.get_or_insert(Asking { seq: record.seq, reason });
             }
         }
-        let is_sent = record.seq <= self.site.0.watch.sent_of(timeline);
-        let redo = Redo { is_applied, is_under_way: is_sent && resolved.is_none() };
-        let recaptured = match redone.missed.kept(record, replayed.recaptured, redo) {
+        let recaptured = match redone.missed.kept(record, replayed.recaptured, is_applied) {
             Kept::As(body) => Some(record.recaptured(Lsn(self.target.0 - 1), &body)),
             Kept::Before(body) => Some(record.recaptured(record.base, &body)),
             Kept::Unchanged => resolved.clone(),

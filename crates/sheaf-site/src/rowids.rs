@@ -17,6 +17,7 @@ use sheaf_merge::Value;
 use crate::{
     mutation::{Body, Mutation, Op},
     places::Places,
+    siblings::{self, Said},
 };
 
 /// Numbers that do not mean what they say, by table (in lower case) and number.
@@ -81,7 +82,10 @@ impl RowIds {
     /// The entries whose numbers these operations and places mention, in whatever column.
     pub(crate) fn mentioned_by(&self, ops: &[Op], places: &Places) -> Self {
         let mut mentioned = Self::default();
-        for id in ops.iter().flat_map(values).chain(places.values()).filter_map(integer) {
+        let told = ops.iter().filter(|op| siblings::is_of_siblings(op)).filter_map(Said::read);
+        let told = told.flat_map(|said| said.key).filter_map(|id| integer(&id));
+        let named = ops.iter().flat_map(values).chain(places.values()).filter_map(integer);
+        for id in named.chain(told) {
             for (table, ids) in &self.0 {
                 if let Some(origin) = ids.get(&id) {
                     mentioned.set(table, id, *origin);

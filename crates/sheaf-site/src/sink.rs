@@ -11,7 +11,7 @@ use sheaf_volume::{Error, ErrorKind, PageIdx, PendingMutation, Result};
 
 use crate::capture::Capture;
 use crate::error::from_sqlite;
-use crate::mutation::{Body, Mutation};
+use crate::mutation::{Body, Mutation, Op};
 use crate::siblings;
 use crate::site::{Inner, Site, lock};
 use crate::timeline::MutationRecord;
@@ -92,28 +92,29 @@ impl LocalSink {
         Ok(mutation)
     }
 
-    /// Adds to a mutation what its author saw agreed on in the cells that it changes.
-    fn says_what_was_seen(&self, site: &Site, mutation: &mut Mutation) {
-        let Body::Rows(ops) = &mut mutation.body else { return };
+    /// What the author of a mutation saw agreed on in the cells that it changes.
+    fn what_was_seen(&self, site: &Site, mutation: &Mutation) -> Vec<Op> {
+        let ops = mutation.ops();
         if site.volume().is_timeline_empty() {
             // Nothing of one's own hides it.
-            return;
+            return Vec::new();
         }
         let mut readers = lock(&self.readers);
         let (Some(Readers { draft, agreed, .. }), Some(capture)) =
             (readers.as_mut(), self.capture.get())
         else {
-            return;
+            return Vec::new();
         };
         if capture.of_schema(|schema| siblings::may_be_kept(ops, schema, draft)) != Some(true) {
-            return;
+            return Vec::new();
         }
         if agreed.is_none() {
             let opened = site.open_file(FileView::Global, OpenFlags::SQLITE_OPEN_READ_ONLY);
             *agreed = opened.ok().map(|(conn, _)| conn);
         }
-        if let Some(agreed) = agreed {
-            ops.extend(siblings::saw(ops, draft, (agreed, site.base().0.0)));
+        match agreed {
+            Some(agreed) => siblings::saw(ops, draft, (agreed, site.base().0.0)),
+            None => Vec::new(),
         }
     }
 
@@ -175,7 +176,6 @@ impl CommitSink for LocalSink {
             }
             mutation.ids = ids.mentioned_by(ops, &mutation.places);
         }
-        self.says_what_was_seen(&site, &mut mutation);
         let mut uid = [0; 8];
         site.0.env.fill_random(&mut uid);
         let called = noted.as_ref().and_then(|noted| noted.called.as_deref());
@@ -184,9 +184,19 @@ impl CommitSink for LocalSink {
             site.0.watch.note(uid, noted);
         }
         let (seq, base, now) = (site.last_seq() + 1, site.base().0, site.0.env.now_ms());
-        let record = MutationRecord::new(seq, base, now, uid, &mutation);
-        crate::limits::check_mutation(record.bytes.len())?;
-        Ok(Commitment { mutation: Some(PendingMutation::from(record)), attrs })
+        let record = |mutation: &Mutation| MutationRecord::new(seq, base, now, uid, mutation);
+        let mut stored = record(&mutation);
+        crate::limits::check_mutation(stored.bytes.len())?;
+        let saw = self.what_was_seen(&site, &mutation);
+        if let (Body::Rows(ops), false) = (&mut mutation.body, saw.is_empty()) {
+            ops.extend(saw);
+            // What would make it too large is not said.
+            let telling = record(&mutation);
+            if crate::limits::check_mutation(telling.bytes.len()).is_ok() {
+                stored = telling;
+            }
+        }
+        Ok(Commitment { mutation: Some(PendingMutation::from(stored)), attrs })
     }
 
     fn after_commit(&self, saved: bool) {

@@ -78,7 +78,7 @@ impl Hub {
     }
 
     /// The newest mutation of this timeline that was handed out since the site was opened.
-    pub(crate) fn sent_of(&self, timeline: TimelineId) -> u64 {
+    fn sent_of(&self, timeline: TimelineId) -> u64 {
         lock(&self.sent).filter(|(of, _)| *of == timeline).map_or(0, |(_, seq)| seq)
     }
 }

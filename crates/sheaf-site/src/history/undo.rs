@@ -26,6 +26,7 @@ use crate::limits::MUTATION_OPS_MAX;
 use crate::mutation::{Body, Change, Mutation, Op};
 use crate::replay::{Outcome, Remap, ReplayContext, replay};
 use crate::schema::{Identity, Schema, TableInfo, fold};
+use crate::siblings::{self, Said, What};
 use crate::site::{LocalConnection, Site, View};
 use crate::watch::Noted;
 
@@ -232,16 +233,23 @@ fn reverse_of(mutation: Mutation) -> Result<Vec<Op>> {
         let text = "it is a call that the log has not decided, and its effects are known only then";
         return Err(Error::new(ErrorKind::Unsupported, text));
     };
-    let back = |op| match op {
-        Op::Ddl { .. } => Err(schema_changed()),
-        Op::Insert { table, key, cols } => Ok(Op::Delete { table, key, old: cols }),
-        Op::Delete { table, key, old } => Ok(Op::Insert { table, key, cols: old }),
+    let back = |Change { col, base, left }| Change { col, base: left, left: base };
+    let reverse = |op| match op {
+        Op::Ddl { .. } => Some(Err(schema_changed())),
+        // What it says of a cell that keeps several values beside its plain changes.
+        op if siblings::is_of_siblings(&op) => {
+            let Said { table, key, column: col, what } = Said::read(&op)?;
+            let What::Again { base, left, .. } = what else { return None };
+            Some(Ok(Op::Update { table, key, changes: vec![back(Change { col, base, left })] }))
+        }
+        Op::Insert { table, key, cols } => Some(Ok(Op::Delete { table, key, old: cols })),
+        Op::Delete { table, key, old } => Some(Ok(Op::Insert { table, key, cols: old })),
         Op::Update { table, key, changes } => {
-            let back = |Change { col, base, left }| Change { col, base: left, left: base };
-            Ok(Op::Update { table, key, changes: changes.into_iter().map(back).collect() })
+            let changes = changes.into_iter().map(back).collect();
+            Some(Ok(Op::Update { table, key, changes }))
         }
     };
-    ops.into_iter().map(back).collect()
+    ops.into_iter().filter_map(reverse).collect()
 }
 
 /// The way back from one row that differs.

@@ -1,18 +1,19 @@
 //! How a pending mutation is kept after a redo: as it came out, or as it was.
 //!
-//! Invariant: what is under way stays as it was sent, because that is what the log will merge; so
-//! a prediction of it is what the log makes of it. What was made on top of a mutation that fails
-//! for now was made on a state that this redo has not, and what it comes to here is shown and not
-//! meant: a word that is deleted again is not there to be deleted, a value that is put back
-//! already stands. It stays as it was, until what it was made on stands or the log says that it
-//! never will. And what was made on top of something kept as it was stays so too: that comes out
-//! anew, and perhaps elsewhere, in each redo. Leaves out which rows a failing call would have
-//! changed: nobody knows them.
+//! Invariant: what was made on top of a mutation that fails for now was made on a state that this
+//! redo has not, and what it comes to here is shown and not meant: a word that is deleted again is
+//! not there to be deleted, a value that is put back already stands. It stays as it was, until what
+//! it was made on stands or the log says that it never will. And what was made on top of something
+//! kept as it was stays so too: that comes out anew, and perhaps elsewhere, in each redo. Leaves
+//! out which rows a failing call would have changed: nobody knows them.
 
 use std::collections::BTreeSet;
 
+use sheaf_merge::Value;
+
 use crate::limits::PENDING_ROWS_MAX;
 use crate::mutation::{Body, Mutation, Op};
+use crate::opstream::encode_key;
 use crate::siblings;
 use crate::timeline::MutationRecord;
 
@@ -34,15 +35,6 @@ pub(super) enum Kept {
     Unchanged,
 }
 
-/// How the redo of a mutation went.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Redo {
-    /// It has an effect.
-    pub(super) is_applied: bool,
-    /// It was handed out as it is, and the log will merge it as that.
-    pub(super) is_under_way: bool,
-}
-
 impl Missed {
     /// How a mutation is to be kept that was redone and came to this. Notes its rows if it had no
     /// effect, and if it is not kept as it came out: what its author did later was done on top of
@@ -51,16 +43,16 @@ impl Missed {
         &mut self,
         record: &MutationRecord,
         recaptured: Option<Mutation>,
-        Redo { is_applied, is_under_way }: Redo,
+        is_applied: bool,
     ) -> Kept {
-        if is_applied && !is_under_way && self.is_empty() {
+        if is_applied && self.is_empty() {
             return recaptured.map_or(Kept::Unchanged, Kept::As);
         }
         // What is no mutation is refused for good, and nobody works on it.
         let Ok(stored) = record.mutation() else {
             return recaptured.map_or(Kept::Unchanged, Kept::As);
         };
-        let is_behind = is_applied && (is_under_way || self.meets(&stored));
+        let is_behind = is_applied && self.meets(&stored);
         if is_behind || !is_applied {
             self.add(&stored);
         }
@@ -77,7 +69,7 @@ impl Missed {
 
     /// Adds what a mutation would have changed. Which rows a call would have changed nobody knows.
     fn add(&mut self, mutation: &Mutation) {
-        for row in mutation.ops().iter().filter_map(row) {
+        for row in rows(mutation) {
             if self.rows.len() < PENDING_ROWS_MAX {
                 self.rows.insert(row);
             } else {
@@ -88,17 +80,21 @@ impl Missed {
 
     /// Whether a mutation may have been made on top of what was left out.
     fn meets(&self, mutation: &Mutation) -> bool {
-        let is_missed = |op: &Op| row(op).is_some_and(|row| self.rows.contains(&row));
-        self.any || mutation.ops().iter().any(is_missed)
+        self.any || rows(mutation).any(|row| self.rows.contains(&row))
     }
 }
 
 /// A mutation as it was, but for its locks, which have been looked at whatever became of the rows,
-/// and for values beside others, which say for themselves what their author had read.
+/// and for values beside others, which say for themselves what their author had read. Where one of
+/// these is of a row that the mutation called otherwise, all of it is as it came out.
 fn before(stored: Mutation, recaptured: Mutation) -> Kept {
     let beside: Vec<Op> = recaptured.ops().iter().filter(|op| is_beside(op)).cloned().collect();
     if beside.is_empty() && recaptured.locks == stored.locks {
         return Kept::Unchanged;
+    }
+    let known = |beside: &Op| stored.ops().iter().any(|op| siblings::is_of_one_cell(op, beside));
+    if !beside.iter().all(known) {
+        return Kept::As(recaptured);
     }
     let mut kept = Mutation { locks: recaptured.locks, ..stored };
     siblings::strip(&mut kept, &beside);
@@ -115,6 +111,19 @@ fn is_beside(op: &Op) -> bool {
     siblings::is_of_siblings(op) && !siblings::only_says(op)
 }
 
-fn row(op: &Op) -> Option<(String, Vec<u8>)> {
-    op.row().map(|(table, key)| (table.to_ascii_lowercase(), key))
+/// The rows that a mutation names. A row of one's own goes by the number it was given first, which
+/// is what mutations call it that were kept while it got others; it may then be taken for another
+/// row of that number, which keeps more than needed.
+fn rows(mutation: &Mutation) -> impl Iterator<Item = (String, Vec<u8>)> {
+    mutation.ops().iter().filter_map(|op| {
+        let table = op.table()?.to_ascii_lowercase();
+        let origin = match op.key() {
+            [Value::Int(id)] => mutation.ids.get(&table, *id).flatten(),
+            _ => None,
+        };
+        match origin {
+            Some(origin) => Some((table, encode_key(&[Value::Int(origin)]))),
+            None => op.row().map(|(_, key)| (table, key)),
+        }
+    })
 }

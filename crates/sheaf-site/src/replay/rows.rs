@@ -321,7 +321,11 @@ impl<'a> Rows<'a> {
 
     /// The key as the log has it; `None` for a row of the author's own that was refused. A row id
     /// maps by its own table first, then by what it refers to.
-    fn mapped_key(&mut self, table: &Table, key: &[Value]) -> Result<Option<Vec<Value>>, Failure> {
+    pub(super) fn mapped_key(
+        &mut self,
+        table: &Table,
+        key: &[Value],
+    ) -> Result<Option<Vec<Value>>, Failure> {
         if let (true, [Value::Int(id)]) = (table.identity.is_rowid(), key) {
             match self.in_log(&table.name, &Value::Int(*id)) {
                 None => {}

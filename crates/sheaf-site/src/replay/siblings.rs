@@ -6,8 +6,6 @@
 //! names the position read; no such row is ever stored. Leaves out the stored form: see
 //! `siblings.rs` of this crate.
 
-use std::rc::Rc;
-
 use sheaf_merge::{
     Rule, Value,
     mvr::{Sibling, Siblings},
@@ -17,8 +15,7 @@ use sheaf_volume::teeth::{Tooth, bites};
 
 use super::{
     failure::Failure,
-    remap::Place,
-    rows::{Rows, read_row, refused},
+    rows::{Rows, is_internal, read_row, refused},
     table::Table,
 };
 use crate::{
@@ -100,6 +97,10 @@ impl Rows<'_> {
                     None if right.same(&Value::Null) => return decision(keep, left, None),
                     Some(base) if right.same(base) => return decision(keep, left, None),
                     _ if left.same(right) => return decision(keep, left, None),
+                    // Its author has seen that below an own change.
+                    _ if met.is_some_and(|met| right.same(&met.0) && met.1 <= read) => {
+                        return decision(keep, left, None);
+                    }
                     _ => before(read, self.written_by(newest), base, right)?,
                 }
             }
@@ -159,26 +160,46 @@ impl Rows<'_> {
         }
     }
 
-    /// Applies what a mutation says of the siblings' table: a change that was redone, or a
-    /// resolution. The names in it are those of the log already.
+    /// Applies what a mutation says of the siblings' table: a change that was redone, a resolution,
+    /// or what its author saw.
     pub(super) fn propose_again(&mut self, op: &Op) -> Result<(), Failure> {
         let row = Said::read(op)
             .ok_or_else(|| Failure::reject(format!("table {} is internal", siblings::TABLE)))?;
-        let table = self.tables.get(self.conn, &row.table)?;
+        if is_internal(&row.table) {
+            return Err(Failure::reject(format!("table {} is internal", row.table)));
+        }
+        let table = match self.tables.get(self.conn, &row.table) {
+            // What was seen in a table that has gone is nothing to anybody.
+            Err(Failure::Reject { .. }) if matches!(row.what, What::Saw(_)) => return Ok(()),
+            table => table?,
+        };
         self.touch(&table);
+        if table.is_derived {
+            return Ok(());
+        }
         let width = table.identity.columns().len();
         if row.key.len() != width {
             let reason = format!("the key has {} values, not {width}", row.key.len());
             return Err(Failure::reject(reason).at(&table.name, &row.key));
         }
-        self.propose_row(op, &table, &row).map_err(|failure| failure.at(&table.name, &row.key))
+        let Some(key) = self.mapped_key(&table, &row.key)? else {
+            self.kept.push(op.clone());
+            return Ok(());
+        };
+        let row = Said { key, ..row };
+        let op = row.named(op);
+        self.propose_row(&op, &table, &row).map_err(|failure| failure.at(&table.name, &row.key))
     }
 
-    fn propose_row(&mut self, op: &Op, table: &Rc<Table>, row: &Said) -> Result<(), Failure> {
+    fn propose_row(&mut self, op: &Op, table: &Table, row: &Said) -> Result<(), Failure> {
         let (base, left, read, met) = match &row.what {
             What::Again { base, left, read, met } => (base, left, Some(*read), met.as_ref()),
             What::Chosen { newest, met } => (newest, newest, None, met.as_ref()),
-            What::Saw(_) => return self.keep_saw(op, table, row),
+            // `saw` has it; it is said again in every redo.
+            What::Saw(_) => {
+                self.kept.push(op.clone());
+                return Ok(());
+            }
         };
         let column = table.column(&row.column)?;
         let found = read_row(self.conn, table, &row.key, &[&column.name])?;
@@ -224,20 +245,6 @@ impl Rows<'_> {
     /// hold several mutations, and the one before may have written it.
     fn written_by(&self, newest: u64) -> u64 {
         if self.ctx.authority { self.ctx.target.0 } else { newest }
-    }
-
-    /// What an author saw is said again in every redo, of the row as it is called by then.
-    fn keep_saw(&mut self, op: &Op, table: &Rc<Table>, row: &Said) -> Result<(), Failure> {
-        let key = match (table.identity.is_rowid(), row.key.first()) {
-            (true, Some(id)) => match self.in_log(&table.name, id) {
-                Some(Place::At(id)) => vec![Value::Int(id)],
-                Some(Place::Refused) | None => row.key.clone(),
-            },
-            _ => self.referring_key(table, &row.key)?,
-        };
-        let moved = Said { key, ..row.clone() };
-        self.kept.push(moved.op().unwrap_or_else(|| op.clone()));
-        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@ use sheaf_merge::Value;
 
 use super::*;
 use crate::mutation::Change;
+use crate::opstream::encode_key;
 
 mod collisions;
 mod newer;
@@ -268,6 +269,14 @@ fn only_sound_names_reach_sql() {
     db.rejected(vec![update("tasks", 1, &[("twice", int(1), int(1))])], "generated");
     db.rejected(vec![update("__sheaf_timelines", 1, &change)], "internal");
     db.rejected(vec![update("__SHEAF_remap", 1, &change)], "internal");
+    // Nor by what is said of a cell that keeps several values.
+    let change = |col: &str, base: Value, left: Value| Change { col: col.into(), base, left };
+    for table in ["__sheaf_timelines", "__SHEAF_lock", "__sheaf_mvr"] {
+        let key = vec![table.into(), Value::Blob(encode_key(&[Value::Int(1)])), "seq".into()];
+        let value = change("value", Value::Int(0), Value::Int(9));
+        let changes = vec![value, change("read", Value::Null, Value::Int(0))];
+        db.rejected(vec![Op::Update { table: "__sheaf_mvr".into(), key, changes }], "internal");
+    }
     let wide = Op::Delete { table: "tasks".into(), key: vec![int(1), int(2)], old: vec![] };
     db.rejected(vec![wide], "the key has 2 values, not 1");
     db.applied(vec![insert("a\"b", "k", &[("x\"y", text("k")), ("sel;ect", int(1))])], false);

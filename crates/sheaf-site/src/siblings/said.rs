@@ -53,6 +53,20 @@ impl Said {
         Some(Self { table, key: decode_key(key).ok()?, column, what })
     }
 
+    /// An operation that says this, of the row as it is called here.
+    pub(crate) fn named(&self, op: &Op) -> Op {
+        let mut op = op.clone();
+        if let Op::Update { key, .. } | Op::Delete { key, .. } = &mut op {
+            *key = self.name();
+        }
+        op
+    }
+
+    fn name(&self) -> Vec<Value> {
+        let (table, key) = (Value::Text(self.table.clone()), encode_key(&self.key));
+        vec![table, Value::Blob(key), Value::Text(self.column.clone())]
+    }
+
     /// As an operation; `None` for a choice, which deletes a row that is there.
     pub(crate) fn op(&self) -> Option<Op> {
         let change = |col: &str, base: &Value, left: Value| Change {
@@ -71,12 +85,7 @@ impl Said {
             What::Saw(saw) => vec![met(saw)],
             What::Chosen { .. } => return None,
         };
-        let key = vec![
-            Value::Text(self.table.clone()),
-            Value::Blob(encode_key(&self.key)),
-            Value::Text(self.column.clone()),
-        ];
-        Some(Op::Update { table: TABLE.to_owned(), key, changes })
+        Some(Op::Update { table: TABLE.to_owned(), key: self.name(), changes })
     }
 }
 
@@ -125,6 +134,19 @@ pub(crate) fn only_says(op: &Op) -> bool {
 /// Whether an operation is on the siblings' table.
 pub(crate) fn is_of_siblings(op: &Op) -> bool {
     op.table().is_some_and(|table| table.eq_ignore_ascii_case(TABLE))
+}
+
+/// Whether an operation changes the cell of which the other one tells, or tells of it as well.
+pub(crate) fn is_of_one_cell(op: &Op, told: &Op) -> bool {
+    if is_of_siblings(op) {
+        return !only_says(op) && op.row() == told.row();
+    }
+    let (Op::Update { table, key, changes }, Some(told)) = (op, Said::read(told)) else {
+        return false;
+    };
+    table.eq_ignore_ascii_case(&told.table)
+        && *key == told.key
+        && changes.iter().any(|change| change.col.eq_ignore_ascii_case(&told.column))
 }
 
 /// What the author of a mutation saw agreed on, by cell, in the author's names of rows.

@@ -35,12 +35,13 @@ pub(crate) fn may_be_kept(ops: &[Op], schema: &Schema, draft: &Connection) -> bo
 /// What is to be said beside these operations. `draft` sees the state to be committed, `agreed`
 /// the one at position `base`.
 pub(crate) fn saw(ops: &[Op], draft: &Connection, (agreed, base): (&Connection, u64)) -> Vec<Op> {
-    let mut said = Vec::new();
+    let (mut said, mut looked) = (Vec::new(), 0);
     if bites(Tooth::ForgetAgreed) {
         return said;
     }
     for name in tables(ops) {
-        let Ok(table) = Tables::default().get(draft, name) else { continue };
+        let tables = |conn| Tables::default().get(conn, name).ok();
+        let (Some(table), Some(agreed_on)) = (tables(draft), tables(agreed)) else { continue };
         if !table.has_siblings() {
             continue;
         }
@@ -49,10 +50,11 @@ pub(crate) fn saw(ops: &[Op], draft: &Connection, (agreed, base): (&Connection, 
                 table.column(&change.col).is_ok_and(|column| column.keeps_siblings())
             };
             for change in changes.iter().filter(kept) {
-                if said.len() == SEEN_CELLS_MAX {
+                if looked == SEEN_CELLS_MAX {
                     return said;
                 }
-                said.extend(hidden_by(change, &table, key, (agreed, base)));
+                looked += 1;
+                said.extend(hidden_by(change, &agreed_on, key, (agreed, base)));
             }
         }
     }
@@ -79,7 +81,9 @@ fn hidden_by(
     key: &[Value],
     (agreed, base): (&Connection, u64),
 ) -> Option<Op> {
-    let row = read_row(agreed, table, key, &[&change.col]).ok()??;
+    // SQLite takes the name of a column that is not there for a string.
+    let column = &table.column(&change.col).ok()?.name;
+    let row = read_row(agreed, table, key, &[column]).ok()??;
     let met: Met = (row.into_iter().next()?, base);
     if met.0.same(&change.base) {
         return None;

@@ -20,9 +20,10 @@ use super::code::{decode, encode, of_mutation};
 use super::told::Told;
 use crate::error::from_sqlite;
 use crate::limits;
-use crate::mutation::{Body, Op};
+use crate::mutation::Op;
 use crate::opstream::decode_key;
 use crate::replay::cell;
+use crate::siblings::only_says;
 use crate::site::{Site, View};
 use crate::timeline::MutationRecord;
 
@@ -190,17 +191,18 @@ impl Site {
         gone.map(|(name, _)| (name, None)).collect()
     }
 
-    /// The attributes that write down what a redo onto `lsn` told.
+    /// The attributes that write down what a redo onto `lsn` told, where `gone` go in the same step.
     pub(crate) fn conflict_attrs(
         &self,
         lsn: Lsn,
         told: Vec<(MutationRecord, Vec<Told>)>,
+        gone: &BTreeSet<String>,
     ) -> Vec<(String, Option<Bytes>)> {
         if told.is_empty() || bites(Tooth::ForgetConflicts) {
             return Vec::new();
         }
         let old = self.volume().attrs(PREFIX);
-        let old = old.into_iter().map(|(name, bytes)| {
+        let old = old.into_iter().filter(|(name, _)| !gone.contains(name)).map(|(name, bytes)| {
             let (order, base) = decode(&name, &bytes)
                 .map_or_else(Default::default, |known| (known.1, known.2.base));
             (name, (order, base, None))
@@ -313,12 +315,15 @@ pub(super) type Order = (u64, u64, u64);
 /// The only row that a mutation changes.
 fn only_row(record: &MutationRecord) -> Option<(Option<String>, Vec<Value>)> {
     let mutation = record.mutation().ok()?;
-    let Body::Rows(ops) = &mutation.body else { return None };
-    let [
-        Op::Insert { table, key, .. }
-        | Op::Update { table, key, .. }
-        | Op::Delete { table, key, .. },
-    ] = ops.as_slice()
+    let mut ops = mutation.ops().iter().filter(|op| !only_says(op));
+    let (
+        Some(
+            Op::Insert { table, key, .. }
+            | Op::Update { table, key, .. }
+            | Op::Delete { table, key, .. },
+        ),
+        None,
+    ) = (ops.next(), ops.next())
     else {
         return None;
     };

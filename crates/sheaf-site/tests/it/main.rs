@@ -31,7 +31,6 @@ mod rejected;
 mod rowids;
 mod rules;
 mod schemas;
-mod sent;
 mod siblings;
 mod space;
 mod sqlite;

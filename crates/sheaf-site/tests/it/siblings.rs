@@ -443,3 +443,70 @@ fn nobody_has_read_what_came_in_one_commit_with_another() {
     sees(&c, r#"of c|["of a","of b","of c"]"#);
     agree(&[&a, &b, &c, &node]);
 }
+
+#[test]
+fn what_was_agreed_under_an_own_write_that_is_refused_goes_also_where_it_stands_alone() {
+    let world = World::new();
+    let [a, b, c] = world.devices(&format!("{NOTE}; CREATE TABLE name(name TEXT UNIQUE)"));
+    write(&c, "of c");
+    c.exchange();
+    b.pull();
+    b.sql(
+        "BEGIN; UPDATE note SET body = 'one' WHERE id = 1; INSERT INTO name VALUES ('taken'); \
+         COMMIT",
+    );
+    write(&b, "two");
+    a.sql("INSERT INTO name VALUES ('taken')");
+    a.exchange();
+    assert_eq!(b.exchange().rejected.len(), 1);
+    sees(&b, r#"two|["two"]"#);
+    agree(&[&a, &b, &c]);
+    sees(&a, r#"two|["two"]"#);
+}
+
+#[test]
+fn what_was_seen_of_a_column_that_is_only_here_is_nothing() {
+    let world = World::new();
+    let [a, b] = world.devices(NOTE);
+    a.sql("ALTER TABLE note ADD COLUMN pick MVR_TEXT");
+    a.sql("UPDATE note SET pick = 'one'");
+    a.sql("UPDATE note SET pick = 'two'");
+    let pending = a.site.outbox(0, 1 << 20).unwrap().unwrap();
+    for record in &pending.mutations[1..] {
+        assert!(!String::from_utf8_lossy(&record.bytes).contains("__sheaf_mvr"));
+    }
+    agree(&[&a, &b]);
+}
+
+#[test]
+fn a_rejected_change_of_one_cell_is_told_with_its_row() {
+    let world = World::new();
+    let [a, b] = world.devices(
+        "CREATE TABLE note(id INTEGER PRIMARY KEY, body MVR_TEXT CHECK (body <> 'bad' || n), n INT);
+         INSERT INTO note VALUES (1, 'base', 0)",
+    );
+    write(&b, "one");
+    write(&b, "bad1");
+    assert_eq!(b.site.pending().unwrap()[1].info.summary, "update note 1 (body)");
+    a.sql("UPDATE note SET n = 1");
+    a.exchange();
+    assert_eq!(b.exchange().rejected.len(), 1);
+    let conflicts = b.site.conflicts().unwrap();
+    let rejected = conflicts.iter().find(|conflict| conflict.reason.is_some()).unwrap();
+    assert_eq!(rejected.table.as_deref(), Some("note"));
+}
+
+#[test]
+fn a_pending_change_beside_others_can_be_undone() {
+    let world = World::new();
+    let [a, b] = world.devices(NOTE);
+    write(&a, "of a");
+    write(&b, "of b");
+    a.exchange();
+    b.pull();
+    write(&b, "both");
+    write(&b, "more");
+    let undone = b.site.undo(&b.site.last_seq().to_string().parse().unwrap(), false).unwrap();
+    assert_eq!(undone.left.len(), 0, "{undone:?}");
+    assert_eq!(b.local("SELECT body FROM note"), "both");
+}

@@ -1,7 +1,7 @@
 //! A hash for numbering words: a multiplication for every eight bytes.
 //!
-//! Invariant: equal values hash equally under one [`Key`], which is drawn anew for every list of
-//! words and never leaves it, so that nobody can choose words that collide. Leaves out what a
+//! Invariant: equal values hash equally under one [`Key`], which is drawn anew for every merge
+//! and never leaves it, so that nobody can choose words that collide. Leaves out what a
 //! cryptographic hash gives: whoever knew the key could choose them.
 
 use std::hash::{BuildHasher, Hasher, RandomState};

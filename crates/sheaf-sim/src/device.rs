@@ -176,7 +176,9 @@ impl Life<'_> {
                 {
                     replica.look_at_marks(self.host);
                 }
-                2 * LOOK_PAUSE_MS
+                // Who waits long for what he sees looks less often. Here the looks of a device and
+                // its talk to the node take turns, which they do not have to elsewhere.
+                2 * LOOK_PAUSE_MS + 8 * (self.host.now() - now)
             }
             Next::Edit => {
                 if let Some(rng) = &mut self.own.editors {

@@ -60,12 +60,13 @@ pub(crate) fn differs(who: &str, table: &str, id: &str, mark: Option<bool>) -> C
     Err(violated(format!("{who} shows another {table} {id} than is agreed on, and marks nothing")))
 }
 
-/// What a device lists as values that gave way, with what waits on it at its base.
+/// What a device lists as values that gave way, with what waits on it at its base, and whether
+/// that was redone since it was opened.
 pub(crate) fn conflicts(
     who: &str,
     site: &SiteOracle,
     (timeline, base): (TimelineId, u64),
-    waiting: &[PendingChange],
+    (waiting, is_redone): (&[PendingChange], bool),
     listed: &[Conflict],
 ) -> Checked {
     let seqs: Vec<u64> = waiting.iter().map(|change| change.info.seq).collect();
@@ -75,8 +76,8 @@ pub(crate) fn conflicts(
         }
     }
     let kept = listed.iter().filter(|conflict| conflict.id.is_some()).count();
-    if kept >= sheaf_site::limits::CONFLICTS_MAX {
-        // The oldest are forgotten.
+    if kept >= sheaf_site::limits::CONFLICTS_MAX || !is_redone {
+        // The oldest are forgotten; and which mutations fail is known after a redo.
         return Ok(());
     }
     is_whole(who, site, (timeline, base), waiting, listed)
@@ -109,8 +110,14 @@ fn was_decided(
         return wrong("it was refused");
     }
     let theirs = text(&conflict.theirs).and_then(|text| ledger.wrote(&text));
-    let others = theirs.is_some_and(|theirs| is_news(&theirs, &ours));
-    if others || rests_on_lost(ledger, &ours) {
+    let others = theirs.as_ref().is_some_and(|theirs| is_news(theirs, &ours));
+    // An own value that failed then is news as well: what was seen is older than it.
+    let hidden = theirs.is_some_and(|theirs| {
+        let saw = text(&conflict.base).and_then(|saw| ledger.wrote(&saw));
+        let is_older = saw.is_none_or(|saw| saw.timeline != timeline || saw.seq < theirs.seq);
+        theirs.timeline == timeline && theirs.seq < ours.seq && is_older
+    });
+    if others || hidden || rests_on_lost(ledger, &ours) {
         return Ok(());
     }
     wrong("nobody else had written that meanwhile")

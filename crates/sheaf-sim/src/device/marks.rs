@@ -72,7 +72,8 @@ impl Replica {
             (self.site.timeline(), self.site.base().0.0, self.pending());
         host.oracle(self.number, |oracle| {
             host.expect(check::pending(who, &oracle.ledger, timeline, &waiting, &pending));
-            host.expect(check::conflicts(who, oracle, (timeline, base), &pending, &conflicts));
+            let waits = (&*pending, base > self.opened_at);
+            host.expect(check::conflicts(who, oracle, (timeline, base), waits, &conflicts));
         });
         for (doc, keeps) in keeps {
             host.expect(check::siblings(who, &doc, &keeps, &conflicts));

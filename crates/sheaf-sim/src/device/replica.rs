@@ -47,6 +47,8 @@ pub(super) struct Replica {
     pub(super) editor: Option<Editor>,
     /// The position at which the last checks of the run were made.
     pub(super) checked_at: Option<u64>,
+    /// The position that it had when it was opened.
+    pub(super) opened_at: u64,
 }
 
 impl Replica {
@@ -85,6 +87,7 @@ impl Replica {
         };
         let link = Link::new(host, number, &site, env);
         let replica = Self {
+            opened_at: site.base().0.0,
             number,
             site,
             link,

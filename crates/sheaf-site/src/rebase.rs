@@ -34,7 +34,7 @@ use crate::watch::{Noted, Notes, Tables};
 
 mod missed;
 
-use missed::{Kept, Missed};
+use missed::{Came, Kept, Missed};
 
 /// How far the schema cookie shown to connections jumps when a schema change was dropped: more
 /// than any one history changes its schema.
@@ -609,7 +609,8 @@ impl Pass<'_> {
                 redone.asking.get_or_insert(Asking { seq: record.seq, reason });
             }
         }
-        let recaptured = match redone.missed.kept(record, replayed.recaptured, is_applied) {
+        let came = Came { is_applied, is_renumbered: replayed.is_renumbered };
+        let recaptured = match redone.missed.kept(record, replayed.recaptured, came) {
             Kept::As(body) => Some(record.recaptured(Lsn(self.target.0 - 1), &body)),
             Kept::Before(body) => Some(record.recaptured(record.base, &body)),
             Kept::Unchanged => resolved.clone(),

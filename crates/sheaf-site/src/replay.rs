@@ -109,6 +109,8 @@ pub(crate) struct Replayed {
     pub stands: OpBits,
     /// Those that did not, for a prediction.
     pub altered: Vec<AlteredOp>,
+    /// Whether a row has another key here than its author called it by.
+    pub is_renumbered: bool,
 }
 
 impl Replayed {
@@ -120,6 +122,7 @@ impl Replayed {
             tables: Vec::new(),
             stands: OpBits::default(),
             altered: Vec::new(),
+            is_renumbered: false,
         }
     }
 }
@@ -358,7 +361,7 @@ impl Step<'_> {
         rows.place()?;
         let Rows { written, mut touched, uncaptured, mut kept, proposals, .. } = rows;
         let Rows { inserted, refused, mut stands, is_merged, tale, .. } = rows;
-        let Rows { parked, aside, kept_places, .. } = rows;
+        let Rows { parked, aside, kept_places, is_renumbered, .. } = rows;
         let parked: Vec<String> = parked.iter().map(|row| row.table().to_owned()).collect();
         noted.told = tale.told;
         for (table, origin, id) in inserted {
@@ -402,6 +405,7 @@ impl Step<'_> {
             tables: touched,
             stands,
             altered,
+            is_renumbered,
         })
     }
 }

@@ -188,7 +188,10 @@ impl CommitSink for LocalSink {
         let mut stored = record(&mutation);
         crate::limits::check_mutation(stored.bytes.len())?;
         let saw = self.what_was_seen(&site, &mutation);
-        if let (Body::Rows(ops), false) = (&mut mutation.body, saw.is_empty()) {
+        if let Body::Rows(ops) = &mut mutation.body
+            && !saw.is_empty()
+            && ops.len() + saw.len() <= crate::limits::MUTATION_OPS_MAX
+        {
             ops.extend(saw);
             // What would make it too large is not said.
             let telling = record(&mutation);

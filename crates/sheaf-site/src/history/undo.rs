@@ -26,7 +26,7 @@ use crate::limits::MUTATION_OPS_MAX;
 use crate::mutation::{Body, Change, Mutation, Op};
 use crate::replay::{Outcome, Remap, ReplayContext, replay};
 use crate::schema::{Identity, Schema, TableInfo, fold};
-use crate::siblings::{self, Said, What};
+use crate::siblings;
 use crate::site::{LocalConnection, Site, View};
 use crate::watch::Noted;
 
@@ -227,6 +227,12 @@ fn schema_changed() -> Error {
     Error::new(ErrorKind::Unsupported, text)
 }
 
+fn stands_beside() -> Error {
+    let text = "it stands beside values of others in a cell that keeps several: write that cell, or \
+                choose with sheaf_resolve, or undo this once the log has decided it";
+    Error::new(ErrorKind::Unsupported, text)
+}
+
 /// What goes back behind a mutation that is still waiting.
 fn reverse_of(mutation: Mutation) -> Result<Vec<Op>> {
     let Body::Rows(ops) = mutation.body else {
@@ -236,12 +242,9 @@ fn reverse_of(mutation: Mutation) -> Result<Vec<Op>> {
     let back = |Change { col, base, left }| Change { col, base: left, left: base };
     let reverse = |op| match op {
         Op::Ddl { .. } => Some(Err(schema_changed())),
-        // What it says of a cell that keeps several values beside its plain changes.
-        op if siblings::is_of_siblings(&op) => {
-            let Said { table, key, column: col, what } = Said::read(&op)?;
-            let What::Again { base, left, .. } = what else { return None };
-            Some(Ok(Op::Update { table, key, changes: vec![back(Change { col, base, left })] }))
-        }
+        op if siblings::only_says(&op) => None,
+        // What was there before it is gone from the cell, and what stands there is the others'.
+        op if siblings::is_of_siblings(&op) => Some(Err(stands_beside())),
         Op::Insert { table, key, cols } => Some(Ok(Op::Delete { table, key, old: cols })),
         Op::Delete { table, key, old } => Some(Ok(Op::Insert { table, key, cols: old })),
         Op::Update { table, key, changes } => {

@@ -35,6 +35,15 @@ pub(super) enum Kept {
     Unchanged,
 }
 
+/// How the redo of a mutation came out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Came {
+    /// It has an effect.
+    pub(super) is_applied: bool,
+    /// It called rows otherwise than the mutation does.
+    pub(super) is_renumbered: bool,
+}
+
 impl Missed {
     /// How a mutation is to be kept that was redone and came to this. Notes its rows if it had no
     /// effect, and if it is not kept as it came out: what its author did later was done on top of
@@ -43,7 +52,7 @@ impl Missed {
         &mut self,
         record: &MutationRecord,
         recaptured: Option<Mutation>,
-        is_applied: bool,
+        Came { is_applied, is_renumbered }: Came,
     ) -> Kept {
         if is_applied && self.is_empty() {
             return recaptured.map_or(Kept::Unchanged, Kept::As);
@@ -59,7 +68,7 @@ impl Missed {
         match recaptured {
             None => Kept::Unchanged,
             Some(recaptured) if !is_behind => Kept::As(recaptured),
-            Some(recaptured) => before(stored, recaptured),
+            Some(recaptured) => before(stored, recaptured, is_renumbered),
         }
     }
 
@@ -85,15 +94,15 @@ impl Missed {
 }
 
 /// A mutation as it was, but for its locks, which have been looked at whatever became of the rows,
-/// and for values beside others, which say for themselves what their author had read. Where one of
-/// these is of a row that the mutation called otherwise, all of it is as it came out.
-fn before(stored: Mutation, recaptured: Mutation) -> Kept {
+/// and for values beside others, which say for themselves what their author had read. These name rows
+/// as the redo called them: where that is not what the mutation called them, all of it is as it
+/// came out.
+fn before(stored: Mutation, recaptured: Mutation, is_renumbered: bool) -> Kept {
     let beside: Vec<Op> = recaptured.ops().iter().filter(|op| is_beside(op)).cloned().collect();
     if beside.is_empty() && recaptured.locks == stored.locks {
         return Kept::Unchanged;
     }
-    let known = |beside: &Op| stored.ops().iter().any(|op| siblings::is_of_one_cell(op, beside));
-    if !beside.iter().all(known) {
+    if is_renumbered && !beside.is_empty() {
         return Kept::As(recaptured);
     }
     let mut kept = Mutation { locks: recaptured.locks, ..stored };

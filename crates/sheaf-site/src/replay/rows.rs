@@ -76,6 +76,8 @@ pub(super) struct Rows<'a> {
     pub(super) proposals: Vec<Op>,
     /// Whether anything differs from what the author saw happen.
     pub(super) is_merged: bool,
+    /// Whether a row has another key here than its author called it by.
+    pub(super) is_renumbered: bool,
     /// Which operations came out as their author saw them.
     pub(super) stands: Vec<bool>,
     /// The number of the operation under way.
@@ -119,6 +121,7 @@ impl<'a> Rows<'a> {
             kept: Vec::new(),
             proposals: Vec::new(),
             is_merged: false,
+            is_renumbered: false,
             stands: Vec::new(),
             at: 0,
             tale: Tale::new(!ctx.authority),
@@ -278,7 +281,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The value as the log has it, where the column refers to a renumbered row.
-    fn mapped(&self, table: &Table, col: &str, value: &Value) -> Result<Value, Failure> {
+    pub(super) fn mapped(&self, table: &Table, col: &str, value: &Value) -> Result<Value, Failure> {
         let Some(parent) = table.column(col)?.refers_to.as_deref() else {
             return Ok(value.clone());
         };
@@ -295,7 +298,12 @@ impl<'a> Rows<'a> {
     }
 
     /// As [`Self::mapped`], for a value that is only compared.
-    fn mapped_base(&self, table: &Table, col: &str, value: &Value) -> Result<Value, Failure> {
+    pub(super) fn mapped_base(
+        &self,
+        table: &Table,
+        col: &str,
+        value: &Value,
+    ) -> Result<Value, Failure> {
         match table.column(col)?.refers_to.as_deref().map(|parent| self.in_log(parent, value)) {
             Some(Some(Place::At(id))) => Ok(Value::Int(id)),
             _ => Ok(value.clone()),
@@ -329,7 +337,10 @@ impl<'a> Rows<'a> {
         if let (true, [Value::Int(id)]) = (table.identity.is_rowid(), key) {
             match self.in_log(&table.name, &Value::Int(*id)) {
                 None => {}
-                Some(Place::At(id)) => return Ok(Some(vec![Value::Int(id)])),
+                Some(Place::At(new)) => {
+                    self.is_renumbered |= new != *id;
+                    return Ok(Some(vec![Value::Int(new)]));
+                }
                 Some(Place::Refused) => {
                     self.refused.push((table.name.clone(), *id, self.origin(table, *id)));
                     self.is_merged = true;
@@ -337,7 +348,9 @@ impl<'a> Rows<'a> {
                 }
             }
         }
-        self.referring_key(table, key).map(Some)
+        let mapped = self.referring_key(table, key)?;
+        self.is_renumbered |= mapped != key;
+        Ok(Some(mapped))
     }
 
     pub(super) fn referring_key(
@@ -392,6 +405,7 @@ impl<'a> Rows<'a> {
                     return self.collide(table, key, &cols, &right);
                 }
                 let new = self.renumber(table, id)?;
+                self.is_renumbered = true;
                 key = vec![Value::Int(new)];
                 set_rowid(table, &key, &mut cols);
                 self.is_merged = true;

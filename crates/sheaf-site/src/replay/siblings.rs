@@ -182,7 +182,13 @@ impl Rows<'_> {
             let reason = format!("the key has {} values, not {width}", row.key.len());
             return Err(Failure::reject(reason).at(&table.name, &row.key));
         }
-        let Some(key) = self.mapped_key(&table, &row.key)? else {
+        let is_merged = self.is_merged;
+        let key = self.mapped_key(&table, &row.key)?;
+        if matches!(row.what, What::Saw(_)) {
+            // It changes nothing, so nothing of it can come out otherwise.
+            self.is_merged = is_merged;
+        }
+        let Some(key) = key else {
             self.kept.push(op.clone());
             return Ok(());
         };
@@ -208,7 +214,9 @@ impl Rows<'_> {
             self.kept.push(op.clone());
             return Ok(());
         };
-        let base = Some(base);
+        let base = self.mapped_base(table, &column.name, base)?;
+        let left = &self.mapped(table, &column.name, left)?;
+        let base = Some(&base);
         if column.keeps_siblings() {
             let proposal = Proposal { base, left, right: &right, read, met };
             let decision = self.decide(table, &row.key, &column.name, proposal)?;

@@ -136,19 +136,6 @@ pub(crate) fn is_of_siblings(op: &Op) -> bool {
     op.table().is_some_and(|table| table.eq_ignore_ascii_case(TABLE))
 }
 
-/// Whether an operation changes the cell of which the other one tells, or tells of it as well.
-pub(crate) fn is_of_one_cell(op: &Op, told: &Op) -> bool {
-    if is_of_siblings(op) {
-        return !only_says(op) && op.row() == told.row();
-    }
-    let (Op::Update { table, key, changes }, Some(told)) = (op, Said::read(told)) else {
-        return false;
-    };
-    table.eq_ignore_ascii_case(&told.table)
-        && *key == told.key
-        && changes.iter().any(|change| change.col.eq_ignore_ascii_case(&told.column))
-}
-
 /// What the author of a mutation saw agreed on, by cell, in the author's names of rows.
 #[derive(Debug, Default)]
 pub(crate) struct Saw(BTreeMap<(String, Vec<u8>, String), Met>);

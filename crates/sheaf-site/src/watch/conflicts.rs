@@ -35,7 +35,8 @@ pub(super) const PREFIX: &str = "conflict/";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConflictKind {
-    /// This device's value stands, and another device's is gone that it had not seen.
+    /// This device's value stands, and another one is gone that it had not seen: another device's,
+    /// or an own one of a mutation that failed when this was written.
     Overridden,
     /// This device's value is gone: an earlier one stands, or the row was deleted.
     Lost,

@@ -13,6 +13,7 @@ use crate::limits;
 use crate::mutation::{Body, Mutation, Op};
 use crate::opstream::decode_key;
 use crate::schema::fold;
+use crate::siblings::only_says;
 
 /// The table that keeps the concurrent values of cells.
 pub(super) const SIBLINGS: &str = "__sheaf_mvr";
@@ -46,6 +47,9 @@ pub(crate) struct Touch {
 impl Touch {
     /// The row that an operation changes, if it is one of rows.
     pub(crate) fn of(op: &Op) -> Option<Self> {
+        if only_says(op) {
+            return None;
+        }
         let (table, key, cols, is_new) = match op {
             Op::Ddl { .. } => return None,
             Op::Insert { table, key, .. } => (table, key, None, true),

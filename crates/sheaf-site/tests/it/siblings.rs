@@ -497,16 +497,22 @@ fn a_rejected_change_of_one_cell_is_told_with_its_row() {
 }
 
 #[test]
-fn a_pending_change_beside_others_can_be_undone() {
+fn a_pending_change_is_undone_unless_it_stands_beside_others() {
     let world = World::new();
     let [a, b] = world.devices(NOTE);
     write(&a, "of a");
     write(&b, "of b");
+    let undo = || b.site.undo(&b.site.last_seq().to_string().parse().unwrap(), false);
     a.exchange();
     b.pull();
+    // What B saw before is not what stands there without B's change.
+    let error = undo().unwrap_err();
+    assert_eq!(error.kind(), sheaf_site::ErrorKind::Unsupported, "{error}");
+    sees(&b, r#"of b|["of a","of b"]"#);
     write(&b, "both");
     write(&b, "more");
-    let undone = b.site.undo(&b.site.last_seq().to_string().parse().unwrap(), false).unwrap();
+    let undone = undo().unwrap();
     assert_eq!(undone.left.len(), 0, "{undone:?}");
-    assert_eq!(b.local("SELECT body FROM note"), "both");
+    sees(&b, r#"both|["both"]"#);
+    agree(&[&b, &a]);
 }

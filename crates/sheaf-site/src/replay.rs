@@ -33,6 +33,7 @@ mod ffi;
 mod foreign;
 mod fts;
 mod lists;
+mod names;
 mod park;
 mod remap;
 pub(crate) mod rows;

@@ -189,6 +189,11 @@ impl Mutation {
         }
     }
 
+    /// Those of its steps that do something, and do not only say what its author saw.
+    pub(crate) fn deeds(&self) -> impl Iterator<Item = &Op> {
+        self.ops().iter().filter(|op| !siblings::only_says(op))
+    }
+
     /// `rows`, `call` or `ddl`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -204,8 +209,8 @@ impl Mutation {
     pub fn summary(&self) -> String {
         match &self.body {
             Body::Call { name, .. } => format!("call {name}"),
-            Body::Rows(ops) => {
-                let mut ops = ops.iter().filter(|op| !siblings::only_says(op));
+            Body::Rows(_) => {
+                let mut ops = self.deeds();
                 match (ops.next(), ops.count()) {
                     (None, _) => "nothing".to_owned(),
                     (Some(first), 0) => first.summary(),

@@ -31,7 +31,7 @@ use crate::{
     value::{Bind, from_ref, json_array, quote_key},
 };
 
-pub(crate) use said::{Met, Said, Saw, What, is_of_siblings, only_says, strip};
+pub(crate) use said::{Met, Said, Saw, What, cell, is_of_siblings, only_says, strip};
 pub(crate) use seen::{may_be_kept, saw};
 
 /// The table that keeps them.

@@ -11,6 +11,7 @@ use sheaf_volume::{Error, ErrorKind, PageIdx, PendingMutation, Result};
 
 use crate::capture::Capture;
 use crate::error::from_sqlite;
+use crate::limits;
 use crate::mutation::{Body, Mutation, Op};
 use crate::siblings;
 use crate::site::{Inner, Site, lock};
@@ -184,22 +185,25 @@ impl CommitSink for LocalSink {
             site.0.watch.note(uid, noted);
         }
         let (seq, base, now) = (site.last_seq() + 1, site.base().0, site.0.env.now_ms());
-        let record = |mutation: &Mutation| MutationRecord::new(seq, base, now, uid, mutation);
-        let mut stored = record(&mutation);
-        crate::limits::check_mutation(stored.bytes.len())?;
+        let new = |mutation: &Mutation| MutationRecord::new(seq, base, now, uid, mutation);
         let saw = self.what_was_seen(&site, &mutation);
+        let done = mutation.ops().len();
         if let Body::Rows(ops) = &mut mutation.body
-            && !saw.is_empty()
-            && ops.len() + saw.len() <= crate::limits::MUTATION_OPS_MAX
+            && done + saw.len() <= limits::MUTATION_OPS_MAX
         {
             ops.extend(saw);
-            // What would make it too large is not said.
-            let telling = record(&mutation);
-            if crate::limits::check_mutation(telling.bytes.len()).is_ok() {
-                stored = telling;
-            }
         }
-        Ok(Commitment { mutation: Some(PendingMutation::from(stored)), attrs })
+        let mut record = new(&mutation);
+        if let Body::Rows(ops) = &mut mutation.body
+            && ops.len() > done
+            && limits::check_mutation(record.bytes.len()).is_err()
+        {
+            // What would make it too large is not said.
+            ops.truncate(done);
+            record = new(&mutation);
+        }
+        limits::check_mutation(record.bytes.len())?;
+        Ok(Commitment { mutation: Some(PendingMutation::from(record)), attrs })
     }
 
     fn after_commit(&self, saved: bool) {

@@ -16,7 +16,6 @@ use super::walk::difference;
 use crate::mutation::Op;
 use crate::opstream::encode_key;
 use crate::schema::{Schema, TableInfo};
-use crate::siblings;
 use crate::site::{Site, View};
 
 /// What own mutations of one commit did, in their order.
@@ -27,10 +26,7 @@ impl Own {
     /// Those of a timeline in the commit at this position.
     pub(super) fn of(deeds: &[Deed], timeline: TimelineId, lsn: Lsn) -> Self {
         let own = deeds.iter().filter(|deed| deed.timeline == timeline && deed.lsn == lsn);
-        let does = |op: &&Op| !siblings::only_says(op);
-        let ops = |deed: &Deed| {
-            Some((deed.seq, deed.mutation()?.ops().iter().filter(does).cloned().collect()))
-        };
+        let ops = |deed: &Deed| Some((deed.seq, deed.mutation()?.deeds().cloned().collect()));
         let mut own: Vec<_> = own.filter_map(ops).collect();
         own.sort_by_key(|(seq, _)| *seq);
         Self(own)

@@ -239,20 +239,18 @@ fn reverse_of(mutation: Mutation) -> Result<Vec<Op>> {
         let text = "it is a call that the log has not decided, and its effects are known only then";
         return Err(Error::new(ErrorKind::Unsupported, text));
     };
-    let back = |Change { col, base, left }| Change { col, base: left, left: base };
-    let reverse = |op| match op {
-        Op::Ddl { .. } => Some(Err(schema_changed())),
-        op if siblings::only_says(&op) => None,
+    let back = |op| match op {
+        Op::Ddl { .. } => Err(schema_changed()),
         // What was there before it is gone from the cell, and what stands there is the others'.
-        op if siblings::is_of_siblings(&op) => Some(Err(stands_beside())),
-        Op::Insert { table, key, cols } => Some(Ok(Op::Delete { table, key, old: cols })),
-        Op::Delete { table, key, old } => Some(Ok(Op::Insert { table, key, cols: old })),
+        op if siblings::is_of_siblings(&op) => Err(stands_beside()),
+        Op::Insert { table, key, cols } => Ok(Op::Delete { table, key, old: cols }),
+        Op::Delete { table, key, old } => Ok(Op::Insert { table, key, cols: old }),
         Op::Update { table, key, changes } => {
-            let changes = changes.into_iter().map(back).collect();
-            Some(Ok(Op::Update { table, key, changes }))
+            let back = |Change { col, base, left }| Change { col, base: left, left: base };
+            Ok(Op::Update { table, key, changes: changes.into_iter().map(back).collect() })
         }
     };
-    ops.into_iter().filter_map(reverse).collect()
+    ops.into_iter().filter(|op| !siblings::only_says(op)).map(back).collect()
 }
 
 /// The way back from one row that differs.

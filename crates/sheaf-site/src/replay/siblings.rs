@@ -246,9 +246,7 @@ impl Rows<'_> {
         }
         self.write(table, row.key.clone(), &[(&column.name, merged.value)])
     }
-}
 
-impl Rows<'_> {
     /// By which position the value of a cell was written of which nothing is kept: a commit may
     /// hold several mutations, and the one before may have written it.
     fn written_by(&self, newest: u64) -> u64 {

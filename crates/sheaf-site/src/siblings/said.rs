@@ -41,15 +41,13 @@ impl Said {
     /// Reads an operation on the siblings' table; `None` for what says nothing.
     pub(crate) fn read(op: &Op) -> Option<Self> {
         let (Op::Update { key, .. } | Op::Delete { key, .. }) = op else { return None };
-        let [Value::Text(table), Value::Blob(key), Value::Text(column)] = key.as_slice() else {
-            return None;
-        };
+        let (table, key, column) = cell(key)?;
         let what = match op {
             Op::Update { changes, .. } => changed(changes)?,
             Op::Delete { old, .. } => chosen(old)?,
             _ => return None,
         };
-        let (table, column) = (table.clone(), column.clone());
+        let (table, column) = (table.to_owned(), column.to_owned());
         Some(Self { table, key: decode_key(key).ok()?, column, what })
     }
 
@@ -86,6 +84,14 @@ impl Said {
             What::Chosen { .. } => return None,
         };
         Some(Op::Update { table: TABLE.to_owned(), key: self.name(), changes })
+    }
+}
+
+/// The cell that the key of a row of the siblings' table names: table, key as it is encoded, column.
+pub(crate) fn cell(key: &[Value]) -> Option<(&str, &[u8], &str)> {
+    match key {
+        [Value::Text(table), Value::Blob(key), Value::Text(column)] => Some((table, key, column)),
+        _ => None,
     }
 }
 
@@ -166,12 +172,7 @@ pub(crate) fn strip(mutation: &mut Mutation, told: &[Op]) {
     let cells: BTreeSet<(&str, &[u8], &str)> = told
         .iter()
         .filter_map(|op| match op {
-            Op::Update { key, .. } => match key.as_slice() {
-                [Value::Text(table), Value::Blob(key), Value::Text(column)] => {
-                    Some((table.as_str(), key.as_slice(), column.as_str()))
-                }
-                _ => None,
-            },
+            Op::Update { key, .. } => cell(key),
             _ => None,
         })
         .collect();

@@ -23,7 +23,6 @@ use crate::limits;
 use crate::mutation::Op;
 use crate::opstream::decode_key;
 use crate::replay::cell;
-use crate::siblings::only_says;
 use crate::site::{Site, View};
 use crate::timeline::MutationRecord;
 
@@ -316,7 +315,7 @@ pub(super) type Order = (u64, u64, u64);
 /// The only row that a mutation changes.
 fn only_row(record: &MutationRecord) -> Option<(Option<String>, Vec<Value>)> {
     let mutation = record.mutation().ok()?;
-    let mut ops = mutation.ops().iter().filter(|op| !only_says(op));
+    let mut ops = mutation.deeds();
     let (
         Some(
             Op::Insert { table, key, .. }

@@ -13,10 +13,7 @@ use crate::limits;
 use crate::mutation::{Body, Mutation, Op};
 use crate::opstream::decode_key;
 use crate::schema::fold;
-use crate::siblings::only_says;
-
-/// The table that keeps the concurrent values of cells.
-pub(super) const SIBLINGS: &str = "__sheaf_mvr";
+use crate::siblings;
 
 /// What one replay told.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +44,7 @@ pub(crate) struct Touch {
 impl Touch {
     /// The row that an operation changes, if it is one of rows.
     pub(crate) fn of(op: &Op) -> Option<Self> {
-        if only_says(op) {
+        if siblings::only_says(op) {
             return None;
         }
         let (table, key, cols, is_new) = match op {
@@ -59,7 +56,7 @@ impl Touch {
                 (table, key, Some(cols), false)
             }
         };
-        if table.eq_ignore_ascii_case(SIBLINGS) {
+        if siblings::is_of_siblings(op) {
             return Self::of_siblings(key);
         }
         Some(Self { table: fold(table), key: key.clone(), cols, is_new })
@@ -68,7 +65,7 @@ impl Touch {
     /// The cell whose values a row of siblings keeps: a change that stands beside others is on
     /// the timeline as such a row, and not as the cell.
     fn of_siblings(key: &[Value]) -> Option<Self> {
-        let [Value::Text(table), Value::Blob(key), Value::Text(col)] = key else { return None };
+        let (table, key, col) = siblings::cell(key)?;
         let key = decode_key(key).ok()?;
         Some(Self { table: fold(table), key, cols: Some(vec![fold(col)]), is_new: false })
     }

@@ -1,6 +1,6 @@
 //! Cells that keep all concurrent values: at whoever orders, in predictions, through rebases.
 
-use sheaf_site::View;
+use sheaf_site::{Batch, View};
 
 use crate::support::{Device, Rng, World, agree, is_long};
 
@@ -361,17 +361,27 @@ fn a_choice_that_somebody_else_has_made_too_is_still_meant() {
     }
 }
 
-#[test]
-fn what_was_agreed_under_an_own_write_has_been_seen_whatever_becomes_of_that() {
-    let world = World::new();
-    let [a, b, c, d] = world.devices(&format!("{NOTE}; CREATE TABLE name(name TEXT UNIQUE)"));
-    write(&c, "of c");
+/// Of four devices, B has seen what C wrote, and has written twice on top; A is in the way of the
+/// first of both.
+fn in_the_way() -> [Device; 4] {
+    let devices = World::new().devices(&format!("{NOTE}; CREATE TABLE name(name TEXT UNIQUE)"));
+    let [a, b, c, _] = &devices;
+    write(c, "of c");
     c.exchange();
     b.pull();
-    b.sql("BEGIN; UPDATE note SET body = 'one' WHERE id = 1; INSERT INTO name VALUES ('taken'); COMMIT");
-    write(&b, "two");
+    b.sql(
+        "BEGIN; UPDATE note SET body = 'one' WHERE id = 1; INSERT INTO name VALUES ('taken'); \
+         COMMIT",
+    );
+    write(b, "two");
     a.sql("INSERT INTO name VALUES ('taken')");
     a.exchange();
+    devices
+}
+
+#[test]
+fn what_was_agreed_under_an_own_write_has_been_seen_whatever_becomes_of_that() {
+    let [a, b, c, d] = in_the_way();
     // D has not seen what C wrote, B has.
     write(&d, "of d");
     d.exchange();
@@ -384,21 +394,36 @@ fn what_was_agreed_under_an_own_write_has_been_seen_whatever_becomes_of_that() {
     sees(&a, r#"two|["of d","two"]"#);
 }
 
-#[test]
-fn what_was_agreed_under_an_own_write_has_been_seen_while_that_was_under_way() {
-    let world = World::new();
-    let [node, a, b] = world.devices(NOTE);
-    write(&a, "of a");
-    write(&b, "one");
-    let under_way = b.site.outbox(0, 1 << 20).unwrap().unwrap();
+fn outbox(device: &Device, after: u64) -> Batch {
+    device.site.outbox(after, 1 << 20).unwrap().unwrap()
+}
+
+/// What B has written is under way to the node when B learns what A has written meanwhile.
+fn crossing(value: &str) -> ([Device; 3], Batch) {
+    let devices = World::new().devices(NOTE);
+    let [_, a, b] = &devices;
+    write(a, "of a");
+    write(b, value);
+    let under_way = outbox(b, 0);
     a.exchange();
     b.pull();
-    sees(&b, r#"one|["of a","one"]"#);
-    write(&b, "two");
-    sees(&b, r#"two|["two"]"#);
+    sees(b, &format!(r#"{value}|["of a","{value}"]"#));
+    (devices, under_way)
+}
+
+/// Another commit, so that the node cannot know when A's value was written; then what B has made.
+fn later(a: &Device, b: &Device) -> Batch {
     a.sql("UPDATE note SET n = n + 1");
     a.exchange();
-    let next = b.site.outbox(1, 1 << 20).unwrap().unwrap();
+    outbox(b, 1)
+}
+
+#[test]
+fn what_was_agreed_under_an_own_write_has_been_seen_while_that_was_under_way() {
+    let ([node, a, b], under_way) = crossing("one");
+    write(&b, "two");
+    sees(&b, r#"two|["two"]"#);
+    let next = later(&a, &b);
     node.site.lead(&[under_way], &*node.log, 4).unwrap();
     sees(&node, r#"one|["of a","one"]"#);
     node.site.lead(&[next], &*node.log, 4).unwrap();
@@ -409,18 +434,9 @@ fn what_was_agreed_under_an_own_write_has_been_seen_while_that_was_under_way() {
 
 #[test]
 fn who_chooses_an_own_value_that_is_under_way_has_seen_what_it_stands_beside() {
-    let world = World::new();
-    let [node, a, b] = world.devices(NOTE);
-    write(&a, "of a");
-    write(&b, "of b");
-    let under_way = b.site.outbox(0, 1 << 20).unwrap().unwrap();
-    a.exchange();
-    b.pull();
-    sees(&b, r#"of b|["of a","of b"]"#);
+    let ([node, a, b], under_way) = crossing("of b");
     assert_eq!(b.local("SELECT sheaf_resolve('note', 'body', 1)"), "1");
-    a.sql("UPDATE note SET n = n + 1");
-    a.exchange();
-    let next = b.site.outbox(1, 1 << 20).unwrap().unwrap();
+    let next = later(&a, &b);
     node.site.lead(&[under_way], &*node.log, 4).unwrap();
     node.site.lead(&[next], &*node.log, 4).unwrap();
     sees(&node, r#"of b|["of b"]"#);
@@ -436,7 +452,7 @@ fn nobody_has_read_what_came_in_one_commit_with_another() {
     c.sql("UPDATE note SET n = n + 1");
     c.exchange();
     write(&c, "of c");
-    let both = [&a, &b].map(|device| device.site.outbox(0, 1 << 20).unwrap().unwrap());
+    let both = [&a, &b].map(|device| outbox(device, 0));
     node.site.lead(&both, &*node.log, 4).unwrap();
     sees(&node, r#"of b|["of a","of b"]"#);
     c.exchange();
@@ -446,21 +462,10 @@ fn nobody_has_read_what_came_in_one_commit_with_another() {
 
 #[test]
 fn what_was_agreed_under_an_own_write_that_is_refused_goes_also_where_it_stands_alone() {
-    let world = World::new();
-    let [a, b, c] = world.devices(&format!("{NOTE}; CREATE TABLE name(name TEXT UNIQUE)"));
-    write(&c, "of c");
-    c.exchange();
-    b.pull();
-    b.sql(
-        "BEGIN; UPDATE note SET body = 'one' WHERE id = 1; INSERT INTO name VALUES ('taken'); \
-         COMMIT",
-    );
-    write(&b, "two");
-    a.sql("INSERT INTO name VALUES ('taken')");
-    a.exchange();
+    let [a, b, c, d] = in_the_way();
     assert_eq!(b.exchange().rejected.len(), 1);
     sees(&b, r#"two|["two"]"#);
-    agree(&[&a, &b, &c]);
+    agree(&[&a, &b, &c, &d]);
     sees(&a, r#"two|["two"]"#);
 }
 
@@ -471,7 +476,7 @@ fn what_was_seen_of_a_column_that_is_only_here_is_nothing() {
     a.sql("ALTER TABLE note ADD COLUMN pick MVR_TEXT");
     a.sql("UPDATE note SET pick = 'one'");
     a.sql("UPDATE note SET pick = 'two'");
-    let pending = a.site.outbox(0, 1 << 20).unwrap().unwrap();
+    let pending = outbox(&a, 0);
     for record in &pending.mutations[1..] {
         assert!(!String::from_utf8_lossy(&record.bytes).contains("__sheaf_mvr"));
     }

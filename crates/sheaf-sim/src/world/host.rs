@@ -216,6 +216,12 @@ impl Host {
             return disk.clone();
         }
         let sector = self.world.options.sector;
+        if self.is_dead() {
+            // What the machine holds waits for its next start: nobody would give it back.
+            let none = SimDisk::new(sector);
+            none.kill_switch();
+            return none;
+        }
         let left = self.world.with_machine(self.id, |machine| machine.disks.remove(name)).flatten();
         let disk = left.unwrap_or_else(|| SimDisk::new(sector));
         let mut rng = self.rng("disk");
@@ -373,4 +379,49 @@ impl DiskHook for Hook {
 
 fn down() -> io::Error {
     io::Error::other("this host is down")
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_volume::Dir as _;
+
+    use super::*;
+    use crate::{fiber::Fiber, options::Options, trace::Trace};
+
+    #[test]
+    fn a_dead_process_takes_no_disk_out_of_its_machine() {
+        let world = World::new(Options::draw(0), Trace::new(0, false));
+        let start = || {
+            let mut made = None;
+            let fiber = Fiber::new("d0", |baton| {
+                let world = Arc::clone(&world);
+                made = Some(Host::new(0, "d0", world, baton, Rng::new(0)));
+                || {}
+            });
+            (made.unwrap(), fiber)
+        };
+        let list = |disk: SimDisk| {
+            disk.set_hook(None);
+            disk.list()
+        };
+        let (host, mut fiber) = start();
+        for name in ["s0", "s1"] {
+            let disk = host.disk(name);
+            disk.set_hook(None);
+            drop(disk.open("main.db").unwrap());
+        }
+        host.die(false);
+        fiber.resume();
+        // It dies between its disks, and does not notice before it has taken the second.
+        let (host, mut fiber) = start();
+        assert_eq!(list(host.disk("s0")).unwrap(), ["main.db"]);
+        host.die(false);
+        list(host.disk("s1")).unwrap_err();
+        fiber.resume();
+        let (host, mut fiber) = start();
+        for name in ["s0", "s1"] {
+            assert_eq!(list(host.disk(name)).unwrap(), ["main.db"], "{name}");
+        }
+        fiber.resume();
+    }
 }

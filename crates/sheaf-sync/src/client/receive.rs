@@ -170,11 +170,13 @@ impl ClientSession {
         let reason = wire::error_from_wire(error);
         let Some(request) = self.requests.remove(&error.request) else {
             if error.fatal || error.request == 0 {
-                let passing = matches!(
+                // What is wrong with a site ends the connection too, where nothing else would
+                // tell of it: only these say that the device itself is not welcome.
+                let is_final = matches!(
                     reason.kind(),
-                    ErrorKind::Unavailable | ErrorKind::Limit | ErrorKind::Internal
+                    ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Invalid
                 );
-                if passing { self.fail(reason) } else { self.refused(reason) }
+                if is_final { self.refused(reason) } else { self.fail(reason) }
             }
             return;
         };

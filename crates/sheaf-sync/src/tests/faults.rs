@@ -55,6 +55,35 @@ fn a_bad_token_is_final_until_the_user_tries_again() {
     assert!(world.client.poll_connect(world.now));
 }
 
+/// A watch has no answer of its own: what goes wrong with its site ends the connection, and may
+/// pass.
+#[test]
+fn what_is_wrong_with_a_site_is_no_reason_to_stay_away_for_good() {
+    for (kind, is_final) in [
+        (ErrorKind::Corrupt, false),
+        (ErrorKind::NotFound, false),
+        (ErrorKind::Expired, false),
+        (ErrorKind::Conflict, false),
+        (ErrorKind::Unavailable, false),
+        (ErrorKind::Limit, false),
+        (ErrorKind::Internal, false),
+        (ErrorKind::Denied, true),
+        (ErrorKind::Unsupported, true),
+        (ErrorKind::Invalid, true),
+    ] {
+        let mut world = World::settled();
+        world.server().close(&Error::new(kind, "not now"));
+        world.run();
+        assert_eq!(refused(&world).is_some(), is_final, "{kind:?}");
+        let Some(next) = world.client.next_deadline() else {
+            assert!(is_final, "{kind:?}: it does not dial again");
+            continue;
+        };
+        world.advance(next - world.now);
+        assert!(world.client.is_ready(), "{kind:?}");
+    }
+}
+
 #[test]
 fn no_common_version_says_who_speaks_what() {
     let all = answers(false, &[hello(message::PROTOCOL_MAX + 1, message::PROTOCOL_MAX + 3)]);

@@ -97,6 +97,8 @@ pub enum Tooth {
     ForgetRead,
     /// A change of such a cell does not say what was agreed there below an own one that waits.
     ForgetAgreed,
+    /// Rows of lists stay at the positions that their authors gave them.
+    ForgetPlaces,
     /// A mutation that takes a lock does not move it.
     FreezeLocks,
     /// A lock that should ask is let through.

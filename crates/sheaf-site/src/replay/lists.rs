@@ -17,12 +17,13 @@ use sheaf_merge::{
     limits::LIST_LEN_MAX,
     list::{After, Element, List, ListOp, Position},
 };
+use sheaf_volume::teeth::{Tooth, bites};
 
 use super::{failure::Failure, remap::Place as RowPlace, rows::Rows, table::Table};
 use crate::{
     limits,
-    lists::{ListColumn, Member, Until},
-    mutation::{Body, Mutation, Op},
+    lists::{ListColumn, Member, Own, Until},
+    mutation::{Body, Change, Mutation, Op},
     opstream::encode_key,
     places::Place,
 };
@@ -38,6 +39,8 @@ pub(super) struct Placed {
     place: Option<Place>,
     /// Where its author put it.
     wanted: Position,
+    /// Of a row that was there: the change of its position, and the one that it met.
+    moved: Option<(Change, Value)>,
     /// The number of the operation.
     op: usize,
 }
@@ -71,14 +74,19 @@ struct Row {
 const UNKNOWN: usize = usize::MAX;
 
 impl Rows<'_> {
-    /// Notes that a row, which its author called `authors`, was written in the order of a list.
+    /// Notes that a row, which its author called `authors`, was written in the order of a list;
+    /// of each column its name, the author's value, and, where the row was there, the change and
+    /// the value that it met.
     pub(super) fn put<'v>(
         &mut self,
         table: &Rc<Table>,
         authors: &[Value],
         key: &[Value],
-        written: impl Iterator<Item = (&'v str, &'v Value)> + Clone,
+        written: impl Iterator<Item = (&'v str, &'v Value, Option<(&'v Change, &'v Value)>)> + Clone,
     ) -> Result<(), Failure> {
+        if bites(Tooth::ForgetPlaces) {
+            return Ok(());
+        }
         let places = self.places.of_row(&table.name, encode_key_if(self.places, authors));
         for col in places.into_iter().flat_map(BTreeMap::keys) {
             if let Some(newer) = &table.column(col)?.newer {
@@ -86,11 +94,13 @@ impl Rows<'_> {
             }
         }
         for (list, column) in table.lists.iter().enumerate() {
-            let value = written.clone().find(|(col, _)| col.eq_ignore_ascii_case(&column.name));
-            let Some(wanted) = value.and_then(|(_, value)| position(value)) else { continue };
+            let value = written.clone().find(|(col, ..)| col.eq_ignore_ascii_case(&column.name));
+            let Some((_, value, moved)) = value else { continue };
+            let Some(wanted) = position(value) else { continue };
             let place = places.and_then(|places| places.get(&column.name)).cloned();
+            let moved = moved.map(|(change, met)| (change.clone(), met.clone()));
             let (table, key, op) = (Rc::clone(table), key.to_vec(), self.at());
-            self.placed.push(Placed { table, list, key, place, wanted, op });
+            self.placed.push(Placed { table, list, key, place, wanted, moved, op });
         }
         Ok(())
     }
@@ -99,15 +109,19 @@ impl Rows<'_> {
     pub(super) fn keep_places(&mut self, table: &Table, authors: &[Value], key: &[Value]) {
         let places = self.places.of_row(&table.name, encode_key_if(self.places, authors));
         for (col, place) in places.into_iter().flatten() {
-            let place = match place {
-                Place::First => Place::First,
-                Place::Behind { position, key, before } => Place::Behind {
-                    position: position.clone(),
-                    key: self.mapped_neighbour(table, key).unwrap_or_else(|| key.clone()),
-                    before: before.as_ref().and_then(|key| self.mapped_neighbour(table, key)),
-                },
-            };
+            let place = self.mapped_place(table, place);
             self.kept_places.set(&table.name, key, col, place);
+        }
+    }
+
+    fn mapped_place(&self, table: &Table, place: &Place) -> Place {
+        match place {
+            Place::First => Place::First,
+            Place::Behind { position, key, before } => Place::Behind {
+                position: position.clone(),
+                key: self.mapped_neighbour(table, key).unwrap_or_else(|| key.clone()),
+                before: before.as_ref().and_then(|key| self.mapped_neighbour(table, key)),
+            },
         }
     }
 
@@ -133,11 +147,30 @@ impl Rows<'_> {
             group.rows.sort_by(Row::order);
             let table = Rc::clone(&group.table);
             let Some(column) = table.lists.get(group.list) else { return Ok(()) };
-            if self.stand(column, &group)? {
-                return Ok(());
+            if !self.stand(column, &group)? {
+                self.merge_list(column, &group)?;
             }
-            self.merge_list(column, &group)
+            group.rows.iter().try_for_each(|row| self.keep_move(column, row))
         })
+    }
+
+    /// A move that leaves its row at the position that it met is meant all the same: the log may
+    /// come to a state in which somebody else's row stands in between.
+    fn keep_move(&mut self, column: &ListColumn, row: &Row) -> Result<(), Failure> {
+        let Placed { table, key, place: Some(place), moved: Some((change, met)), .. } = &row.placed
+        else {
+            return Ok(());
+        };
+        let is_same = |own: Own| own.position.same(met);
+        if !column.own(self.conn, key)?.is_some_and(is_same) {
+            return Ok(());
+        }
+        let place = self.mapped_place(table, place);
+        self.kept_places.set(&table.name, key, &column.name, place);
+        let change = Change { col: column.name.clone(), ..change.clone() };
+        let (table, key) = (table.name.clone(), key.clone());
+        self.idle.push(Op::Update { table, key, changes: vec![change] });
+        Ok(())
     }
 
     /// The row that its author called so; `None` if the author's row was refused.

@@ -57,7 +57,7 @@ pub(super) struct Rows<'a> {
     pub(super) aside: Aside,
     /// What its author saw agreed on.
     saw: Saw,
-    /// The places of `kept`.
+    /// The places of `kept` and `idle`.
     pub(super) kept_places: Places,
     /// Rows inserted: table, origin, and the id here.
     pub(super) inserted: Vec<(String, i64, i64)>,
@@ -72,6 +72,9 @@ pub(super) struct Rows<'a> {
     /// What found nothing to do here, or another row in its place. The author meant it all the
     /// same: this may be a prediction, and the log may come to a state in which it matters.
     pub(super) kept: Vec<Op>,
+    /// Moves within lists that came to nothing here, likewise: what else was done to their rows
+    /// is as it came out.
+    pub(super) idle: Vec<Op>,
     /// Values that were put beside others, in the form in which they are redone.
     pub(super) proposals: Vec<Op>,
     /// Whether anything differs from what the author saw happen.
@@ -119,6 +122,7 @@ impl<'a> Rows<'a> {
             touched: Vec::new(),
             uncaptured: Vec::new(),
             kept: Vec::new(),
+            idle: Vec::new(),
             proposals: Vec::new(),
             is_merged: false,
             is_renumbered: false,
@@ -328,7 +332,7 @@ impl<'a> Rows<'a> {
                     table,
                     authors,
                     &key,
-                    cols.iter().map(|(col, value)| (col.as_str(), value)),
+                    cols.iter().map(|(col, value)| (col.as_str(), value, None)),
                 )?;
                 self.kept.push(Op::Insert { table: table.name.clone(), key, cols });
                 return Ok(());
@@ -337,7 +341,8 @@ impl<'a> Rows<'a> {
             _ => {}
         }
         self.insert_anywhere(table, &cols)?;
-        self.put(table, authors, &key, cols.iter().map(|(col, value)| (col.as_str(), value)))?;
+        let written = cols.iter().map(|(col, value)| (col.as_str(), value, None));
+        self.put(table, authors, &key, written)?;
         siblings::forget_row(self.conn, table, &key)?;
         if let (true, [Value::Int(author), ..], [Value::Int(id), ..]) =
             (table.identity.is_rowid(), authors, key.as_slice())
@@ -454,7 +459,9 @@ impl<'a> Rows<'a> {
         if !(self.is_parking && self.park(table, &key, &writes)?) {
             self.write_anywhere(table, &key, &writes, changes)?;
         }
-        self.put(table, authors, &key, changes.iter().map(|c| (c.col.as_str(), &c.left)))?;
+        let moved = changes.iter().zip(&right);
+        let moved = moved.map(|(c, right)| (c.col.as_str(), &c.left, Some((c, right))));
+        self.put(table, authors, &key, moved)?;
         for decision in &decisions {
             self.settle(table, &key, decision)?;
             self.proposals.extend(decision.redo(table, &key));

@@ -1,7 +1,6 @@
 use sheaf_merge::Value;
 
 use super::*;
-use crate::mutation::Change;
 use crate::opstream::encode_key;
 
 mod collisions;

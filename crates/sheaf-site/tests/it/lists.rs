@@ -194,6 +194,23 @@ fn a_row_follows_the_one_it_was_put_behind() {
 }
 
 #[test]
+fn a_move_that_finds_its_row_in_place_is_still_meant() {
+    for shape in 0..SHAPES.len() {
+        let lists = Lists::new(3, shape, "abc");
+        // Both move it to one position, and the second learns of that before somebody stands there.
+        lists.shift(0, "c", "a");
+        lists.shift(1, "c", "a");
+        lists.devices[0].exchange();
+        lists.devices[1].pull();
+        lists.put(2, "x", "a");
+        lists.devices[2].exchange();
+        assert_eq!(lists.order(2), "axcb");
+        lists.agree();
+        lists.shows("acxb");
+    }
+}
+
+#[test]
 fn of_two_moves_the_later_counts_and_a_deleted_row_stays_so() {
     for shape in 0..SHAPES.len() {
         let lists = Lists::new(2, shape, "abcd");

@@ -204,6 +204,8 @@ pub struct Workload {
     pub values: u32,
     /// Of a million transactions, how many take a lock.
     pub lock: u32,
+    /// Of a million transactions, how many write pages of HTML or order the rows of lists.
+    pub pages: u32,
     /// Mean pause between two acts of the person who has a document open in an editor, on every
     /// replica, milliseconds; zero for no editors.
     pub editor_pause_ms: u64,
@@ -254,6 +256,8 @@ impl Options {
         options.workload.history = pick(&mut rng, &[0, 0, 500_000]);
         let mut rng = Rng::new(seed).fork("several values");
         options.workload.values = u32::from(rng.chance(700_000));
+        let mut rng = Rng::new(seed).fork("pages");
+        options.workload.pages = pick(&mut rng, &[0, 0, 0, 200_000, 500_000]);
         options
     }
 }
@@ -342,6 +346,7 @@ impl Workload {
             merge: 0,
             values: 0,
             lock: 0,
+            pages: 0,
             editor_pause_ms: 0,
             marks: 0,
             undo: 0,

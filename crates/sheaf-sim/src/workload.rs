@@ -12,9 +12,13 @@ use crate::{options::Workload, rng::Rng};
 mod forge;
 mod known;
 pub(crate) mod lock;
+pub(crate) mod outline;
+pub(crate) mod page;
 pub(crate) mod together;
 
 pub(crate) use lock::Taken;
+pub(crate) use outline::Placed;
+pub(crate) use page::Wrote;
 pub(crate) use together::Meant;
 
 /// Accounts of the bank; their sum never changes.
@@ -104,6 +108,12 @@ pub(crate) enum Step {
     Documents,
     /// Changes a document that others change at the same time.
     Together { doc: String, meant: Meant },
+    /// Makes the pages and the lists.
+    Pages,
+    /// Writes a page.
+    Page { page: String, wrote: Wrote },
+    /// Puts a row into a list, moves it there or takes it away.
+    Place { list: String, placed: Placed },
     /// Makes the tables of those who take locks.
     Desk,
     /// Takes a lock.
@@ -135,6 +145,7 @@ impl Transaction {
             Some(Step::Found),
             (workload.merge > 0).then_some(Step::Documents),
             (workload.lock > 0).then_some(Step::Desk),
+            (workload.pages > 0).then_some(Step::Pages),
         ];
         Self { steps: steps.into_iter().flatten().collect() }
     }
@@ -219,6 +230,14 @@ impl Step {
             Self::Documents => together::found(conn, runs != Runs::Author),
             Self::Together { doc, meant } if runs == Runs::Author => meant.write(conn, doc),
             Self::Together { doc, meant } => meant.mean(conn, doc),
+            Self::Pages => {
+                page::found(conn, runs != Runs::Author)?;
+                outline::found(conn, runs != Runs::Author)
+            }
+            Self::Page { page, wrote } if runs == Runs::Author => wrote.write(conn, page),
+            Self::Page { page, wrote } => wrote.mean(conn, page),
+            Self::Place { list, placed } if runs == Runs::Author => placed.write(conn, list),
+            Self::Place { list, placed } => placed.mean(conn, list),
             Self::Desk => lock::found(conn),
             Self::Lock(taken) => taken.run(conn, runs),
             Self::Index(k) => {
@@ -325,12 +344,17 @@ impl Author {
     /// The next transaction, by what this device sees.
     pub(crate) fn next(&mut self, workload: &Workload, conn: &Connection) -> Transaction {
         if self.rng.chance(workload.lock)
-            && let Some(transaction) = self.lock(workload.merge > 0, conn)
+            && let Some(transaction) = self.lock(workload, conn)
         {
             return transaction;
         }
         if self.rng.chance(workload.merge)
             && let Some(transaction) = self.together(workload.values > 0, conn)
+        {
+            return transaction;
+        }
+        if self.rng.chance(workload.pages)
+            && let Ok(transaction) = self.lays_out(conn)
         {
             return transaction;
         }
@@ -357,6 +381,16 @@ impl Author {
             }
         }
         Transaction { steps }
+    }
+
+    /// Changes of pages, of a list, or of both, that travel together.
+    fn lays_out(&mut self, conn: &Connection) -> rusqlite::Result<Transaction> {
+        let drawn = self.rng.below(10);
+        let mut steps = if drawn < 7 { self.writes(conn)? } else { Vec::new() };
+        if drawn > 5 {
+            steps.push(self.places(conn)?);
+        }
+        Ok(Transaction { steps })
     }
 
     fn step(&mut self, workload: &Workload, conn: &Connection) -> Step {

@@ -55,7 +55,8 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
             (Tooth::ForgetRefused, 6),
             (Tooth::MergeWithoutBase, 0),
             (Tooth::ForgetRead, 27),
-            (Tooth::ForgetAgreed, 61),
+            (Tooth::ForgetAgreed, 844),
+            (Tooth::ForgetPlaces, 0),
         ],
     ),
     (

@@ -478,6 +478,8 @@ fn count_steps(host: &Host, transaction: &Transaction) {
                 host.count("people: chose a value");
             }
             Step::Together { .. } => host.count("people: changed a document"),
+            Step::Page { .. } => host.count("people: wrote a page"),
+            Step::Place { .. } => host.count("people: put a row in its place"),
             Step::Lock(_) => host.count("people: took a lock"),
             _ => {}
         }

@@ -103,6 +103,7 @@ fn of_workload(o: &mut Workload) -> impl Iterator<Item = Named<'_>> {
         U32 "do.merge" merge;
         U32 "do.values" values;
         U32 "do.lock" lock;
+        U32 "do.pages" pages;
         U64 "do.editor-pause-ms" editor_pause_ms;
         U32 "do.marks" marks;
         U32 "do.undo" undo;

@@ -7,7 +7,7 @@
 use rusqlite::{Connection, MAIN_DB};
 use sheaf_site::{Error, Site, View};
 
-use crate::workload::{Runs, Transaction, lock, together};
+use crate::workload::{Runs, Transaction, lock, outline, page, together};
 
 /// A state of a site.
 #[derive(Debug)]
@@ -119,6 +119,8 @@ pub(crate) fn dump(conn: &Connection) -> rusqlite::Result<String> {
         rows(conn, sql, &mut out)?;
     }
     together::dump(conn, &mut out)?;
+    page::dump(conn, &mut out)?;
+    outline::dump(conn, &mut out)?;
     let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'ticket'";
     if conn.query_row(sql, [], |row| row.get::<_, i64>(0))? > 0 {
         rows(conn, "SELECT 'ticket', no, id FROM ticket ORDER BY no, id", &mut out)?;
@@ -173,12 +175,15 @@ pub(crate) fn difference(model: &str, seen: &str) -> String {
         want.iter().collect::<std::collections::BTreeSet<_>>(),
         have.iter().collect::<std::collections::BTreeSet<_>>(),
     );
-    out.extend(
-        want.iter().filter(|line| !had.contains(line)).take(6).map(|l| format!("model: {l}")),
-    );
-    out.extend(
-        have.iter().filter(|line| !wanted.contains(line)).take(6).map(|l| format!("seen: {l}")),
-    );
+    let agrees = |a: &&str, b: &&str| together::agrees(a, b);
+    let missing = want
+        .iter()
+        .filter(|line| !had.contains(line) && !have.iter().any(|seen| agrees(line, &seen)));
+    out.extend(missing.take(6).map(|line| format!("model: {line}")));
+    let added = have
+        .iter()
+        .filter(|line| !wanted.contains(line) && !want.iter().any(|model| agrees(&model, line)));
+    out.extend(added.take(6).map(|line| format!("seen: {line}")));
     if out.is_empty() {
         out.push(format!("{} lines in the model, {} seen", want.len(), have.len()));
     }

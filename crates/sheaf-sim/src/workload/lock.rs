@@ -7,6 +7,7 @@
 use rusqlite::Connection;
 
 use super::{Author, Runs, Step, Transaction, refused};
+use crate::options::Workload;
 
 const TABLES: &str = "
 CREATE TABLE ticket(no INT PRIMARY KEY, id TEXT NOT NULL);
@@ -131,7 +132,7 @@ impl Transaction {
 
 impl Author {
     /// Takes a lock, now and then for changes of documents; none before there are tables.
-    pub(super) fn lock(&mut self, documents: bool, conn: &Connection) -> Option<Transaction> {
+    pub(super) fn lock(&mut self, workload: &Workload, conn: &Connection) -> Option<Transaction> {
         let kinds = [Kind::Ticket, Kind::Ticket, Kind::Window, Kind::Merge, Kind::Ask, Kind::Ask];
         let kind = *self.rng.pick(&kinds)?;
         let id = self.fresh();
@@ -140,11 +141,17 @@ impl Author {
         let mut transaction = Transaction { steps: vec![Step::Lock(taken)] };
         // What fails for now and holds later would be another test's: it is redone without what
         // finds nothing to do, and only a number that is lost is lost for good.
-        if kind == Kind::Ticket && documents && self.rng.chance(500_000) {
+        let is_lost = kind == Kind::Ticket;
+        if is_lost && workload.merge > 0 && self.rng.chance(500_000) {
             // Of a value that was to replace others and is refused nobody knows later what it was
             // to replace (docs/consistency.md 4.4).
             let together = self.together(false, conn);
             transaction.steps.extend(together.map(|together| together.steps).unwrap_or_default());
+        }
+        if is_lost && workload.pages > 0 && self.rng.chance(500_000) {
+            transaction
+                .steps
+                .extend(self.lays_out(conn).map(|other| other.steps).unwrap_or_default());
         }
         Some(transaction)
     }

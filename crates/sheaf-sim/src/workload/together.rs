@@ -417,7 +417,7 @@ impl Author {
     }
 
     /// A name that is one word to whoever splits words.
-    fn word(&mut self) -> String {
+    pub(super) fn word(&mut self) -> String {
         self.fresh().replace(['.', '-'], "x")
     }
 

@@ -18,7 +18,7 @@ const SEEDS_MAX: u64 = 2_000;
 const TEETH: &[(&str, &[(Tooth, u64)])] = &[
     (
         "durability of acknowledged commits",
-        &[(Tooth::SkipLogFlush, 1), (Tooth::SkipFlushAtOpen, 83), (Tooth::SendUnflushed, 103)],
+        &[(Tooth::SkipLogFlush, 1), (Tooth::SkipFlushAtOpen, 83), (Tooth::SendUnflushed, 47)],
     ),
     ("atomic gapless log", &[(Tooth::OverwriteLog, 3), (Tooth::ForgetParent, 1)]),
     (
@@ -27,7 +27,7 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
     ),
     (
         "snapshot reads",
-        &[(Tooth::ReadNewest, 0), (Tooth::ForgetPinned, 1), (Tooth::KeepLostSchema, 37)],
+        &[(Tooth::ReadNewest, 0), (Tooth::ForgetPinned, 5), (Tooth::KeepLostSchema, 37)],
     ),
     (
         "lazy reads return the right version or an error",
@@ -49,14 +49,14 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
         "merge rules total and convergent",
         &[
             (Tooth::OverwriteCounters, 7),
-            (Tooth::ForgetIdle, 11),
-            (Tooth::KeepTakenNumber, 3),
+            (Tooth::ForgetIdle, 6),
+            (Tooth::KeepTakenNumber, 0),
             (Tooth::TrustShownIds, 9),
-            (Tooth::ForgetRefused, 6),
+            (Tooth::ForgetRefused, 76),
             (Tooth::MergeWithoutBase, 0),
             (Tooth::ForgetRead, 27),
             (Tooth::ForgetAgreed, 844),
-            (Tooth::ForgetPlaces, 0),
+            (Tooth::ForgetPlaces, 3),
         ],
     ),
     (
@@ -66,13 +66,13 @@ const TEETH: &[(&str, &[(Tooth, u64)])] = &[
     ("nothing is dropped silently", &[(Tooth::ForgetWithdrawn, 7)]),
     ("an editor keeps its text", &[(Tooth::TellEarly, 4)]),
     ("local and agreed are told apart", &[(Tooth::DenyPending, 0), (Tooth::ForgetConflicts, 26)]),
-    ("history is what happened", &[(Tooth::SkipChange, 10), (Tooth::UndoOverwrites, 7)]),
+    ("history is what happened", &[(Tooth::SkipChange, 20), (Tooth::UndoOverwrites, 7)]),
     (
         "integrity_check clean after everything",
         &[(Tooth::LoseWrites, 1), (Tooth::SkipReferences, 1)],
     ),
     ("GC deletes nothing reachable", &[(Tooth::SkipMark, 0), (Tooth::IgnorePins, 0)]),
-    ("every queue bounded", &[(Tooth::ForgetPush, 0), (Tooth::ForgetNews, 0)]),
+    ("every queue bounded", &[(Tooth::ForgetPush, 0), (Tooth::ForgetNews, 1)]),
 ];
 
 /// What a seed finds.

@@ -233,8 +233,12 @@ impl Desk {
                     Some((Wish::Pull { request, .. } | Wish::Push { request, .. }, _)) => {
                         self.session.error(request, &told);
                     }
-                    // A watch has no answer of its own; the peer connects anew and tries again.
-                    Some((Wish::Watch { .. }, _)) | None => self.session.close(&told),
+                    // A watch has no answer of its own; the peer connects anew and tries again,
+                    // whatever is wrong with this one of its sites.
+                    Some((Wish::Watch { .. }, _)) | None => {
+                        let told = Error::new(ErrorKind::Unavailable, told.to_string());
+                        self.session.close(&told);
+                    }
                 }
             }
             Bad::Request { request, doing } => {

@@ -120,6 +120,12 @@ pub struct ClientSession {
     now: u64,
     /// Failed attempts since the last `Welcome`.
     attempts: u32,
+    /// When the node last said `Welcome`.
+    welcomed: u64,
+    /// Connections in a row that the node itself has ended soon after that.
+    turned_away: u32,
+    /// Whether it has ended this one so.
+    is_turned_away: bool,
     last_heard: u64,
     ping_sent: Option<u64>,
     hellos: u64,
@@ -171,6 +177,9 @@ impl ClientSession {
             phase: Phase::Waiting { until: now_ms },
             now: now_ms,
             attempts: 0,
+            welcomed: now_ms,
+            turned_away: 0,
+            is_turned_away: false,
             last_heard: now_ms,
             ping_sent: None,
             hellos: 0,
@@ -218,8 +227,10 @@ impl ClientSession {
         self.out.clear();
         self.requests.clear();
         self.sites.values_mut().for_each(SiteState::disconnect);
+        let is_turned_away = std::mem::take(&mut self.is_turned_away);
+        self.turned_away = if is_turned_away { self.turned_away.saturating_add(1) } else { 0 };
         if self.phase != Phase::Refused {
-            let delay = backoff_ms(self.attempts, random);
+            let delay = backoff_ms(self.attempts.max(self.turned_away), random);
             self.attempts = self.attempts.saturating_add(1);
             self.phase = Phase::Waiting { until: now_ms.saturating_add(delay) };
         }
@@ -230,6 +241,7 @@ impl ClientSession {
         self.now = now_ms;
         if matches!(self.phase, Phase::Waiting { .. } | Phase::Refused) {
             self.attempts = 0;
+            self.turned_away = 0;
             self.phase = Phase::Waiting { until: now_ms };
         }
     }

@@ -375,7 +375,7 @@ impl ServerSession {
         if hello.token.len() > limits::TOKEN_BYTES_MAX
             || hello.agent.len() > limits::AGENT_BYTES_MAX
         {
-            return Err(Error::new(ErrorKind::Limit, "token or agent in Hello is too long"));
+            return Err(Error::invalid("token or agent in Hello is too long"));
         }
         let device = wire::device_from_wire(&hello.device)?;
         self.phase = Phase::Greeted { protocol };

@@ -63,6 +63,7 @@ impl ClientSession {
         }
         self.phase = Phase::Ready;
         self.attempts = 0;
+        self.welcomed = self.now;
         self.events.push_back(ClientEvent::Ready { node });
         Ok(())
     }
@@ -170,12 +171,14 @@ impl ClientSession {
         let reason = wire::error_from_wire(error);
         let Some(request) = self.requests.remove(&error.request) else {
             if error.fatal || error.request == 0 {
-                // What is wrong with a site ends the connection too, where nothing else would
-                // tell of it: only these say that the device itself is not welcome.
+                // Only these say that the device itself is not welcome.
                 let is_final = matches!(
                     reason.kind(),
                     ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Invalid
                 );
+                // Who is welcomed and sent away again each time does not come back at once.
+                let stood = self.now.saturating_sub(self.welcomed);
+                self.is_turned_away = stood < limits::BACKOFF_MAX_MS;
                 if is_final { self.refused(reason) } else { self.fail(reason) }
             }
             return;
@@ -183,7 +186,9 @@ impl ClientSession {
         let Some(site) = self.sites.get_mut(&request.site) else {
             return;
         };
-        let again = may_pass(reason.kind());
+        // Sites that are closed make room for others.
+        let is_full = request.kind == RequestKind::Open && reason.kind() == ErrorKind::Limit;
+        let again = is_full || may_pass(reason.kind());
         // A site that is not there may be made by somebody, and an object that its store does not
         // find is often there again: asked for once more, but not soon.
         let missing = request.kind == RequestKind::Open && reason.kind() == ErrorKind::NotFound;

@@ -86,7 +86,6 @@ impl SiteState {
         }
         self.pulling = false;
         self.refresh_sent = self.refresh_done;
-        self.hold_until = 0;
         if let Some(push) = &mut self.push
             && !bites(Tooth::ForgetPush)
         {

@@ -76,9 +76,7 @@ impl Places {
 
     /// Takes over the places of others, which count where both have one.
     pub(crate) fn extend(&mut self, others: Self) {
-        for (row, places) in others.0 {
-            self.0.entry(row).or_default().extend(places);
-        }
+        self.0.extend(others.0);
     }
 
     /// Forgets the places of these cells: table, encoded key, column.

@@ -18,7 +18,7 @@ use crate::{
     clock, limits,
     locks::{self, Lock},
     merges::Merges,
-    mutation::{Body, Change, Mutation, Op},
+    mutation::{Body, Mutation, Op},
     mutator,
     opbits::{AlteredOp, MergedOps, OpBits},
     places::Places,
@@ -388,7 +388,8 @@ impl Step<'_> {
         let captured = captured(self.capture, self.conn, &proposals, &aside)?;
         fts::refresh(self.conn, tables, &touched)?;
         kept.extend(proposals);
-        let mut recaptured = recapture(mutation, schema, captured, uncaptured, (kept, idle));
+        let mut recaptured = recapture(mutation, schema, captured, uncaptured, kept);
+        lists::join(&mut recaptured, idle);
         if let Body::Rows(ops) = &recaptured.body {
             recaptured.places.extend(kept_places);
             recaptured.places.retain(ops);
@@ -514,13 +515,13 @@ fn captured(
 
 /// The mutation as it would be captured now: schema changes that were still to do, then the net
 /// row changes, then rows of virtual tables, which no capture sees. What was kept stands as it
-/// was, in place of what it came to here, and beside it where that is nothing.
+/// was, in place of what it came to here.
 fn recapture(
     mutation: &Mutation,
     schema: Vec<Op>,
     captured: Option<Mutation>,
     uncaptured: Vec<Op>,
-    (kept, idle): (Vec<Op>, Vec<Op>),
+    kept: Vec<Op>,
 ) -> Mutation {
     let (mut ops, mut places) = (schema, Places::default());
     if let Some(Mutation { body: Body::Rows(rows), places: captured, .. }) = captured {
@@ -531,7 +532,6 @@ fn recapture(
     }
     if !bites(Tooth::ForgetIdle) {
         ops.extend(kept);
-        idle.into_iter().for_each(|op| join(&mut ops, op));
     }
     let seen = ops.len();
     for op in uncaptured {
@@ -540,18 +540,6 @@ fn recapture(
         }
     }
     Mutation { places, ..Mutation::new(Body::Rows(ops), mutation.foreign_keys) }
-}
-
-/// Adds an update to what is done to its row, if that says nothing of these columns.
-fn join(ops: &mut Vec<Op>, idle: Op) {
-    let Some(known) = ops.iter_mut().find(|op| op.row() == idle.row()) else {
-        return ops.push(idle);
-    };
-    if let (Op::Update { changes, .. }, Op::Update { changes: idle, .. }) = (known, idle) {
-        let has = |col: &str| changes.iter().any(|change| change.col.eq_ignore_ascii_case(col));
-        let new: Vec<Change> = idle.into_iter().filter(|change| !has(&change.col)).collect();
-        changes.extend(new);
-    }
 }
 
 fn broken(error: rusqlite::Error) -> Error {

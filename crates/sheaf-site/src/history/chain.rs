@@ -52,12 +52,12 @@ impl Own {
         let mut now = before.cloned();
         let mut states = Vec::new();
         for (seq, ops) in &self.0 {
-            let mut is_touched = false;
+            let was = now.clone();
             for op in ops.iter().filter(names) {
                 now = apply(now, op)?;
-                is_touched = true;
             }
-            if is_touched {
+            // A move that left its row in place is no step.
+            if difference(was.as_ref(), now.as_ref()).is_some() {
                 states.push((*seq, now.clone()));
             }
         }

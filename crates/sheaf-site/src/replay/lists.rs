@@ -39,8 +39,8 @@ pub(super) struct Placed {
     place: Option<Place>,
     /// Where its author put it.
     wanted: Position,
-    /// Of a row that was there: the change of its position, and the one that it met.
-    moved: Option<(Change, Value)>,
+    /// Of a row that was there, the value that it met.
+    met: Option<Value>,
     /// The number of the operation.
     op: usize,
 }
@@ -50,6 +50,16 @@ type Cell = (String, Vec<u8>, String);
 
 /// Cells that were given new positions to make room.
 pub(super) type Aside = BTreeSet<Cell>;
+
+/// A move that came to nothing, as it is redone.
+#[derive(Debug)]
+pub(super) struct Idle {
+    table: String,
+    key: Vec<Value>,
+    /// From the position at which the row stands to the same.
+    change: Change,
+    place: Place,
+}
 
 /// The rows that a mutation puts into one list.
 struct Group {
@@ -75,14 +85,13 @@ const UNKNOWN: usize = usize::MAX;
 
 impl Rows<'_> {
     /// Notes that a row, which its author called `authors`, was written in the order of a list;
-    /// of each column its name, the author's value, and, where the row was there, the change and
-    /// the value that it met.
+    /// of each column its name, the author's value and, where the row was there, the one it met.
     pub(super) fn put<'v>(
         &mut self,
         table: &Rc<Table>,
         authors: &[Value],
         key: &[Value],
-        written: impl Iterator<Item = (&'v str, &'v Value, Option<(&'v Change, &'v Value)>)> + Clone,
+        written: impl Iterator<Item = (&'v str, &'v Value, Option<&'v Value>)> + Clone,
     ) -> Result<(), Failure> {
         if bites(Tooth::ForgetPlaces) {
             return Ok(());
@@ -95,34 +104,46 @@ impl Rows<'_> {
         }
         for (list, column) in table.lists.iter().enumerate() {
             let value = written.clone().find(|(col, ..)| col.eq_ignore_ascii_case(&column.name));
-            let Some((_, value, moved)) = value else { continue };
+            let Some((_, value, met)) = value else { continue };
             let Some(wanted) = position(value) else { continue };
             let place = places.and_then(|places| places.get(&column.name)).cloned();
-            let moved = moved.map(|(change, met)| (change.clone(), met.clone()));
             let (table, key, op) = (Rc::clone(table), key.to_vec(), self.at());
-            self.placed.push(Placed { table, list, key, place, wanted, moved, op });
+            self.placed.push(Placed { table, list, key, place, wanted, met: met.cloned(), op });
         }
         Ok(())
     }
 
     /// The places of an operation that had no effect, for its redo.
     pub(super) fn keep_places(&mut self, table: &Table, authors: &[Value], key: &[Value]) {
-        let places = self.places.of_row(&table.name, encode_key_if(self.places, authors));
+        let places = self.places;
+        let places = places.of_row(&table.name, encode_key_if(places, authors));
         for (col, place) in places.into_iter().flatten() {
             let place = self.mapped_place(table, place);
             self.kept_places.set(&table.name, key, col, place);
         }
     }
 
-    fn mapped_place(&self, table: &Table, place: &Place) -> Place {
+    fn mapped_place(&mut self, table: &Table, place: &Place) -> Place {
         match place {
             Place::First => Place::First,
             Place::Behind { position, key, before } => Place::Behind {
                 position: position.clone(),
-                key: self.mapped_neighbour(table, key).unwrap_or_else(|| key.clone()),
-                before: before.as_ref().and_then(|key| self.mapped_neighbour(table, key)),
+                key: self.kept_neighbour(table, key),
+                before: before.as_ref().map(|key| self.kept_neighbour(table, key)),
             },
         }
+    }
+
+    /// What a redo calls a neighbour. One that was refused goes by its author's name for it, which
+    /// is not the log's: the next redo finds that it is gone, and not that there was none.
+    fn kept_neighbour(&mut self, table: &Table, key: &[Value]) -> Vec<Value> {
+        if let Some(key) = self.mapped_neighbour(table, key) {
+            return key;
+        }
+        if let (true, [Value::Int(id)]) = (table.identity.is_rowid(), key) {
+            self.refused.push((table.name.clone(), *id, self.origin(table, *id)));
+        }
+        key.to_vec()
     }
 
     /// Places the rows that were noted.
@@ -157,19 +178,16 @@ impl Rows<'_> {
     /// A move that leaves its row at the position that it met is meant all the same: the log may
     /// come to a state in which somebody else's row stands in between.
     fn keep_move(&mut self, column: &ListColumn, row: &Row) -> Result<(), Failure> {
-        let Placed { table, key, place: Some(place), moved: Some((change, met)), .. } = &row.placed
-        else {
+        let Placed { table, key, place: Some(place), met: Some(met), .. } = &row.placed else {
             return Ok(());
         };
         let is_same = |own: Own| own.position.same(met);
-        if !column.own(self.conn, key)?.is_some_and(is_same) {
-            return Ok(());
+        if column.own(self.conn, key)?.is_some_and(is_same) {
+            let place = self.mapped_place(table, place);
+            let (base, left) = (met.clone(), met.clone());
+            let change = Change { col: column.name.clone(), base, left };
+            self.idle.push(Idle { table: table.name.clone(), key: key.clone(), change, place });
         }
-        let place = self.mapped_place(table, place);
-        self.kept_places.set(&table.name, key, &column.name, place);
-        let change = Change { col: column.name.clone(), ..change.clone() };
-        let (table, key) = (table.name.clone(), key.clone());
-        self.idle.push(Op::Update { table, key, changes: vec![change] });
         Ok(())
     }
 
@@ -340,6 +358,34 @@ fn merge(members: &[Member], rows: &[Row]) -> Option<List<usize>> {
         }
     }
     Some(list)
+}
+
+/// Adds moves that came to nothing to a mutation as it was captured, beside what else is done to
+/// their rows, unless that says where they stand.
+pub(super) fn join(captured: &mut Mutation, idle: Vec<Idle>) {
+    let Mutation { body: Body::Rows(ops), places, .. } = captured else { return };
+    if idle.is_empty() || bites(Tooth::ForgetIdle) {
+        return;
+    }
+    let name = |op: &Op| op.row().map(|(table, key)| (table.to_owned(), key));
+    let mut rows: BTreeMap<(String, Vec<u8>), usize> =
+        ops.iter().enumerate().filter_map(|(at, op)| Some((name(op)?, at))).collect();
+    for Idle { table, key, change, place } in idle {
+        let has = |known: &Change| known.col.eq_ignore_ascii_case(&change.col);
+        let row = (table.clone(), encode_key(&key));
+        match rows.get(&row).and_then(|at| ops.get_mut(*at)) {
+            Some(Op::Update { changes, .. }) if !changes.iter().any(has) => {
+                places.set(&table, &key, &change.col, place);
+                changes.push(change);
+            }
+            Some(_) => {}
+            None => {
+                rows.insert(row, ops.len());
+                places.set(&table, &key, &change.col, place);
+                ops.push(Op::Update { table, key, changes: vec![change] });
+            }
+        }
+    }
 }
 
 /// Takes out of a captured mutation what was done to make room.

@@ -16,7 +16,7 @@ use super::{
     ReplayContext,
     failure::Failure,
     foreign::Written,
-    lists::{Aside, Placed},
+    lists::{Aside, Idle, Placed},
     park::Parked,
     remap::{Ids, Place, publish},
     siblings::Proposal,
@@ -57,7 +57,7 @@ pub(super) struct Rows<'a> {
     pub(super) aside: Aside,
     /// What its author saw agreed on.
     saw: Saw,
-    /// The places of `kept` and `idle`.
+    /// The places of `kept`.
     pub(super) kept_places: Places,
     /// Rows inserted: table, origin, and the id here.
     pub(super) inserted: Vec<(String, i64, i64)>,
@@ -74,7 +74,7 @@ pub(super) struct Rows<'a> {
     pub(super) kept: Vec<Op>,
     /// Moves within lists that came to nothing here, likewise: what else was done to their rows
     /// is as it came out.
-    pub(super) idle: Vec<Op>,
+    pub(super) idle: Vec<Idle>,
     /// Values that were put beside others, in the form in which they are redone.
     pub(super) proposals: Vec<Op>,
     /// Whether anything differs from what the author saw happen.
@@ -460,7 +460,7 @@ impl<'a> Rows<'a> {
             self.write_anywhere(table, &key, &writes, changes)?;
         }
         let moved = changes.iter().zip(&right);
-        let moved = moved.map(|(c, right)| (c.col.as_str(), &c.left, Some((c, right))));
+        let moved = moved.map(|(change, met)| (change.col.as_str(), &change.left, Some(met)));
         self.put(table, authors, &key, moved)?;
         for decision in &decisions {
             self.settle(table, &key, decision)?;

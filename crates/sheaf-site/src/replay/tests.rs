@@ -1,6 +1,7 @@
 use sheaf_merge::Value;
 
 use super::*;
+use crate::mutation::Change;
 use crate::opstream::encode_key;
 
 mod collisions;

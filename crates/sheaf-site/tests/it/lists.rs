@@ -2,7 +2,7 @@
 
 mod random;
 
-use sheaf_site::{Body, Mutation, Op};
+use sheaf_site::{Body, Mutation, Op, history::MutationName};
 
 use crate::support::{Device, World, assert_converged};
 
@@ -208,6 +208,45 @@ fn a_move_that_finds_its_row_in_place_is_still_meant() {
         lists.agree();
         lists.shows("acxb");
     }
+}
+
+#[test]
+fn a_run_behind_a_move_that_finds_its_row_in_place_stays_whole() {
+    for shape in 0..SHAPES.len() {
+        let lists = Lists::new(2, shape, "abc");
+        lists.put(0, "x", "a");
+        lists.put(0, "y", "a");
+        lists.shift(0, "c", "a");
+        let (name, place) = ("c", Lists::behind("c", "a"));
+        let run = [
+            format!("UPDATE item SET pos = {place} WHERE {NAME} = '{name}'"),
+            lists.insert("d", "c"),
+        ];
+        lists.devices[1].sql(&format!("BEGIN; {}; COMMIT", run.join(";")));
+        lists.devices[0].exchange();
+        lists.devices[1].pull();
+        assert_eq!(lists.order(1), "acdyxb");
+        lists.put(0, "z", "b");
+        lists.devices[0].exchange();
+        lists.devices[1].pull();
+        assert_eq!(lists.order(1), "acdyxbz");
+        lists.agree();
+        lists.shows("acdyxbz");
+    }
+}
+
+#[test]
+fn who_takes_back_a_move_that_found_its_row_in_place_moves_nothing() {
+    let lists = Lists::new(2, 0, "abc");
+    lists.shift(0, "c", "a");
+    lists.shift(1, "c", "a");
+    lists.devices[0].exchange();
+    lists.devices[1].pull();
+    let seq = lists.devices[1].site.last_seq();
+    let undone = lists.devices[1].site.undo(&MutationName::Seq { timeline: None, seq }, false);
+    assert!(undone.unwrap().seq.is_none());
+    lists.agree();
+    lists.shows("acb");
 }
 
 #[test]

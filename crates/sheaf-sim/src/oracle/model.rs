@@ -178,11 +178,11 @@ pub(crate) fn difference(model: &str, seen: &str) -> String {
     let agrees = |a: &&str, b: &&str| together::agrees(a, b);
     let missing = want
         .iter()
-        .filter(|line| !had.contains(line) && !have.iter().any(|seen| agrees(line, &seen)));
+        .filter(|line| !had.contains(line) && !have.iter().any(|seen| agrees(line, seen)));
     out.extend(missing.take(6).map(|line| format!("model: {line}")));
     let added = have
         .iter()
-        .filter(|line| !wanted.contains(line) && !want.iter().any(|model| agrees(&model, line)));
+        .filter(|line| !wanted.contains(line) && !want.iter().any(|model| agrees(model, line)));
     out.extend(added.take(6).map(|line| format!("seen: {line}")));
     if out.is_empty() {
         out.push(format!("{} lines in the model, {} seen", want.len(), have.len()));

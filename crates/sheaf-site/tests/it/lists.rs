@@ -336,6 +336,32 @@ fn rows_of_different_parents_do_not_meet() {
 }
 
 #[test]
+fn a_row_given_to_a_list_in_front_of_one_that_was_refused_does_not_jump_to_the_end() {
+    let world = World::new();
+    let devices = [world.device(), world.device()];
+    devices[0].sql(
+        "CREATE TABLE item(id INTEGER PRIMARY KEY, page INT, pos TEXT, name TEXT UNIQUE);
+         SELECT sheaf_merge_rule('item', 'pos', 'list(page)');
+         INSERT INTO item VALUES (5, 2, 'F', NULL), (9, 2, 'T', NULL), (3, 1, 'H', NULL)",
+    );
+    devices[0].exchange();
+    devices[1].pull();
+    devices[1].sql("INSERT INTO item VALUES (7, 2, 'K', 'taken')");
+    devices[1].sql("UPDATE item SET page = 2 WHERE id = 3");
+    devices[0].sql("INSERT INTO item VALUES (1, 3, 'V', 'taken')");
+    devices[0].exchange();
+    devices[1].pull();
+    devices[0].sql("DELETE FROM item WHERE id = 5");
+    devices[0].exchange();
+    devices[1].pull();
+    assert_eq!(devices[1].exchange().rejected.len(), 1);
+    devices[0].pull();
+    for device in &devices {
+        assert_eq!(device.local("SELECT id FROM item WHERE page = 2 ORDER BY pos"), "3;9");
+    }
+}
+
+#[test]
 fn the_columns_of_a_list_are_checked_and_listed() {
     let (_world, devices) = boards(1);
     let device = &devices[0];

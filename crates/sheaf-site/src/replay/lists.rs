@@ -85,13 +85,14 @@ const UNKNOWN: usize = usize::MAX;
 
 impl Rows<'_> {
     /// Notes that a row, which its author called `authors`, was written in the order of a list;
-    /// of each column its name, the author's value and, where the row was there, the one it met.
+    /// of each column its name, the author's value and, where the row was there, what its author
+    /// saw there before and what it met.
     pub(super) fn put<'v>(
         &mut self,
         table: &Rc<Table>,
         authors: &[Value],
         key: &[Value],
-        written: impl Iterator<Item = (&'v str, &'v Value, Option<&'v Value>)> + Clone,
+        written: impl Iterator<Item = (&'v str, &'v Value, Option<[&'v Value; 2]>)> + Clone,
     ) -> Result<(), Failure> {
         if bites(Tooth::ForgetPlaces) {
             return Ok(());
@@ -104,9 +105,15 @@ impl Rows<'_> {
         }
         for (list, column) in table.lists.iter().enumerate() {
             let value = written.clone().find(|(col, ..)| col.eq_ignore_ascii_case(&column.name));
-            let Some((_, value, met)) = value else { continue };
-            let Some(wanted) = position(value) else { continue };
+            let Some((_, value, was)) = value else { continue };
             let place = places.and_then(|places| places.get(&column.name)).cloned();
+            let met = was.map(|[_, met]| met);
+            let value = match was {
+                // An undo of what did not move the row: that stands where it is.
+                Some([base, met]) if place.is_none() && base.same(value) => met,
+                _ => value,
+            };
+            let Some(wanted) = position(value) else { continue };
             let (table, key, op) = (Rc::clone(table), key.to_vec(), self.at());
             self.placed.push(Placed { table, list, key, place, wanted, met: met.cloned(), op });
         }
@@ -115,15 +122,14 @@ impl Rows<'_> {
 
     /// The places of an operation that had no effect, for its redo.
     pub(super) fn keep_places(&mut self, table: &Table, authors: &[Value], key: &[Value]) {
-        let places = self.places;
-        let places = places.of_row(&table.name, encode_key_if(places, authors));
+        let places = self.places.of_row(&table.name, encode_key_if(self.places, authors));
         for (col, place) in places.into_iter().flatten() {
             let place = self.mapped_place(table, place);
             self.kept_places.set(&table.name, key, col, place);
         }
     }
 
-    fn mapped_place(&mut self, table: &Table, place: &Place) -> Place {
+    fn mapped_place(&self, table: &Table, place: &Place) -> Place {
         match place {
             Place::First => Place::First,
             Place::Behind { position, key, before } => Place::Behind {
@@ -134,16 +140,10 @@ impl Rows<'_> {
         }
     }
 
-    /// What a redo calls a neighbour. One that was refused goes by its author's name for it, which
-    /// is not the log's: the next redo finds that it is gone, and not that there was none.
-    fn kept_neighbour(&mut self, table: &Table, key: &[Value]) -> Vec<Value> {
-        if let Some(key) = self.mapped_neighbour(table, key) {
-            return key;
-        }
-        if let (true, [Value::Int(id)]) = (table.identity.is_rowid(), key) {
-            self.refused.push((table.name.clone(), *id, self.origin(table, *id)));
-        }
-        key.to_vec()
+    /// What a redo calls a neighbour. One that was refused gets a name that no row has: the next
+    /// redo finds that it is gone, not that there was none, and not another row of its number.
+    fn kept_neighbour(&self, table: &Table, key: &[Value]) -> Vec<Value> {
+        self.mapped_neighbour(table, key).unwrap_or_else(|| vec![Value::Null; key.len()])
     }
 
     /// Places the rows that were noted.

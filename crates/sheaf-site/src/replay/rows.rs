@@ -460,7 +460,7 @@ impl<'a> Rows<'a> {
             self.write_anywhere(table, &key, &writes, changes)?;
         }
         let moved = changes.iter().zip(&right);
-        let moved = moved.map(|(change, met)| (change.col.as_str(), &change.left, Some(met)));
+        let moved = moved.map(|(c, met)| (c.col.as_str(), &c.left, Some([&c.base, met])));
         self.put(table, authors, &key, moved)?;
         for decision in &decisions {
             self.settle(table, &key, decision)?;

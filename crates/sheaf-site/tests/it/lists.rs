@@ -245,8 +245,12 @@ fn who_takes_back_a_move_that_found_its_row_in_place_moves_nothing() {
     let seq = lists.devices[1].site.last_seq();
     let undone = lists.devices[1].site.undo(&MutationName::Seq { timeline: None, seq }, false);
     assert!(undone.unwrap().seq.is_none());
+    // Nor does who has moved it since, and takes back the first.
+    lists.shift(1, "c", "b");
+    let undone = lists.devices[1].site.undo(&MutationName::Seq { timeline: None, seq }, false);
+    assert!(undone.unwrap().seq.is_none());
     lists.agree();
-    lists.shows("acb");
+    lists.shows("abc");
 }
 
 #[test]

@@ -186,12 +186,12 @@ impl ClientSession {
         let Some(site) = self.sites.get_mut(&request.site) else {
             return;
         };
-        // Sites that are closed make room for others.
-        let is_full = request.kind == RequestKind::Open && reason.kind() == ErrorKind::Limit;
-        let again = is_full || may_pass(reason.kind());
-        // A site that is not there may be made by somebody, and an object that its store does not
-        // find is often there again: asked for once more, but not soon.
-        let missing = request.kind == RequestKind::Open && reason.kind() == ErrorKind::NotFound;
+        let again = may_pass(reason.kind());
+        // A site that is not there may be made by somebody, an object that its store does not find
+        // is often there again, and a site that is closed makes room for another: asked for once
+        // more, but not soon.
+        let is_passing = matches!(reason.kind(), ErrorKind::NotFound | ErrorKind::Limit);
+        let missing = request.kind == RequestKind::Open && is_passing;
         let hold = if missing { limits::SITE_MISSING_HOLD_MS } else { limits::SITE_HOLD_MS };
         site.hold_until = self.now.saturating_add(hold);
         site.missing = missing;

@@ -86,6 +86,7 @@ impl SiteState {
         }
         self.pulling = false;
         self.refresh_sent = self.refresh_done;
+        self.hold_until = 0;
         if let Some(push) = &mut self.push
             && !bites(Tooth::ForgetPush)
         {

@@ -104,25 +104,6 @@ fn who_is_sent_away_each_time_comes_back_later_each_time() {
 }
 
 #[test]
-fn a_site_that_is_not_there_is_left_alone_over_connections() {
-    let mut world = World::new(TOKEN);
-    world.client.open_site("todo", None).unwrap();
-    world.run();
-    let errors = |world: &World| {
-        let is_error = |event: &&ClientEvent| matches!(event, ClientEvent::SiteError { .. });
-        world.events.iter().filter(is_error).count()
-    };
-    assert_eq!(errors(&world), 1);
-    world.cut();
-    let pause = world.client.next_deadline().unwrap() - world.now;
-    world.advance(pause);
-    assert!(world.client.is_ready());
-    assert_eq!(errors(&world), 1, "asked for again at once");
-    world.advance(limits::SITE_MISSING_HOLD_MS);
-    assert_eq!(errors(&world), 2);
-}
-
-#[test]
 fn no_common_version_says_who_speaks_what() {
     let all = answers(false, &[hello(message::PROTOCOL_MAX + 1, message::PROTOCOL_MAX + 3)]);
     let (kind, fatal, text) = error_of(all.first());

@@ -58,7 +58,8 @@ pub const BACKOFF_MAX_MS: u64 = 30_000;
 
 /// How long a device leaves a site alone after the node could not serve it.
 pub const SITE_HOLD_MS: u64 = 1_000;
-/// How long it leaves a site alone that the node, or its store, did not find.
+/// How long it leaves a site alone that the node, or its store, did not find, or for which a
+/// connection had no room.
 pub const SITE_MISSING_HOLD_MS: u64 = 30_000;
 
 /// Wants in one page request.

@@ -33,7 +33,8 @@ pub(super) struct SiteState {
     pub(super) hold_commits: bool,
     /// The node asked for patience: send nothing for this site before.
     pub(super) hold_until: u64,
-    /// Whether it is left alone because it was not found: whoever wishes it open need not wait.
+    /// Whether it is left alone because it was not found, or there was no room for it: whoever
+    /// wishes it open need not wait.
     pub(super) missing: bool,
 }
 

@@ -104,6 +104,31 @@ fn who_is_sent_away_each_time_comes_back_later_each_time() {
 }
 
 #[test]
+fn a_site_for_which_there_is_no_room_is_asked_for_once_more() {
+    let mut world = World::settled();
+    world.client.open_site("more", Some(create_ids())).unwrap();
+    while let Some(frame) = world.client.poll_frame() {
+        world.server.as_mut().unwrap().frame(frame, world.now);
+    }
+    let Some(ServerRequest::Open { request, .. }) = world.server().poll_request() else {
+        panic!("it asks for the site")
+    };
+    world.server().error(request, &Error::new(ErrorKind::Limit, "no room"));
+    world.run();
+    let Some(ClientEvent::SiteError { error, .. }) = world.events.last() else {
+        panic!("{:?}", world.events)
+    };
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    let asked = world.client.round_trips();
+    world.advance(limits::SITE_MISSING_HOLD_MS - 1);
+    assert_eq!(world.client.round_trips(), asked, "not soon");
+    world.advance(1);
+    assert!(
+        matches!(world.events.last(), Some(ClientEvent::SiteOpened(site)) if site.name == "more")
+    );
+}
+
+#[test]
 fn no_common_version_says_who_speaks_what() {
     let all = answers(false, &[hello(message::PROTOCOL_MAX + 1, message::PROTOCOL_MAX + 3)]);
     let (kind, fatal, text) = error_of(all.first());

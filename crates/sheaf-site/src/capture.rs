@@ -129,7 +129,8 @@ impl Capture {
     ///
     /// # Errors
     /// `Invalid` if the transaction did what cannot be captured, `Internal` if rows may have been
-    /// missed, and what reading reports. The transaction must not be committed then.
+    /// missed or the transaction was rolled back meanwhile, and what reading reports. The
+    /// transaction must not be committed then.
     pub(crate) fn finish(&self, reader: &Connection) -> Result<Option<Mutation>> {
         let (noted, mut work) = {
             let mut state = self.shared.lock();
@@ -152,7 +153,12 @@ impl Capture {
         };
         let mutation = net::mutation(&noted, &mut work, reader);
         let mut state = self.shared.lock();
-        state.finishing = false;
+        if !std::mem::take(&mut state.finishing) {
+            // A failure of the machine made SQLite roll back meanwhile, and with the transaction
+            // went what it had changed: kept, it would be told as the next one's.
+            let message = "the transaction was rolled back while its changes were read";
+            return mutation.and(Err(Error::new(ErrorKind::Internal, message)));
+        }
         let strays = std::mem::replace(&mut state.work, work);
         match strays.broken {
             None => mutation,

@@ -340,7 +340,12 @@ impl Step<'_> {
                 foreign::settle(self.conn, &mut self.remap.tables, done)?;
                 crate::siblings::sweep(self.conn, &mut self.remap.tables, &tables)?;
                 if !self.ctx.authority || self.remap.own == Some(self.ctx.timeline) {
-                    self.remap.noted.call(self.capture.finish(self.conn));
+                    let changed = self.capture.finish(self.conn);
+                    if let (true, Err(error)) = (self.conn.is_autocommit(), &changed) {
+                        // The machine failed while it was read, and nothing of the call is left.
+                        return Err(error.clone().into());
+                    }
+                    self.remap.noted.call(changed);
                 }
                 let outcome = Outcome::Applied { merged: false };
                 Ok(Replayed { tables, ..Replayed::without_effects(outcome) })

@@ -2,6 +2,8 @@
 //! compares the mutation, one line per operation. Each measured property of the pre-update hook
 //! has a test here.
 
+use std::sync::{Arc, Mutex};
+
 use rusqlite::Connection;
 use sheaf_merge::Value;
 use sheaf_volume::ErrorKind;
@@ -48,6 +50,33 @@ impl Bench {
     fn lines(&self, sql: &[&str]) -> Vec<String> {
         self.run(sql).unwrap().map_or_else(Vec::new, |mutation| lines(&mutation))
     }
+}
+
+/// A page that is not here and cannot be had, met while the work is read, rolls all back.
+#[test]
+fn what_is_rolled_back_while_it_is_read_is_forgotten() {
+    let setup = "CREATE TABLE t(id INTEGER PRIMARY KEY, v INT); INSERT INTO t VALUES (1, 1)";
+    let bench = Bench::new(setup);
+    let capture = bench.capture.clone();
+    bench.conn.execute_batch("BEGIN; UPDATE t SET v = 2").unwrap();
+    let watched = Arc::new(Mutex::new(bench));
+    let mut reader = Connection::open_in_memory().unwrap();
+    reader.execute_batch(setup).unwrap();
+    let rolls_back = Arc::clone(&watched);
+    let roll_back = move || {
+        let bench = rolls_back.lock().unwrap();
+        if !bench.conn.is_autocommit() {
+            bench.conn.execute_batch("ROLLBACK").unwrap();
+        }
+        false
+    };
+    reader.progress_handler(1, Some(roll_back)).unwrap();
+    capture.finish(&reader).unwrap_err();
+    assert!(capture.is_empty());
+    let bench = watched.lock().unwrap();
+    bench.conn.execute_batch("UPDATE t SET v = 9").unwrap();
+    capture.clear();
+    assert_eq!(bench.lines(&["INSERT INTO t VALUES (2, 2)"]), ["+ t[2] id=2 v=2"]);
 }
 
 fn lines(mutation: &Mutation) -> Vec<String> {

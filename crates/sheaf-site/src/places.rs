@@ -96,6 +96,17 @@ impl Places {
         self.0.retain(|(table, key), _| written.contains(&(table.as_str(), key.clone())));
     }
 
+    /// What rows were put behind and in front of: tables and keys.
+    pub(crate) fn neighbours(&self) -> impl Iterator<Item = (&str, &[Value])> {
+        self.0.iter().flat_map(|((table, _), places)| {
+            let keys = places.values().flat_map(|place| match place {
+                Place::First => [None, None],
+                Place::Behind { key, before, .. } => [Some(key.as_slice()), before.as_deref()],
+            });
+            keys.flatten().map(|key| (table.as_str(), key))
+        })
+    }
+
     /// Every value in the keys of what rows were put behind.
     pub(crate) fn values(&self) -> impl Iterator<Item = &Value> {
         self.0.values().flat_map(BTreeMap::values).flat_map(|place| match place {

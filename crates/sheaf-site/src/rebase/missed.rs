@@ -87,9 +87,14 @@ impl Missed {
         }
     }
 
-    /// Whether a mutation may have been made on top of what was left out.
+    /// Whether a mutation may have been made on top of what was left out, or put a row of a list
+    /// beside a row of that.
     fn meets(&self, mutation: &Mutation) -> bool {
-        self.any || rows(mutation).any(|row| self.rows.contains(&row))
+        let neighbours = mutation.places.neighbours();
+        let mut neighbours = neighbours.map(|(table, key)| row(mutation, table, key));
+        self.any
+            || rows(mutation).any(|row| self.rows.contains(&row))
+            || neighbours.any(|row| self.rows.contains(&row))
     }
 }
 
@@ -120,19 +125,20 @@ fn is_beside(op: &Op) -> bool {
     siblings::is_of_siblings(op) && !siblings::only_says(op)
 }
 
-/// The rows that a mutation names. A row of one's own goes by the number it was given first, which
+/// The rows that a mutation changes.
+fn rows(mutation: &Mutation) -> impl Iterator<Item = (String, Vec<u8>)> {
+    mutation.ops().iter().filter_map(|op| Some(row(mutation, op.table()?, op.key())))
+}
+
+/// A row that a mutation names. A row of one's own goes by the number it was given first, which
 /// is what mutations call it that were kept while it got others; it may then be taken for another
 /// row of that number, which keeps more than needed.
-fn rows(mutation: &Mutation) -> impl Iterator<Item = (String, Vec<u8>)> {
-    mutation.ops().iter().filter_map(|op| {
-        let table = op.table()?.to_ascii_lowercase();
-        let origin = match op.key() {
-            [Value::Int(id)] => mutation.ids.get(&table, *id).flatten(),
-            _ => None,
-        };
-        match origin {
-            Some(origin) => Some((table, encode_key(&[Value::Int(origin)]))),
-            None => op.row().map(|(_, key)| (table, key)),
-        }
-    })
+fn row(mutation: &Mutation, table: &str, key: &[Value]) -> (String, Vec<u8>) {
+    let table = table.to_ascii_lowercase();
+    let origin = match key {
+        [Value::Int(id)] => mutation.ids.get(&table, *id).flatten(),
+        _ => None,
+    };
+    let key = origin.map_or_else(|| encode_key(key), |id| encode_key(&[Value::Int(id)]));
+    (table, key)
 }

@@ -158,7 +158,7 @@ impl Rows<'_> {
                 _ => (None, None),
             };
             let [behind, before] =
-                [behind, before].map(|key| key.and_then(|key| self.mapped_neighbour(&table, key)));
+                [behind, before].map(|key| key.map(|key| self.kept_neighbour(&table, key)));
             let at = (table.name.clone(), list, encode_key(&own.parents));
             let new = || Group { table, list, parents: own.parents, rows: Vec::new() };
             let row = Row { placed, behind, before, present: own.position };

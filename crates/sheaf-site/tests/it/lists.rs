@@ -366,6 +366,44 @@ fn a_row_given_to_a_list_in_front_of_one_that_was_refused_does_not_jump_to_the_e
 }
 
 #[test]
+fn a_row_behind_one_that_is_refused_for_now_follows_it_when_it_comes_through() {
+    for comes in [false, true] {
+        let world = World::new();
+        let devices = [world.device(), world.device()];
+        devices[0].sql(
+            "CREATE TABLE item(id INTEGER PRIMARY KEY, page INT, pos TEXT, name TEXT UNIQUE);
+             SELECT sheaf_merge_rule('item', 'pos', 'list(page)');
+             INSERT INTO item VALUES (3, 1, 'T', NULL)",
+        );
+        devices[0].exchange();
+        devices[1].pull();
+        devices[1].sql("INSERT INTO item VALUES (7, 2, 'K', 'taken')");
+        devices[1].sql("UPDATE item SET page = 2 WHERE id = 3");
+        devices[0].sql("INSERT INTO item VALUES (1, 3, 'V', 'taken')");
+        devices[0].sql("UPDATE item SET page = 2 WHERE id = 3");
+        devices[0].sql("INSERT INTO item VALUES (9, 2, 'X', NULL)");
+        devices[0].exchange();
+        devices[1].pull();
+        let order = "SELECT id FROM item WHERE page = 2 ORDER BY pos";
+        let shown = devices[1].local(order);
+        if comes {
+            devices[0].sql("DELETE FROM item WHERE id = 1");
+        } else {
+            devices[0].sql("UPDATE item SET name = 'else' WHERE id = 9");
+        }
+        devices[0].exchange();
+        devices[1].pull();
+        let expected = if comes { "7;3;9".to_owned() } else { shown };
+        assert_eq!(devices[1].local(order), expected);
+        assert_eq!(devices[1].exchange().rejected.len(), usize::from(!comes));
+        devices[0].pull();
+        for device in &devices {
+            assert_eq!(device.local(order), expected);
+        }
+    }
+}
+
+#[test]
 fn the_columns_of_a_list_are_checked_and_listed() {
     let (_world, devices) = boards(1);
     let device = &devices[0];

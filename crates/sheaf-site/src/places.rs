@@ -109,10 +109,7 @@ impl Places {
 
     /// Every value in the keys of what rows were put behind.
     pub(crate) fn values(&self) -> impl Iterator<Item = &Value> {
-        self.0.values().flat_map(BTreeMap::values).flat_map(|place| match place {
-            Place::First => [].iter().chain(&[]),
-            Place::Behind { key, before, .. } => key.iter().chain(before.as_deref().unwrap_or(&[])),
-        })
+        self.neighbours().flat_map(|(_, key)| key)
     }
 }
 

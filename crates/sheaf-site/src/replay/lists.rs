@@ -72,10 +72,6 @@ struct Group {
 /// One of them, by what is here.
 struct Row {
     placed: Placed,
-    /// What it was put behind; `None` if nothing, or nobody knows what.
-    behind: Option<Vec<Value>>,
-    /// What it was put before likewise.
-    before: Option<Vec<Value>>,
     /// What its column holds so far.
     present: Value,
 }
@@ -149,19 +145,14 @@ impl Rows<'_> {
     /// Places the rows that were noted.
     pub(super) fn place(&mut self) -> Result<(), Failure> {
         let mut groups: BTreeMap<(String, usize, Vec<u8>), Group> = BTreeMap::new();
-        for placed in std::mem::take(&mut self.placed) {
+        for mut placed in std::mem::take(&mut self.placed) {
             let (table, list) = (Rc::clone(&placed.table), placed.list);
             let Some(column) = table.lists.get(list) else { continue };
             let Some(own) = column.own(self.conn, &placed.key)? else { continue };
-            let (behind, before) = match &placed.place {
-                Some(Place::Behind { key, before, .. }) => (Some(key), before.as_ref()),
-                _ => (None, None),
-            };
-            let [behind, before] =
-                [behind, before].map(|key| key.map(|key| self.kept_neighbour(&table, key)));
+            placed.place = placed.place.map(|place| self.mapped_place(&table, &place));
             let at = (table.name.clone(), list, encode_key(&own.parents));
             let new = || Group { table, list, parents: own.parents, rows: Vec::new() };
-            let row = Row { placed, behind, before, present: own.position };
+            let row = Row { placed, present: own.position };
             groups.entry(at).or_insert_with(new).rows.push(row);
         }
         groups.into_values().try_for_each(|mut group| {
@@ -183,7 +174,7 @@ impl Rows<'_> {
         };
         let is_same = |own: Own| own.position.same(met);
         if column.own(self.conn, key)?.is_some_and(is_same) {
-            let place = self.mapped_place(table, place);
+            let place = place.clone();
             let (base, left) = (met.clone(), met.clone());
             let change = Change { col: column.name.clone(), base, left };
             self.idle.push(Idle { table: table.name.clone(), key: key.clone(), change, place });
@@ -228,7 +219,7 @@ impl Rows<'_> {
         Ok(match &row.placed.place {
             None => true,
             Some(Place::First) => last.is_none(),
-            Some(Place::Behind { .. }) => last.map(|last| last.key) == row.behind,
+            Some(Place::Behind { key, .. }) => last.is_some_and(|last| last.key == *key),
         })
     }
 
@@ -340,9 +331,9 @@ fn merge(members: &[Member], rows: &[Row]) -> Option<List<usize>> {
         let after = match &row.placed.place {
             None => After::Element(UNKNOWN, Some(row.placed.wanted.clone())),
             Some(Place::First) => After::Head,
-            Some(Place::Behind { position, before, .. }) => {
-                let behind = row.behind.as_deref().and_then(find).filter(|at| list.has(at));
-                let next = row.before.as_deref().and_then(find).filter(|at| list.has(at));
+            Some(Place::Behind { position, key, before }) => {
+                let behind = find(key).filter(|at| list.has(at));
+                let next = before.as_deref().and_then(find).filter(|at| list.has(at));
                 match (behind, next, before) {
                     (Some(behind), ..) => After::Element(behind, None),
                     // What it was put behind is gone: before what it was put before, so that

@@ -66,9 +66,13 @@ impl Lists {
         self.devices[device].sql(&self.insert(name, after));
     }
 
-    fn shift(&self, device: usize, name: &str, after: &str) {
+    fn moved(name: &str, after: &str) -> String {
         let place = Self::behind(name, after);
-        self.devices[device].sql(&format!("UPDATE item SET pos = {place} WHERE {NAME} = '{name}'"));
+        format!("UPDATE item SET pos = {place} WHERE {NAME} = '{name}'")
+    }
+
+    fn shift(&self, device: usize, name: &str, after: &str) {
+        self.devices[device].sql(&Self::moved(name, after));
     }
 
     fn delete(&self, device: usize, name: &str) {
@@ -217,11 +221,7 @@ fn a_run_behind_a_move_that_finds_its_row_in_place_stays_whole() {
         lists.put(0, "x", "a");
         lists.put(0, "y", "a");
         lists.shift(0, "c", "a");
-        let (name, place) = ("c", Lists::behind("c", "a"));
-        let run = [
-            format!("UPDATE item SET pos = {place} WHERE {NAME} = '{name}'"),
-            lists.insert("d", "c"),
-        ];
+        let run = [Lists::moved("c", "a"), lists.insert("d", "c")];
         lists.devices[1].sql(&format!("BEGIN; {}; COMMIT", run.join(";")));
         lists.devices[0].exchange();
         lists.devices[1].pull();
@@ -339,17 +339,23 @@ fn rows_of_different_parents_do_not_meet() {
     assert_eq!(devices[0].local("SELECT count(DISTINCT pos) FROM card WHERE board = 'y'"), "2");
 }
 
-#[test]
-fn a_row_given_to_a_list_in_front_of_one_that_was_refused_does_not_jump_to_the_end() {
+/// Two devices with these rows in lists by page; a name may be taken.
+fn named(rows: &str) -> [Device; 2] {
     let world = World::new();
     let devices = [world.device(), world.device()];
-    devices[0].sql(
+    devices[0].sql(&format!(
         "CREATE TABLE item(id INTEGER PRIMARY KEY, page INT, pos TEXT, name TEXT UNIQUE);
          SELECT sheaf_merge_rule('item', 'pos', 'list(page)');
-         INSERT INTO item VALUES (5, 2, 'F', NULL), (9, 2, 'T', NULL), (3, 1, 'H', NULL)",
-    );
+         INSERT INTO item VALUES {rows}"
+    ));
     devices[0].exchange();
     devices[1].pull();
+    devices
+}
+
+#[test]
+fn a_row_given_to_a_list_in_front_of_one_that_was_refused_does_not_jump_to_the_end() {
+    let devices = named("(5, 2, 'F', NULL), (9, 2, 'T', NULL), (3, 1, 'H', NULL)");
     devices[1].sql("INSERT INTO item VALUES (7, 2, 'K', 'taken')");
     devices[1].sql("UPDATE item SET page = 2 WHERE id = 3");
     devices[0].sql("INSERT INTO item VALUES (1, 3, 'V', 'taken')");
@@ -368,15 +374,7 @@ fn a_row_given_to_a_list_in_front_of_one_that_was_refused_does_not_jump_to_the_e
 #[test]
 fn a_row_behind_one_that_is_refused_for_now_follows_it_when_it_comes_through() {
     for comes in [false, true] {
-        let world = World::new();
-        let devices = [world.device(), world.device()];
-        devices[0].sql(
-            "CREATE TABLE item(id INTEGER PRIMARY KEY, page INT, pos TEXT, name TEXT UNIQUE);
-             SELECT sheaf_merge_rule('item', 'pos', 'list(page)');
-             INSERT INTO item VALUES (3, 1, 'T', NULL)",
-        );
-        devices[0].exchange();
-        devices[1].pull();
+        let devices = named("(3, 1, 'T', NULL)");
         devices[1].sql("INSERT INTO item VALUES (7, 2, 'K', 'taken')");
         devices[1].sql("UPDATE item SET page = 2 WHERE id = 3");
         devices[0].sql("INSERT INTO item VALUES (1, 3, 'V', 'taken')");

@@ -298,6 +298,12 @@ fn add_column(conn: &Connection, k: u64, runs: Runs) -> rusqlite::Result<()> {
     conn.execute_batch(&format!("ALTER TABLE note ADD COLUMN x{k} TEXT"))
 }
 
+/// Whether there is a table of this name.
+pub(crate) fn has_table(conn: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = ?1";
+    conn.query_row(sql, [name], |row| row.get(0))
+}
+
 fn account(k: u64) -> String {
     format!("a{k}")
 }

@@ -7,7 +7,7 @@
 use rusqlite::{Connection, MAIN_DB};
 use sheaf_site::{Error, Site, View};
 
-use crate::workload::{Runs, Transaction, lock, outline, page, together};
+use crate::workload::{Runs, Transaction, has_table, lock, outline, page, together};
 
 /// A state of a site.
 #[derive(Debug)]
@@ -111,8 +111,7 @@ pub(crate) fn says(site: &Site, view: View) -> Result<String, Error> {
 /// SQLite's, for a state that cannot be read.
 pub(crate) fn dump(conn: &Connection) -> rusqlite::Result<String> {
     let mut out = String::new();
-    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'acc'";
-    if conn.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
+    if !has_table(conn, "acc")? {
         return Ok(out);
     }
     for sql in SAYS {
@@ -121,8 +120,7 @@ pub(crate) fn dump(conn: &Connection) -> rusqlite::Result<String> {
     together::dump(conn, &mut out)?;
     page::dump(conn, &mut out)?;
     outline::dump(conn, &mut out)?;
-    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'ticket'";
-    if conn.query_row(sql, [], |row| row.get::<_, i64>(0))? > 0 {
+    if has_table(conn, "ticket")? {
         rows(conn, "SELECT 'ticket', no, id FROM ticket ORDER BY no, id", &mut out)?;
         rows(conn, "SELECT 'turn', id, lock FROM turn ORDER BY id", &mut out)?;
     }

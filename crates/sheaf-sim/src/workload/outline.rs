@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ToSql, params};
 
 use super::{Author, Step, refused};
 
@@ -47,44 +47,47 @@ fn name(list: u64) -> String {
 impl Placed {
     /// What the model keeps of it.
     pub(super) fn mean(&self, conn: &Connection, list: &str) -> rusqlite::Result<()> {
-        let after = match self {
-            Self::Drop { id } => {
-                return conn.execute("DELETE FROM item WHERE id = ?1", [id]).map(drop);
-            }
-            Self::Put { after, .. } | Self::Move { after, .. } => after,
-        };
-        let ord = "SELECT coalesce(max(ord), 0) FROM item WHERE id = ?1 AND list = ?2";
-        let ord: i64 = conn.query_row(ord, params![after, list], |row| row.get(0))?;
-        let room = "UPDATE item SET ord = ord + 1 WHERE list = ?1 AND ord > ?2";
-        conn.execute(room, params![list, ord])?;
-        let sql = match self {
-            Self::Put { .. } => "INSERT INTO item(id, list, ord) VALUES (?1, ?2, ?3)",
-            _ => "UPDATE item SET ord = ?3 WHERE id = ?1 AND list = ?2",
-        };
-        let (Self::Put { id, .. } | Self::Move { id, .. } | Self::Drop { id }) = self;
-        conn.execute(sql, params![id, list, ord + 1]).map(drop)
+        self.run(conn, (list, "ord"), |after| {
+            let ord = "SELECT coalesce(max(ord), 0) FROM item WHERE id = ?1 AND list = ?2";
+            let ord: i64 = conn.query_row(ord, params![after, list], |row| row.get(0))?;
+            let room = "UPDATE item SET ord = ord + 1 WHERE list = ?1 AND ord > ?2";
+            conn.execute(room, params![list, ord])?;
+            Ok(ord + 1)
+        })
     }
 
     /// Does it, as an application does that keeps positions.
     pub(super) fn write(&self, conn: &Connection, list: &str) -> rusqlite::Result<()> {
-        let after = match self {
+        self.run(conn, (list, "pos"), |after| {
+            let next = "SELECT min(pos) FROM item WHERE list = ?2
+                AND pos > coalesce((SELECT pos FROM item WHERE id = ?1), '')";
+            let next: Option<String> =
+                conn.query_row(next, params![after, list], |row| row.get(0))?;
+            let at = "SELECT sheaf_between((SELECT pos FROM item WHERE id = ?1), ?2)";
+            let at: Option<String> = conn.query_row(at, params![after, next], |row| row.get(0))?;
+            at.ok_or_else(|| refused("no room"))
+        })
+    }
+
+    /// Writes what `at` gives for behind a row into the column of the order.
+    fn run<T: ToSql>(
+        &self,
+        conn: &Connection,
+        (list, column): (&str, &str),
+        at: impl FnOnce(&Option<String>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<()> {
+        let (sql, id, after) = match self {
             Self::Drop { id } => {
                 return conn.execute("DELETE FROM item WHERE id = ?1", [id]).map(drop);
             }
-            Self::Put { after, .. } | Self::Move { after, .. } => after,
+            Self::Put { id, after } => {
+                (format!("INSERT INTO item(id, list, {column}) VALUES (?1, ?2, ?3)"), id, after)
+            }
+            Self::Move { id, after } => {
+                (format!("UPDATE item SET {column} = ?3 WHERE id = ?1 AND list = ?2"), id, after)
+            }
         };
-        let next = "SELECT min(pos) FROM item WHERE list = ?2
-            AND pos > coalesce((SELECT pos FROM item WHERE id = ?1), '')";
-        let next: Option<String> = conn.query_row(next, params![after, list], |row| row.get(0))?;
-        let at = "SELECT sheaf_between((SELECT pos FROM item WHERE id = ?1), ?2)";
-        let at: Option<String> = conn.query_row(at, params![after, next], |row| row.get(0))?;
-        let at = at.ok_or_else(|| refused("no room"))?;
-        let sql = match self {
-            Self::Put { .. } => "INSERT INTO item(id, list, pos) VALUES (?1, ?2, ?3)",
-            _ => "UPDATE item SET pos = ?3 WHERE id = ?1 AND list = ?2",
-        };
-        let (Self::Put { id, .. } | Self::Move { id, .. } | Self::Drop { id }) = self;
-        conn.execute(sql, params![id, list, at]).map(drop)
+        conn.execute(&sql, params![id, list, at(after)?]).map(drop)
     }
 }
 

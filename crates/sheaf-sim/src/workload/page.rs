@@ -11,7 +11,7 @@ use std::{fmt::Write as _, ops::Range};
 
 use rusqlite::{Connection, params};
 
-use super::{Author, Step};
+use super::{Author, Step, has_table};
 
 /// Pages.
 const PAGES: u64 = 2;
@@ -229,10 +229,8 @@ fn is_well_formed(body: &str) -> bool {
 
 /// What the pages say, to the model or to people.
 pub(crate) fn dump(conn: &Connection, out: &mut String) -> rusqlite::Result<()> {
-    let has = "SELECT count(*) FROM sqlite_schema WHERE name = ?1";
-    let has = |table: &str| conn.query_row(has, [table], |row| row.get::<_, bool>(0));
-    let model = has("block")?;
-    if !model && !has("page")? {
+    let model = has_table(conn, "block")?;
+    if !model && !has_table(conn, "page")? {
         return Ok(());
     }
     for page in (0..PAGES).map(name) {

@@ -17,7 +17,7 @@ use std::fmt::Write as _;
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
-use super::{Author, Step, Transaction};
+use super::{Author, Step, Transaction, has_table};
 use crate::rng::Rng;
 
 /// Documents.
@@ -264,17 +264,14 @@ fn siblings(conn: &Connection, doc: &str) -> rusqlite::Result<Vec<String>> {
 
 /// Every document and all values that its cell keeps; none where there are no documents.
 pub(crate) fn all_siblings(conn: &Connection) -> rusqlite::Result<Vec<(String, Vec<String>)>> {
-    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'doc'";
-    let docs = if conn.query_row(sql, [], |row| row.get(0))? { DOCS } else { 0 };
+    let docs = if has_table(conn, "doc")? { DOCS } else { 0 };
     (0..docs).map(|doc| Ok((name(doc), siblings(conn, &name(doc))?))).collect()
 }
 
 /// What the documents say, to the model or to people.
 pub(crate) fn dump(conn: &Connection, out: &mut String) -> rusqlite::Result<()> {
-    let has = "SELECT count(*) FROM sqlite_schema WHERE name = ?1";
-    let has = |table: &str| conn.query_row(has, [table], |row| row.get::<_, bool>(0));
-    let model = has("meant")?;
-    if !model && !has("doc")? {
+    let model = has_table(conn, "meant")?;
+    if !model && !has_table(conn, "doc")? {
         return Ok(());
     }
     for doc in (0..DOCS).map(name) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use sheaf_site::{Standing, View};
+use sheaf_site::{Answer, Batch, RunningHash, Standing, View};
 use sheaf_volume::{ErrorKind, ManualEnv};
 
 use crate::support::{Device, World, assert_converged};
@@ -416,8 +416,7 @@ fn a_node_stops_at_what_asks_and_decides_what_others_sent() {
     assert_eq!(led.commit.unwrap().applied.len(), 1, "nothing of b");
     // Sent again as it is, it is answered again, from where it can be understood.
     let again = node.site.lead(&batches[1..], &*node.log, 4).unwrap();
-    let sheaf_site::Answer::Verdicts { first_seq: 1, verdicts, lsn: known } = &again.answers[0]
-    else {
+    let Answer::Verdicts { first_seq: 1, verdicts, lsn: known } = &again.answers[0] else {
         panic!("{again:?}")
     };
     assert_eq!((verdicts.len(), *known, again.commit), (0, lsn, None));
@@ -434,6 +433,85 @@ fn a_node_stops_at_what_asks_and_decides_what_others_sent() {
     }
     assert_eq!(a.local("SELECT count(*) FROM t"), "6");
     assert_eq!(stands(&a, View::Global, "q"), "6");
+    assert_converged(&[&a, &b, &node]);
+}
+
+/// A part of a batch, as a packet of its own.
+fn packet(batch: &Batch, seqs: std::ops::RangeInclusive<u64>) -> Batch {
+    let (before, rest): (Vec<_>, Vec<_>) =
+        batch.mutations.iter().cloned().partition(|record| record.seq < *seqs.start());
+    let hash = before.iter().fold(RunningHash(batch.prev_hash), RunningHash::after);
+    Batch {
+        first_seq: *seqs.start(),
+        prev_hash: hash.0,
+        mutations: rest.into_iter().filter(|record| record.seq <= *seqs.end()).collect(),
+        ..batch.clone()
+    }
+}
+
+/// The vector X03: what is sent again is answered again and not done again, and a gap is named.
+#[test]
+fn a_node_answers_a_duplicate_again_and_names_a_gap() {
+    let world = World::new();
+    let [a] = world.devices("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL)");
+    let node = world.device();
+    node.exchange();
+    for at in 1..=3 {
+        a.sql(&format!("{TAKE} INSERT INTO t VALUES ('a{at}'); COMMIT"));
+    }
+    let all = a.site.outbox(a.site.status().acknowledged, usize::MAX).unwrap().unwrap();
+    let first = all.first_seq;
+    let lead = |seqs| node.site.lead(&[packet(&all, seqs)], &*node.log, 4).unwrap();
+    let done = lead(first..=first);
+    let [Answer::Verdicts { verdicts, lsn, .. }] = &done.answers[..] else { panic!("{done:?}") };
+    assert_eq!((verdicts.len(), done.commit.as_ref().map(|commit| commit.lsn)), (1, Some(*lsn)));
+    let again = lead(first..=first);
+    let [Answer::Verdicts { lsn: known, .. }] = &again.answers[..] else { panic!("{again:?}") };
+    assert_eq!((known, &again.commit), (lsn, &None));
+    let early = lead(first + 2..=first + 2);
+    assert_eq!((early.answers, early.commit), (vec![Answer::Gap { next: first + 1 }], None));
+    assert_eq!(stands(&node, View::Global, "q"), "1");
+    // Nothing of this has harmed what the device sends next.
+    lead(first + 1..=first + 2);
+    assert_eq!(a.exchange().rejected, []);
+    assert_eq!(stands(&a, View::Global, "q"), "3");
+    assert_converged(&[&a, &node]);
+}
+
+/// The vector X04: packets of before an answer that come late do nothing. What asked has failed for
+/// ever, because no counter goes back.
+#[test]
+fn a_node_does_nothing_with_late_packets_of_before_an_answer() {
+    let world = World::new();
+    let [a, b] = world.devices("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL)");
+    let node = world.device();
+    let outbox = |device: &Device| {
+        device.site.outbox(device.site.status().acknowledged, usize::MAX).unwrap().unwrap()
+    };
+    a.sql(&format!("{ASK} INSERT INTO t VALUES ('a'); COMMIT"));
+    a.exchange();
+    for at in 1..=2 {
+        b.sql(&format!("{ASK} INSERT INTO t VALUES ('b{at}'); COMMIT"));
+    }
+    let old = outbox(&b);
+    node.exchange();
+    let lead = |batch: &Batch| node.site.lead(std::slice::from_ref(batch), &*node.log, 4).unwrap();
+    let asked = lead(&old);
+    assert!(asked.answers[0].asks(&old) && asked.commit.is_none(), "{asked:?}");
+    b.pull();
+    b.site.go_on(b.site.asking().unwrap().seq).unwrap();
+    let new = outbox(&b);
+    let first = new.first_seq;
+    assert!(lead(&packet(&new, first..=first)).commit.is_some());
+    for late in [old.clone(), packet(&old, first + 1..=first + 1)] {
+        let led = lead(&late);
+        assert!(led.answers[0].asks(&late) && led.commit.is_none(), "{led:?}");
+    }
+    assert!(lead(&new).commit.is_some());
+    for device in [&a, &b] {
+        assert_eq!(device.exchange().rejected, []);
+    }
+    assert_eq!(a.local("SELECT id FROM t ORDER BY id"), "a;b1;b2");
     assert_converged(&[&a, &b, &node]);
 }
 

@@ -23,6 +23,11 @@ use crate::replay::Outcome;
 use crate::site::Site;
 use crate::timeline::{Answer, Batch, Decided, MutationRecord, RunningHash};
 
+/// How far each timeline is applied. Made by whoever appends first; every replica gets it with the
+/// pages.
+pub(crate) const CREATE: &str = "CREATE TABLE IF NOT EXISTS __sheaf_timelines(\
+    timeline BLOB PRIMARY KEY, seq INTEGER NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID";
+
 /// What leading a group of batches did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Led {
@@ -354,13 +359,7 @@ impl Exchanged {
 }
 
 fn gather(pass: &mut Pass<'_>, batches: &[Batch]) -> Result<Gathered> {
-    // Made by whoever appends first; every replica gets it with the pages.
-    pass.conn
-        .execute_batch(
-            "CREATE TABLE IF NOT EXISTS __sheaf_timelines(\
-             timeline BLOB PRIMARY KEY, seq INTEGER NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID",
-        )
-        .map_err(from_sqlite)?;
+    pass.conn.execute_batch(CREATE).map_err(from_sqlite)?;
     pass.schema_changed()?;
     let mut gathered = Gathered::default();
     for batch in batches {

@@ -26,7 +26,7 @@ pub use asking::Asking;
 pub(crate) use asking::Resolution;
 pub(crate) use function::{NoneWaiting, Waiting, is_own_query, register};
 pub(crate) use notes::Notes;
-pub(crate) use table::{Admitted, admit, advance, prepare};
+pub(crate) use table::{Admitted, CREATE, admit, advance, prepare};
 pub(crate) use waiting::OwnWaiting;
 
 /// What becomes of a mutation that finds its lock moved further than it can bear.

@@ -25,7 +25,7 @@ use crate::{
 /// The table of expressions.
 pub(crate) const TABLE: &str = "__sheaf_merges";
 
-const CREATE: &str = "CREATE TABLE IF NOT EXISTS main.__sheaf_merges(
+pub(crate) const CREATE: &str = "CREATE TABLE IF NOT EXISTS main.__sheaf_merges(
     name TEXT PRIMARY KEY, sql TEXT NOT NULL) WITHOUT ROWID";
 
 /// What a site's host has registered.

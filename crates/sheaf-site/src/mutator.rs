@@ -24,6 +24,9 @@ use crate::{
     value::Bind,
 };
 
+pub(crate) const CREATE: &str = "CREATE TABLE IF NOT EXISTS main.__sheaf_mutators(
+    name TEXT PRIMARY KEY, sql TEXT NOT NULL) WITHOUT ROWID";
+
 /// A call, borrowed from its mutation.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
@@ -226,10 +229,7 @@ pub(crate) fn define(conn: &Connection, name: &str, sql: &str) -> Result<()> {
     }
     check_script(sql)?;
     let store = || {
-        conn.execute_batch(
-            "CREATE TABLE IF NOT EXISTS main.__sheaf_mutators(
-             name TEXT PRIMARY KEY, sql TEXT NOT NULL) WITHOUT ROWID",
-        )?;
+        conn.execute_batch(CREATE)?;
         conn.prepare_cached(
             "INSERT INTO main.__sheaf_mutators(name, sql) VALUES(?1, ?2)
              ON CONFLICT(name) DO UPDATE SET sql = excluded.sql",

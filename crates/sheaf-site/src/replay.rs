@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub(crate) mod cell;
-mod ddl;
+pub(crate) mod ddl;
 pub(crate) mod failure;
 mod ffi;
 mod foreign;

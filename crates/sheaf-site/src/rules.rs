@@ -22,7 +22,7 @@ use crate::{
 /// The table of rules.
 pub(crate) const TABLE: &str = "__sheaf_rules";
 
-const CREATE: &str = "CREATE TABLE IF NOT EXISTS main.__sheaf_rules(
+pub(crate) const CREATE: &str = "CREATE TABLE IF NOT EXISTS main.__sheaf_rules(
     tbl TEXT NOT NULL, col TEXT NOT NULL, rule TEXT NOT NULL, PRIMARY KEY(tbl, col)) WITHOUT ROWID";
 
 /// Whether it is worth it to look for columns of the table under this rule.

@@ -40,7 +40,7 @@ pub(crate) const TABLE: &str = "__sheaf_mvr";
 /// The author of a value that was in the cell before siblings were kept.
 pub(crate) const SOMEBODY: u128 = 0;
 
-const CREATE: &str = "CREATE TABLE IF NOT EXISTS main.__sheaf_mvr(
+pub(crate) const CREATE: &str = "CREATE TABLE IF NOT EXISTS main.__sheaf_mvr(
     tbl TEXT NOT NULL, pk BLOB NOT NULL, col TEXT NOT NULL, siblings BLOB NOT NULL,
     PRIMARY KEY(tbl, pk, col)) WITHOUT ROWID";
 

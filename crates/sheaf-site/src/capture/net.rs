@@ -13,6 +13,8 @@ use super::migration::{Lineage, Migration};
 use super::state::{Noted, Rows, Tracker, Work, is_fts_content, is_skipped};
 use super::table::{Target, changes};
 use crate::mutation::{Body, Change, Mutation, Op};
+use crate::replay::ddl::check_own;
+use crate::replay::failure::Failure;
 use crate::rowids::RowIds;
 use crate::schema::{
     FtsContent, Schema, TableInfo, TableKind, fold, pragma_int, quote_ident, sql_error, version,
@@ -88,6 +90,10 @@ impl SchemaChange {
         let mut statements = std::mem::take(&mut migration.statements);
         if is_same && migration.keeps_tables() {
             statements.clear();
+        }
+        // The log would refuse it, and all that was built upon it here with it.
+        for sql in &statements {
+            check_own(sql).map_err(Failure::into_error)?;
         }
         Ok(Self { new: Some(new), migration, statements })
     }

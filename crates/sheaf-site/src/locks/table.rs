@@ -14,7 +14,7 @@ use super::{Counter, Judgement, Lock, OnFailure};
 use crate::replay::failure::Failure;
 
 /// The counters, and each timeline's share of them.
-const CREATE: &str = "
+pub(crate) const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS main.__sheaf_lock(
         name TEXT PRIMARY KEY, x INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS main.__sheaf_lock_moves(

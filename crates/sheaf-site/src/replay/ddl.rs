@@ -1,15 +1,34 @@
 //! Schema changes: done, done already, or refused.
 //!
 //! Invariant: what two devices both did offline is done once; what they did differently under
-//! one name is refused, never guessed.
+//! one name is refused, never guessed. Sheaf's own tables are made as Sheaf makes them, and nothing
+//! else hangs on them: the log could not go on behind a trigger or an index on one.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{
     failure::Failure,
-    sqltext::{Token, normalise, tokens},
+    remap,
+    sqltext::{Token, normalise, statements, tokens},
 };
-use crate::schema::quote_ident;
+use crate::schema::{fold, quote_ident};
+use crate::{lead, locks, merges, mutator, rules, siblings};
+
+/// How Sheaf makes its own tables.
+const OWN: [&str; 7] = [
+    lead::CREATE,
+    locks::CREATE,
+    merges::CREATE,
+    mutator::CREATE,
+    remap::CREATE,
+    rules::CREATE,
+    siblings::CREATE,
+];
+/// With these a user may make the table of rules, under another key than Sheaf's.
+const RULES_WORDS: [&str; 16] = [
+    "tbl", "col", "rule", "TEXT", "NOT", "NULL", "PRIMARY", "KEY", "UNIQUE", "WITHOUT", "ROWID",
+    "STRICT", "(", ")", ",", ";",
+];
 
 /// Runs one schema change. Returns whether it changed anything.
 pub(super) fn apply(conn: &Connection, sql: &str) -> Result<bool, Failure> {
@@ -27,11 +46,7 @@ pub(super) fn apply(conn: &Connection, sql: &str) -> Result<bool, Failure> {
     if second.is_some_and(|word| word.is("TEMP") || word.is("TEMPORARY")) {
         return Err(Failure::reject("temporary things are local"));
     }
-    if !verb.is("CREATE")
-        && words.iter().any(|word| word.name().to_ascii_lowercase().starts_with("__sheaf_"))
-    {
-        return Err(Failure::reject("tables of sheaf itself cannot be changed"));
-    }
+    check_own(sql)?;
     if verb.is("CREATE") {
         return create(conn, sql, &words);
     }
@@ -46,6 +61,47 @@ pub(super) fn apply(conn: &Connection, sql: &str) -> Result<bool, Failure> {
     }
     conn.prepare(sql)?.execute([])?;
     Ok(true)
+}
+
+/// Refuses a schema change that would put Sheaf's own tables at somebody's will. Views may read
+/// them.
+pub(crate) fn check_own(sql: &str) -> Result<(), Failure> {
+    let words = tokens(sql);
+    let is_own = |word: &Token<'_>| fold(&word.name()).starts_with("__sheaf_");
+    if !words.iter().any(is_own) {
+        return Ok(());
+    }
+    let (is_created, kind) = (words.first().is_some_and(|verb| verb.is("CREATE")), words.get(1));
+    let name = name_after_if(&words, 2);
+    match (kind, name) {
+        (Some(kind), Some(name)) if is_created && kind.is("VIEW") && !is_own(&name) => Ok(()),
+        (Some(kind), Some(name))
+            if is_created && kind.is("TABLE") && is_ours(sql, &words, &name) =>
+        {
+            Ok(())
+        }
+        _ => Err(Failure::reject(
+            "tables of sheaf itself cannot be changed, and their names (`__sheaf_...`) are kept",
+        )),
+    }
+}
+
+/// Whether this is one of our tables, made as we make it.
+fn is_ours(sql: &str, words: &[Token<'_>], name: &Token<'_>) -> bool {
+    let is_rules = name.name() == rules::TABLE && {
+        let mut rest = words.iter().filter(|word| word.at > name.at);
+        ["tbl", "col", "rule"].iter().all(|column| words.iter().any(|word| word.is(column)))
+            && rest.all(|word| RULES_WORDS.iter().any(|known| word.is(known)))
+    };
+    let mut own = OWN.iter().flat_map(|script| statements(script));
+    is_rules
+        || own.any(|own| {
+            let own_words = tokens(own);
+            name_after_if(&own_words, 2).is_some_and(|own_name| {
+                own_name.name() == name.name()
+                    && shape(own, &own_words, &own_name) == shape(sql, words, name)
+            })
+        })
 }
 
 /// `PRAGMA user_version = 3`: the two numbers in the header that belong to the application.
@@ -75,25 +131,27 @@ fn create(conn: &Connection, sql: &str, words: &[Token<'_>]) -> Result<bool, Fai
         conn.prepare(sql)?.execute([])?;
         return Ok(true);
     };
-    let what = |sql: &str, words: &[Token<'_>], name: &Token<'_>| {
-        let kind: Vec<String> = words
-            .iter()
-            .take_while(|word| word.at < name.at)
-            .map(|word| word.text.to_ascii_uppercase())
-            .filter(|word| !["IF", "NOT", "EXISTS", "MAIN", "."].contains(&word.as_str()))
-            .collect();
-        let tail = name.at + name.text.len();
-        (kind, normalise(sql.get(tail..).unwrap_or_default()))
-    };
     let old_words = tokens(&existing);
     let old_name = old_words.iter().find(|word| word.name().eq_ignore_ascii_case(&name.name()));
     let is_same =
-        old_name.is_some_and(|old| what(&existing, &old_words, old) == what(sql, words, &name));
+        old_name.is_some_and(|old| shape(&existing, &old_words, old) == shape(sql, words, &name));
     if is_same {
         Ok(false)
     } else {
         Err(Failure::reject(format!("{} exists already and is different", name.name())))
     }
+}
+
+/// What a statement creates, but for the name: its kind, and the text behind the name.
+fn shape(sql: &str, words: &[Token<'_>], name: &Token<'_>) -> (Vec<String>, String) {
+    let kind = words
+        .iter()
+        .take_while(|word| word.at < name.at)
+        .map(|word| word.text.to_ascii_uppercase())
+        .filter(|word| !["IF", "NOT", "EXISTS", "MAIN", "."].contains(&word.as_str()))
+        .collect();
+    let tail = name.at + name.text.len();
+    (kind, normalise(sql.get(tail..).unwrap_or_default()))
 }
 
 /// The name behind `[IF [NOT] EXISTS] [main.]`, from the word at `from` on.

@@ -17,7 +17,7 @@ use sheaf_volume::{Lsn, TimelineId};
 use super::{ReplayContext, failure::Failure, table::exists};
 
 /// The table that carries renumberings from the authority to the devices.
-const CREATE: &str = "CREATE TABLE IF NOT EXISTS main.__sheaf_remap(
+pub(super) const CREATE: &str = "CREATE TABLE IF NOT EXISTS main.__sheaf_remap(
     timeline BLOB NOT NULL, tbl TEXT NOT NULL, old INTEGER NOT NULL, new INTEGER NOT NULL,
     lsn INTEGER NOT NULL, PRIMARY KEY(timeline, tbl, old, lsn)) WITHOUT ROWID";
 

@@ -347,8 +347,10 @@ fn apply_rules(
     if !exists(conn, "__sheaf_rules")? {
         return Ok((policy, newer_policy));
     }
-    let mut statement = conn
-        .prepare_cached("SELECT col, rule FROM main.__sheaf_rules WHERE tbl = ?1 COLLATE NOCASE")?;
+    let mut statement = conn.prepare_cached(
+        "SELECT col, rule FROM main.__sheaf_rules
+             WHERE tbl = ?1 COLLATE NOCASE AND typeof(col) = 'text' AND typeof(rule) = 'text'",
+    )?;
     let mut rows = statement.query([name])?;
     while let Some(row) = rows.next()? {
         let (col, rule): (String, String) = (row.get(0)?, row.get(1)?);

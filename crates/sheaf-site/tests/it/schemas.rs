@@ -134,3 +134,32 @@ fn a_commit_that_was_refused_and_another_with_the_same_schema_number() {
     assert_converged(&[&a]);
     assert_eq!(a.local("SELECT name FROM sqlite_schema WHERE name IN ('t', 'u', 'x')"), "t");
 }
+
+/// Sheaf's own tables are nobody else's: the log refuses, and so does the device before it.
+#[test]
+fn what_the_log_would_refuse_is_refused_at_once() {
+    let [a, b] = World::new().devices("CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    a.sql("INSERT INTO t VALUES (1, 'a')");
+    for sql in [
+        "CREATE TRIGGER z BEFORE UPDATE ON __sheaf_timelines BEGIN SELECT RAISE(ABORT, 'x'); END",
+        "CREATE TRIGGER z AFTER INSERT ON t BEGIN UPDATE __sheaf_timelines SET seq = 9; END",
+        "CREATE UNIQUE INDEX u ON __sheaf_timelines(1)",
+        "CREATE TABLE __sheaf_remap(a)",
+        "DROP TABLE __sheaf_timelines",
+    ] {
+        let pending = a.site.status().pending.len();
+        let error = a.try_sql(sql).unwrap_err();
+        assert!(error.contains("tables of sheaf itself cannot be changed"), "{sql}: {error}");
+        assert_eq!(a.site.status().pending.len(), pending, "{sql}");
+    }
+    // What Sheaf makes itself, and what only reads it, goes through.
+    a.sql("SELECT sheaf_merge_rule('t', 'v', 'mvr'); SELECT sheaf_lock('q')");
+    a.sql("CREATE VIEW declared AS SELECT * FROM __sheaf_rules");
+    a.sql("BEGIN; SELECT sheaf_lock('q'); UPDATE t SET v = 'x'; COMMIT");
+    b.sql("INSERT INTO t VALUES (2, 'b')");
+    assert_eq!(a.exchange().rejected, []);
+    assert_eq!(b.exchange().rejected, []);
+    a.exchange();
+    assert_eq!(b.local("SELECT count(*) FROM declared"), "1");
+    assert_converged(&[&a, &b]);
+}

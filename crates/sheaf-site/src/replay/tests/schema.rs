@@ -62,11 +62,38 @@ fn other_statements_are_no_schema_changes() {
         ("CREATE TEMP TABLE t(a)", "local"),
         ("DROP TABLE __sheaf_rules", "sheaf itself"),
         ("ALTER TABLE [__sheaf_rules] RENAME TO x", "sheaf itself"),
+        ("CREATE TRIGGER z BEFORE UPDATE ON __sheaf_timelines BEGIN SELECT 1; END", "sheaf itself"),
+        (
+            "CREATE TRIGGER z AFTER INSERT ON t BEGIN UPDATE \"__SHEAF_timelines\" SET seq = 9; END",
+            "sheaf itself",
+        ),
+        ("CREATE UNIQUE INDEX u ON __sheaf_timelines(1)", "sheaf itself"),
+        ("CREATE TABLE __sheaf_remap(a)", "sheaf itself"),
+        ("CREATE TABLE main.__SHEAF_lock(name TEXT PRIMARY KEY, x INTEGER NOT NULL)", "are kept"),
+        ("CREATE TABLE __sheaf_lock(name TEXT, x INTEGER NOT NULL)", "are kept"),
+        ("CREATE TABLE __sheaf_rules(x)", "are kept"),
+        ("CREATE TABLE __sheaf_rules(tbl, col, rule AS (abs(-9223372036854775808)))", "are kept"),
+        ("CREATE VIEW __sheaf_mvr AS SELECT 1", "are kept"),
+        ("CREATE VIRTUAL TABLE f USING fts5(x, content='__sheaf_mvr')", "are kept"),
         ("CREATE", "nothing known"),
         ("CREATE TABLE", "nothing known"),
         ("", "empty"),
     ] {
         db.rejected(vec![ddl(sql)], reason);
+    }
+}
+
+#[test]
+fn tables_of_sheaf_are_made_as_sheaf_makes_them() {
+    let db = Db::new("CREATE TABLE t(a)");
+    for sql in [
+        "CREATE TABLE __sheaf_lock(name TEXT PRIMARY KEY,  x INTEGER NOT NULL) WITHOUT ROWID",
+        "create table if not exists \"__sheaf_mutators\"(
+             name TEXT PRIMARY KEY, sql TEXT NOT NULL) WITHOUT ROWID;",
+        "CREATE TABLE __sheaf_rules(tbl, col, rule, PRIMARY KEY(tbl, col, rule))",
+        "CREATE VIEW declared AS SELECT * FROM __sheaf_rules",
+    ] {
+        db.applied(vec![ddl(sql)], false);
     }
 }
 

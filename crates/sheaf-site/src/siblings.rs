@@ -62,7 +62,8 @@ pub(crate) fn load(conn: &Connection, cell: Cell<'_>) -> Result<Option<Siblings>
     }
     let bytes: Option<Vec<u8>> = conn
         .prepare_cached(
-            "SELECT siblings FROM main.__sheaf_mvr WHERE tbl = ?1 AND pk = ?2 AND col = ?3",
+            "SELECT siblings FROM main.__sheaf_mvr
+             WHERE tbl = ?1 AND pk = ?2 AND col = ?3 AND typeof(siblings) = 'blob'",
         )?
         .query_row((cell.table, encode_key(cell.key), cell.column), |row| row.get(0))
         .optional()?;
@@ -131,7 +132,8 @@ pub(crate) fn sweep(
     }
     for name in names {
         let mut statement = conn.prepare_cached(
-            "SELECT pk, col, siblings FROM main.__sheaf_mvr WHERE tbl = ?1 COLLATE NOCASE",
+            "SELECT pk, col, siblings FROM main.__sheaf_mvr WHERE tbl = ?1 COLLATE NOCASE
+             AND typeof(pk) = 'blob' AND typeof(col) = 'text' AND typeof(siblings) = 'blob'",
         )?;
         let kept: Vec<(Vec<u8>, String, Vec<u8>)> = statement
             .query_map([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?

@@ -245,7 +245,9 @@ impl Site {
             if has.is_none() {
                 return Ok(Vec::new());
             }
-            let sql = "SELECT tbl, pk, col, siblings FROM main.__sheaf_mvr LIMIT ?1";
+            let sql = "SELECT tbl, pk, col, siblings FROM main.__sheaf_mvr
+                WHERE typeof(tbl) = 'text' AND typeof(pk) = 'blob' AND typeof(col) = 'text'
+                AND typeof(siblings) = 'blob' LIMIT ?1";
             let mut statement = conn.prepare(sql).map_err(from_sqlite)?;
             let max = i64::try_from(limits::CONFLICTS_MAX).unwrap_or(i64::MAX);
             let cells = statement.query_map([max], |row| {

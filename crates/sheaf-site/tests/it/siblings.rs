@@ -265,13 +265,19 @@ fn the_functions_say_what_is_wrong_and_nobody_writes_siblings() {
     write(&b, "of b");
     a.exchange();
     agree(&[&b, &a]);
+    // Of another type than any of ours they count for nothing, too.
+    a.sql("UPDATE __sheaf_mvr SET siblings = 'text'");
+    assert_eq!(a.local("SELECT count(*) FROM sheaf_conflicts"), "0");
+    assert_eq!(a.local("SELECT sheaf_siblings('note', 'body', 1)"), r#"["of b"]"#);
+    a.sql("INSERT INTO __sheaf_mvr VALUES ('note', 'text', 'body', 'text')");
+    write(&a, "on top");
     a.sql("UPDATE __sheaf_mvr SET siblings = x'00'");
     a.sql("INSERT INTO __sheaf_mvr VALUES ('note', x'00', 'body', x'00')");
     let done = a.exchange();
-    assert_eq!(done.rejected.len(), 2, "{done:?}");
-    assert!(done.rejected[0].1.contains("internal"), "{done:?}");
+    assert_eq!(done.rejected.len(), 4, "{done:?}");
+    assert!(done.rejected.iter().all(|(_, why)| why.contains("internal")), "{done:?}");
     agree(&[&a, &b]);
-    sees(&b, r#"of b|["of a","of b"]"#);
+    sees(&b, r#"on top|["on top"]"#);
 }
 
 /// One value that was written: what its author saw at that moment is what it replaces.

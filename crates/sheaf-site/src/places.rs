@@ -63,15 +63,27 @@ impl Places {
         self.0.entry(row).or_default().insert(col.to_owned(), place);
     }
 
-    /// Notes a place that was read. Whether no other one was read for the same value.
-    pub(crate) fn note(&mut self, table: &str, key: &[Value], col: String, place: Place) -> bool {
-        match self.0.entry((table.to_owned(), encode_key(key))).or_default().entry(col) {
-            Entry::Occupied(known) => *known.get() == place,
-            Entry::Vacant(free) => {
-                free.insert(place);
-                true
+    /// Notes the places of a row that were read. Whether no other one was read for the same value.
+    pub(crate) fn note(
+        &mut self,
+        table: &str,
+        key: &[Value],
+        read: impl ExactSizeIterator<Item = (String, Place)>,
+    ) -> bool {
+        if read.len() == 0 {
+            return true;
+        }
+        let places = self.0.entry((table.to_owned(), encode_key(key))).or_default();
+        let mut is_one = true;
+        for (col, place) in read {
+            match places.entry(col) {
+                Entry::Occupied(known) => is_one &= *known.get() == place,
+                Entry::Vacant(free) => {
+                    free.insert(place);
+                }
             }
         }
+        is_one
     }
 
     /// Takes over the places of others, which count where both have one.

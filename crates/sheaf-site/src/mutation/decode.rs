@@ -61,6 +61,8 @@ struct Fold {
     col: Option<String>,
     base: Option<Value>,
     places: Places,
+    /// Those of the row that is being read.
+    row_places: Vec<(String, Place)>,
     /// The column that the record before gave a new value.
     written: Option<String>,
 }
@@ -296,10 +298,8 @@ impl Fold {
         };
         spend(&mut self.name_bytes, table.len() + col.len())?;
         let place = Place::decode(value, row.key.len())?;
-        if self.places.note(table, &row.key, col, place) {
-            return Ok(());
-        }
-        Err(malformed("two places of one row"))
+        self.row_places.push((col, place));
+        Ok(())
     }
 
     fn close_row(&mut self) -> Result<()> {
@@ -311,6 +311,10 @@ impl Fold {
         };
         let table = self.table.clone().ok_or_else(|| malformed("a key without a table"))?;
         spend(&mut self.name_bytes, table.len())?;
+        // All at once: a key may be long, and a row have many places.
+        if !self.places.note(&table, &key, self.row_places.drain(..)) {
+            return Err(malformed("two places of one row"));
+        }
         self.push(match edits {
             Edits::Open => return Err(malformed("a key without an edit")),
             Edits::Insert(cols) => Op::Insert { table, key, cols },

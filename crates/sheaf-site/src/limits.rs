@@ -124,6 +124,9 @@ pub const HISTORY_ROWS_MAX: usize = 10_000;
 pub const HISTORY_INTERVAL_MS: u64 = 600_000;
 /// Bytes of one column that such a change keeps; of a larger value only its length.
 pub const HISTORY_VALUE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of the values of one row that a record of its history keeps at once, in its columns' order;
+/// of the others it keeps the lengths.
+pub const HISTORY_ROW_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// States that are compared within one interval: its first commits one by one, then runs that
 /// double.
 pub const HISTORY_STEPS_MAX: u32 = 64;
@@ -133,6 +136,9 @@ pub const HISTORY_SINGLE_STEPS: u32 = 40;
 pub const HISTORY_BATCH_ROWS: usize = 4_096;
 /// Bytes of rows that it holds, of both states: an eighth of what one mutation may carry.
 pub const HISTORY_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes that one transaction of recording may take for making one change of two, so that with
+/// what it records, and the authors of that, it stays within [`MUTATION_BYTES_MAX`].
+pub const HISTORY_FOLD_BYTES: usize = 12 * 1024 * 1024;
 /// Steps in one transaction of the recorder, so that a long quiet log is recorded bit by bit too.
 pub const HISTORY_BATCH_STEPS: usize = 512;
 /// Runs of authors that one recorded change names.

@@ -338,21 +338,38 @@ pub(crate) fn is_internal(name: &str) -> bool {
 /// Numbers the tables so that parents come first. Among those whose parents are numbered, and
 /// where a cycle leaves none, the first by name goes next.
 fn rank(tables: &BTreeMap<String, TableInfo>) -> BTreeMap<String, usize> {
-    let mut waiting: BTreeMap<&String, BTreeSet<String>> = BTreeMap::new();
-    for (name, info) in tables {
+    order(tables.iter().map(|(name, info)| {
         let parents = info.foreign_keys.iter().map(|key| fold(&key.parent));
         let known = parents.filter(|parent| parent != name && tables.contains_key(parent));
-        waiting.insert(name, known.collect());
+        (name.clone(), known.collect())
+    }))
+}
+
+/// Kahn's algorithm (1962), with the first by name wherever there is a choice.
+fn order(parents: impl Iterator<Item = (String, BTreeSet<String>)>) -> BTreeMap<String, usize> {
+    let (mut missing, mut children) = (BTreeMap::new(), BTreeMap::<_, Vec<String>>::new());
+    for (name, parents) in parents {
+        missing.insert(name.clone(), parents.len());
+        for parent in parents {
+            children.entry(parent).or_default().push(name.clone());
+        }
     }
+    let is_ready = |(name, missing): (&String, &usize)| (*missing == 0).then(|| name.clone());
+    let mut ready: BTreeSet<String> = missing.iter().filter_map(is_ready).collect();
     let mut ranks = BTreeMap::new();
-    while let Some(next) = waiting
-        .iter()
-        .find(|(_, parents)| parents.iter().all(|parent| ranks.contains_key(parent)))
-        .or_else(|| waiting.first_key_value())
-        .map(|(name, _)| *name)
+    while let Some(next) =
+        ready.pop_first().or_else(|| missing.first_key_value().map(|(name, _)| name.clone()))
     {
-        waiting.remove(next);
-        ranks.insert(next.clone(), ranks.len());
+        missing.remove(&next);
+        for child in children.remove(&next).unwrap_or_default() {
+            if let Some(missing) = missing.get_mut(&child) {
+                *missing -= 1;
+                if *missing == 0 {
+                    ready.insert(child);
+                }
+            }
+        }
+        ranks.insert(next, ranks.len());
     }
     ranks
 }

@@ -1,14 +1,17 @@
 //! Looking back further than the log: one row's recorded changes.
 //!
-//! Invariants: the first step begins at the row as the page log shows it where that ends, and each
-//! change is the difference to the row as it is known by then; a value that was not kept is told as
-//! such and never guessed. A stretch that was reclaimed without being recorded ends the look back.
+//! Invariants: changes are followed from a state that the recorder has compared, the end of its
+//! stretch, because only what it compared fits together: of two changes between which a reader
+//! stands, it may have kept what both came to, or nothing. Each change is the difference to the row
+//! as it is known by then; a value that was not kept is told as such and never guessed. A stretch
+//! that was reclaimed without being recorded ends the look back, and so does one whose end cannot be
+//! read from here, as behind the fork of a branch.
 
 use std::fmt;
 
 use rusqlite::Connection;
 use sheaf_merge::Value;
-use sheaf_volume::{Lsn, Result, VolumeId};
+use sheaf_volume::{ErrorKind, Lsn, Result, VolumeId};
 
 use super::record::{self, Entry, Who};
 use super::reverse::{Kept, OldRow, RowUpdate, find};
@@ -29,14 +32,13 @@ pub(super) struct Older<'a> {
     conn: Connection,
     info: TableInfo,
     key: Vec<Value>,
-    /// Changes up to here have not been told.
+    /// What came after this was told by the page log.
+    told: Lsn,
+    /// The row is known as it was here.
     at: Lsn,
-    /// The newest of the row's changes may begin below `at` and end above it.
-    first_through: Lsn,
     floor: Lsn,
     /// When the commit at `floor` was made.
     floor_ms: u64,
-    through: Lsn,
     now: Option<OldRow>,
     end: Option<End>,
 }
@@ -64,19 +66,31 @@ impl<'a> Older<'a> {
         let Some(span) = record::span_of(&conn, at)? else { return Ok(None) };
         let now = row.map(kept_row);
         let (info, key) = (info.clone(), key.to_vec());
-        Ok(Some(Self {
-            site,
-            conn,
-            info,
-            key,
-            at,
-            first_through: span.last,
-            floor: span.first,
-            floor_ms: span.since_ms,
-            through: span.last,
-            now,
-            end: None,
-        }))
+        let (floor, floor_ms) = (span.first, span.since_ms);
+        let mut older =
+            Self { site, conn, info, key, told: at, at, floor, floor_ms, now, end: None };
+        if at < span.last {
+            older.begin_at(span.last)?;
+        }
+        Ok(Some(older))
+    }
+
+    /// Begins at a later state, or ends where that cannot be read.
+    fn begin_at(&mut self, lsn: Lsn) -> Result<()> {
+        let lineage = self.site.volume().lineage();
+        let is_here = lineage.owner(lsn) == lineage.owner(self.told);
+        match if is_here { self.state_at(lsn) } else { Ok(None) } {
+            Ok(row) if is_here => {
+                (self.now, self.at) = (row, lsn);
+                let now = self.now.clone();
+                self.spell(now.as_ref());
+            }
+            Err(e) if !matches!(e.kind(), ErrorKind::Expired | ErrorKind::NotFound) => {
+                return Err(e);
+            }
+            _ => self.end = Some(End::Expired { lsn: self.told }),
+        }
+        Ok(())
     }
 
     /// The row where the look back stands.
@@ -105,8 +119,8 @@ impl<'a> Older<'a> {
     }
 
     fn change(&mut self, since: Option<Since>) -> Result<Option<RowEvent>> {
-        let table = self.newest(&[], self.at)?;
-        let row = self.row_change()?;
+        let table = self.newest(&[])?;
+        let row = self.newest(&record::stored_key(&self.key))?;
         // Of one step, what became of the row is newer than what became of the table.
         let of_row = match (&row, &table) {
             (Some(row), Some(table)) => row.last > table.last,
@@ -124,7 +138,13 @@ impl<'a> Older<'a> {
             return Ok(None);
         }
         let lsn = Lsn(entry.first);
+        let is_told = lsn > self.told;
         match &entry.update {
+            // The rows that were followed to here are not those that the page log has shown.
+            RowUpdate::OtherKey | RowUpdate::NoTable if is_told => {
+                self.end = Some(End::Expired { lsn: self.told });
+                return Ok(None);
+            }
             RowUpdate::OtherKey => {
                 self.end = Some(End::OtherKey { lsn });
                 return Ok(None);
@@ -136,45 +156,17 @@ impl<'a> Older<'a> {
             }
             _ => {}
         }
-        // The page log may show the row in the middle of what was recorded as one change.
-        let after = match entry.last > self.at.0 {
-            true if self.site.volume().lineage().owner(Lsn(entry.last)) != self.owner() => {
-                self.end = Some(End::Expired { lsn: self.at });
-                return Ok(None);
-            }
-            true => self.state_at(Lsn(entry.last))?,
-            false => self.now.clone(),
-        };
-        let before = entry.update.apply(after.as_ref());
+        let before = entry.update.apply(self.now.as_ref());
         self.at = Lsn(entry.first.saturating_sub(1));
-        self.first_through = self.at;
         let now = std::mem::replace(&mut self.now, before.clone());
         self.spell(before.as_ref());
-        Ok(self.event(entry, before.as_ref(), now.as_ref()))
+        Ok(if is_told { None } else { self.event(entry, before.as_ref(), now.as_ref()) })
     }
 
-    fn owner(&self) -> VolumeId {
-        self.site.volume().lineage().owner(self.at)
-    }
-
-    /// The newest recorded change under a key, up to a position.
-    fn newest(&self, key: &[u8], through: Lsn) -> Result<Option<Entry>> {
-        let found = record::newest(&self.conn, &fold(&self.info.name), key, through)?;
+    /// The newest recorded change under a key that is not undone yet.
+    fn newest(&self, key: &[u8]) -> Result<Option<Entry>> {
+        let found = record::newest(&self.conn, &fold(&self.info.name), key, self.at)?;
         Ok(found.filter(|entry| entry.last > self.floor.0))
-    }
-
-    /// The newest change of the row that is not told.
-    fn row_change(&self) -> Result<Option<Entry>> {
-        let key = record::stored_key(&self.key);
-        let mut through = self.first_through.min(self.through);
-        loop {
-            let Some(entry) = self.newest(&key, through)? else { return Ok(None) };
-            if entry.first <= self.at.0 {
-                return Ok(Some(entry));
-            }
-            // The page log has told of it.
-            through = Lsn(entry.last.saturating_sub(1));
-        }
     }
 
     /// The row in a state that the page log has.

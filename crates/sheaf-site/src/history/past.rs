@@ -10,7 +10,7 @@ use super::older::{Older, OpenRecord, known, lost};
 use super::types::{RowAt, RowEvent};
 use super::walk::{Step, Walk};
 use super::{Cell, End, Since};
-use crate::schema::TableInfo;
+use crate::schema::{Affinity, TableInfo};
 use crate::site::Site;
 
 /// A look back at one row.
@@ -69,7 +69,7 @@ impl<'a> Past<'a> {
         let Some(record) = open(self.site.volume().lineage().owner(lsn))? else { return Ok(None) };
         let row = self.walk.row();
         let spelled = row.map(|row| row.key(info).into_iter().map(|cell| cell.value).collect());
-        let key: Vec<Value> = spelled.unwrap_or_else(|| self.key.to_vec());
+        let key: Vec<Value> = spelled.unwrap_or_else(|| stored(self.key, info));
         Older::new(self.site, &record, (info, &key), (lsn, row))
     }
 
@@ -151,6 +151,18 @@ impl Site {
             }
         }
     }
+}
+
+/// A key as the columns would store it: numbers compare across types, bytes do not.
+fn stored(key: &[Value], info: &TableInfo) -> Vec<Value> {
+    let columns = info.key_columns();
+    let affinity = |at: usize| columns.get(at).map(|(_, column)| column.affinity);
+    let stored = |(at, value): (usize, &Value)| match (value, affinity(at)) {
+        #[expect(clippy::cast_precision_loss, reason = "SQLite's own conversion")]
+        (Value::Int(int), Some(Affinity::Real)) => Value::Real(*int as f64),
+        (value, _) => value.clone(),
+    };
+    key.iter().enumerate().map(stored).collect()
 }
 
 /// The oldest commit that may have begun a change, and its time.

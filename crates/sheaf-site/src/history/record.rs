@@ -4,7 +4,7 @@
 //! came first, so every change is recorded once; rows of a step that was not finished lie above
 //! that point and are read by nobody. Leaves out where changes come from and who reads them.
 
-use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
+use rusqlite::{Connection, Row as SqlRow, params};
 use sheaf_merge::Value;
 use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, Result, TimelineId, VolumeId};
 
@@ -14,7 +14,7 @@ use super::reverse::{
 use super::types::{Authors, Run};
 use crate::diff::NamedRow;
 use crate::error::from_sqlite;
-use crate::limits::{HISTORY_AUTHORS_MAX, HISTORY_DELETES_MAX};
+use crate::limits::{HISTORY_AUTHORS_MAX, HISTORY_BATCH_BYTES, HISTORY_DELETES_MAX};
 use crate::opstream::encode_key;
 
 /// Before the names of sites that hold recorded changes.
@@ -29,8 +29,7 @@ const TABLES: &str = "
     CREATE INDEX IF NOT EXISTS history_by_last ON history(last, time);
     CREATE TABLE IF NOT EXISTS span(
         first INTEGER PRIMARY KEY, last INT NOT NULL, since INT NOT NULL, doing INT);";
-const HAS_TABLES: &str =
-    "SELECT count(*) = 2 FROM sqlite_schema WHERE type = 'table' AND name IN ('history', 'span')";
+const HAS_TABLES: &str = "SELECT count(*) = 2 FROM sqlite_schema WHERE type = 'table' AND lower(name) IN ('history', 'span')";
 const COLUMNS: &str = "last, first, time, first_time, authors, upd";
 
 /// The site with the recorded changes of a volume.
@@ -57,6 +56,9 @@ pub fn check_not_record(name: &str) -> Result<()> {
     }
     Ok(())
 }
+
+/// Bytes of the authors of a change, at most: a timeline and two numbers each, and who wrote.
+const AUTHORS_BYTES: usize = 18 + HISTORY_AUTHORS_MAX * 36;
 
 /// Who made a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +121,9 @@ impl Who {
             }
             let timeline = TimelineId::try_from(reader.take(16)?)?;
             let (first_seq, more) = (reader.number()?, reader.number()?);
-            let last_seq = first_seq.checked_add(more).ok_or_else(|| damaged("bad author"))?;
+            let last_seq = first_seq.checked_add(more).filter(|last| i64::try_from(*last).is_ok());
+            let last_seq =
+                last_seq.filter(|_| first_seq > 0).ok_or_else(|| damaged("bad author"))?;
             runs.push(Run { timeline, first_seq, last_seq, own: false });
         }
         Ok(Self { writer, authors: Authors(runs), more })
@@ -145,8 +149,10 @@ fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn unsigned(row: &SqlRow<'_>, at: usize) -> rusqlite::Result<u64> {
-    row.get::<_, i64>(at).map(|value| u64::try_from(value).unwrap_or(0))
+/// A position or a time: nobody who records writes a negative one.
+fn unsigned(row: &SqlRow<'_>, at: usize) -> Result<u64> {
+    let value = row.get::<_, i64>(at).map_err(from_sqlite)?;
+    u64::try_from(value).map_err(|_| damaged("a negative number"))
 }
 
 /// Whether anything was ever recorded here.
@@ -176,18 +182,17 @@ pub(super) fn newest_span(conn: &Connection) -> Result<Option<Span>> {
 }
 
 fn one_span(conn: &Connection, sql: &str, values: &[i64]) -> Result<Option<Span>> {
-    let span = |row: &SqlRow<'_>| {
-        let doing: Option<i64> = row.get(2)?;
-        let doing = doing.and_then(|lsn| u64::try_from(lsn).ok()).map(Lsn);
-        Ok(Span {
-            first: Lsn(unsigned(row, 0)?),
-            last: Lsn(unsigned(row, 1)?),
-            doing,
-            since_ms: unsigned(row, 3)?,
-        })
-    };
+    let mut statement = conn.prepare_cached(sql).map_err(from_sqlite)?;
     let params = rusqlite::params_from_iter(values);
-    conn.query_row(sql, params, span).optional().map_err(from_sqlite)
+    let mut rows = statement.query(params).map_err(from_sqlite)?;
+    let Some(row) = rows.next().map_err(from_sqlite)? else { return Ok(None) };
+    let is_doing = row.get::<_, Option<i64>>(2).map_err(from_sqlite)?.is_some();
+    let doing = is_doing.then(|| unsigned(row, 2).map(Lsn)).transpose()?;
+    let (first, last) = (Lsn(unsigned(row, 0)?), Lsn(unsigned(row, 1)?));
+    if first > last || doing.is_some_and(|doing| doing <= last) {
+        return Err(damaged("a stretch ends before it begins"));
+    }
+    Ok(Some(Span { first, last, doing, since_ms: unsigned(row, 3)? }))
 }
 
 /// Notes how far recording went.
@@ -207,17 +212,27 @@ pub(super) fn newest(conn: &Connection, tbl: &str, key: &[u8], last: Lsn) -> Res
     );
     let mut statement = conn.prepare_cached(&sql).map_err(from_sqlite)?;
     let mut rows = statement.query(params![tbl, key, sql_lsn(last)?]).map_err(from_sqlite)?;
-    rows.next().map_err(from_sqlite)?.map(entry).transpose()
+    let entry = rows.next().map_err(from_sqlite)?.map(entry).transpose()?;
+    // Whoever may push may write here. A look back ends because each change begins before it ends,
+    // and only a table is told of under the empty key.
+    match entry {
+        Some(entry) if entry.first == 0 || entry.first > entry.last => {
+            Err(damaged("a change ends before it begins"))
+        }
+        Some(entry) if entry.update.is_of_table() != key.is_empty() => {
+            Err(damaged("a change of a table in the place of a row's, or a row's of a table's"))
+        }
+        entry => Ok(entry),
+    }
 }
 
 fn entry(row: &SqlRow<'_>) -> Result<Entry> {
-    let number = |at| unsigned(row, at).map_err(from_sqlite);
     let bytes = |at| row.get::<_, Vec<u8>>(at).map_err(from_sqlite);
     Ok(Entry {
-        last: number(0)?,
-        first: number(1)?,
-        time_ms: number(2)?,
-        first_time_ms: number(3)?,
+        last: unsigned(row, 0)?,
+        first: unsigned(row, 1)?,
+        time_ms: unsigned(row, 2)?,
+        first_time_ms: unsigned(row, 3)?,
         authors: Who::decode(&bytes(4)?)?,
         update: RowUpdate::decode(&bytes(5)?)?,
     })
@@ -242,56 +257,81 @@ pub(super) fn put(conn: &Connection, tbl: &str, key: &[u8], entry: &Entry) -> Re
     statement.execute(values).map(|_| ()).map_err(from_sqlite)
 }
 
-/// Stores a change of a row, as one with the change before it where both lie in one interval.
-/// `was` is the key that the row had, where it was spelled in another way.
+/// Stores a change of a row, as one with the change before it where both lie in one interval and
+/// `room`, the bytes that the transaction may yet take for that, allows it: two tell the same. `was`
+/// is the key that the row had, where it was spelled in another way.
 pub(super) fn put_folded(
     conn: &Connection,
     tbl: &str,
     (was, key): (&[u8], &[u8]),
     newer: Entry,
     now: Option<&OldRow>,
-    span: Span,
+    (span, room): (Span, &mut usize),
 ) -> Result<()> {
     let before = Lsn(newer.first.saturating_sub(1));
     let older = newest(conn, tbl, was, before)?.filter(|older| {
         is_same_interval(older.time_ms, newer.time_ms) && older.last > span.first.0
     });
     let Some(older) = older else { return put(conn, tbl, key, &newer) };
+    let (last, old_len) = (older.last, older.update.encode().len());
     // What a table was before it went, or had another key, is no row of this one.
     if newest(conn, tbl, &[], before)?.is_some_and(|table| table.last > older.last) {
         return put(conn, tbl, key, &newer);
     }
-    let sql = "DELETE FROM history WHERE tbl = ?1 AND key = ?2 AND last = ?3";
-    let mut statement = conn.prepare_cached(sql).map_err(from_sqlite)?;
-    statement.execute(params![tbl, was, number(older.last)]).map_err(from_sqlite)?;
-    match join(older, newer, now, Who::join) {
-        Some(joined) => put(conn, tbl, key, &joined),
-        None => Ok(()),
+    let joined = join(older, newer.clone(), now, Who::join);
+    let new_len = joined.as_ref().map_or(0, |joined| joined.update.encode().len());
+    // The old one travels as what is deleted, the new one as what is inserted.
+    let cost = old_len + new_len + 2 * (AUTHORS_BYTES + key.len() + tbl.len());
+    if cost > *room || joined.as_ref().is_some_and(|joined| !joined.update.fits()) {
+        return put(conn, tbl, key, &newer);
     }
+    *room -= cost;
+    delete(conn, tbl, was, last)?;
+    joined.map_or(Ok(()), |joined| put(conn, tbl, key, &joined))
 }
 
-/// Deletes some of what was recorded of before a time; whether there may be more.
+fn delete(conn: &Connection, tbl: &str, key: &[u8], last: u64) -> Result<()> {
+    let sql = "DELETE FROM history WHERE tbl = ?1 AND key = ?2 AND last = ?3";
+    let mut statement = conn.prepare_cached(sql).map_err(from_sqlite)?;
+    statement.execute(params![tbl, key, number(last)]).map(|_| ()).map_err(from_sqlite)
+}
+
+/// Deletes some of what was recorded of before a time; whether there may be more. Times of commits
+/// never fall, so what is old comes before what is not.
 pub(super) fn forget(conn: &Connection, before_ms: u64) -> Result<bool> {
-    let oldest = "SELECT last, time FROM history ORDER BY last LIMIT ?1";
-    let sql = format!("SELECT count(*), max(last), max(time) FROM ({oldest}) WHERE time < ?2");
-    let most = i64::try_from(HISTORY_DELETES_MAX).unwrap_or(i64::MAX);
-    let found = |row: &SqlRow<'_>| {
-        let both: (Option<i64>, Option<i64>) = (row.get(1)?, row.get(2)?);
-        Ok((row.get::<_, i64>(0)?, both.0.zip(both.1)))
+    let oldest = "SELECT tbl, key, last, time, length(upd) + length(authors) FROM history
+        ORDER BY last, time";
+    let mut statement = conn.prepare_cached(oldest).map_err(from_sqlite)?;
+    let mut rows = statement.query([]).map_err(from_sqlite)?;
+    let (mut doomed, mut bytes, mut newest) = (Vec::new(), 0, None);
+    let more = loop {
+        let Some(row) = rows.next().map_err(from_sqlite)? else { break false };
+        let (last, time_ms) = (unsigned(row, 2)?, unsigned(row, 3)?);
+        if time_ms >= before_ms {
+            break false;
+        }
+        if doomed.len() >= HISTORY_DELETES_MAX || bytes >= HISTORY_BATCH_BYTES {
+            break true;
+        }
+        let name = (row.get::<_, String>(0), row.get::<_, Vec<u8>>(1));
+        let (tbl, key) = (name.0.map_err(from_sqlite)?, name.1.map_err(from_sqlite)?);
+        bytes += usize::try_from(unsigned(row, 4)?).unwrap_or(usize::MAX) + key.len() + tbl.len();
+        doomed.push((tbl, key, last));
+        newest = newest.max(Some((last, time_ms)));
     };
-    let found = conn.query_row(&sql, params![most, number(before_ms)], found);
-    let (count, newest) = found.map_err(from_sqlite)?;
-    let Some((last, time)) = newest else { return Ok(false) };
-    let all = "DELETE FROM history WHERE (tbl, key, last) IN
-        (SELECT tbl, key, last FROM history ORDER BY last LIMIT ?1)";
-    conn.execute(all, [count]).map_err(from_sqlite)?;
+    drop(rows);
+    let Some((last, time_ms)) = newest else { return Ok(false) };
+    for (tbl, key, last) in doomed {
+        delete(conn, &tbl, &key, last)?;
+    }
+    let (last, time) = (number(last), number(time_ms));
     // ORDER: stretches that end there first, so that two of them never begin at one position. The
     // newest one says how far recording went.
     let old = "DELETE FROM span WHERE last <= ?1 AND first < (SELECT max(first) FROM span)";
     conn.execute(old, [last]).map_err(from_sqlite)?;
-    let later = "UPDATE span SET first = ?1, since = ?2 WHERE first < ?1";
+    let later = "UPDATE span SET first = min(?1, last), since = ?2 WHERE first < ?1";
     conn.execute(later, [last, time]).map_err(from_sqlite)?;
-    Ok(count == most)
+    Ok(more)
 }
 
 /// A row as SQLite gave it.

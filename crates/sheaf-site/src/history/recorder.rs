@@ -20,7 +20,7 @@ use super::steps::{Forward, Run};
 use crate::diff::{Diff, Side};
 use crate::limits::{
     HISTORY_ATTEMPTS_MAX, HISTORY_BATCH_BYTES, HISTORY_BATCH_ROWS, HISTORY_BATCH_STEPS,
-    HISTORY_CACHE_BYTES, HISTORY_LOG_KEEP_MS,
+    HISTORY_CACHE_BYTES, HISTORY_FOLD_BYTES, HISTORY_LOG_KEEP_MS,
 };
 use crate::site::{Site, SiteIds, SiteOptions};
 use crate::vfs::{Carried, Watch};
@@ -140,7 +140,7 @@ impl Recorder {
         stop: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Recorded> {
         self.done = Recorded::default();
-        let mut lost_in_a_row = 0;
+        let (mut lost_in_a_row, mut reached) = (0, Lsn::ZERO);
         loop {
             stop()?;
             self.record.exchange_with_log(self.log.as_ref())?;
@@ -148,11 +148,12 @@ impl Recorder {
             let start = boundary.max(self.fork);
             let span = self.span()?.filter(|span| span.last >= start);
             let span = span.map_or_else(|| self.begin_span(start), Ok)?;
+            self.check(span, to, reached)?;
             if span.last >= to && span.doing.is_none() {
                 return Ok(self.done);
             }
             match self.advance(span, to, stop) {
-                Ok(()) => lost_in_a_row = 0,
+                Ok(at) => (lost_in_a_row, reached) = (0, at),
                 Err(e)
                     if e.kind() == ErrorKind::Conflict && lost_in_a_row < HISTORY_ATTEMPTS_MAX =>
                 {
@@ -162,6 +163,22 @@ impl Recorder {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// Whoever may push may write into the record. What it says is believed only as far as the log
+    /// goes, and only if it keeps what was recorded; nothing is reclaimed otherwise.
+    fn check(&self, span: Span, to: Lsn, reached: Lsn) -> Result<()> {
+        let text = if span.last < reached {
+            "the record of rows' history does not keep what is written into it"
+        } else if span.last > to && span.last > self.source.volume().remote()?.head()?.lsn {
+            "the record of rows' history goes beyond the log that it is of"
+        } else {
+            return Ok(());
+        };
+        Err(Error::corrupt(format!(
+            "{text} (last={}); it was written by something else",
+            span.last
+        )))
     }
 
     /// Deletes what was recorded of before a time, and reclaims what the record's own log no
@@ -236,8 +253,13 @@ impl Recorder {
         }
     }
 
-    /// One transaction of steps, or one large step.
-    fn advance(&mut self, span: Span, to: Lsn, stop: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+    /// One transaction of steps, or one large step; how far it came.
+    fn advance(
+        &mut self,
+        span: Span,
+        to: Lsn,
+        stop: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Lsn> {
         let mut log = Forward::new(self.source.volume(), span.last);
         let mut standing = self.standing(span.last)?;
         if let Some(doing) = span.doing {
@@ -266,12 +288,13 @@ impl Recorder {
         self.record.write(|tx| {
             record::begin(tx)?;
             record::put_span(tx, span)?;
-            steps.into_iter().try_for_each(|step| store(tx, step, span))
+            let mut room = HISTORY_FOLD_BYTES;
+            steps.into_iter().try_for_each(|step| store(tx, step, (span, &mut room)))
         })?;
         self.publish()?;
         self.done.steps += count;
         self.done.changes += rows as u64;
-        Ok(())
+        Ok(at)
     }
 
     /// The state at a position.
@@ -300,7 +323,7 @@ impl Recorder {
         run: Run,
         before: Standing,
         stop: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Lsn> {
         let (diff, _) = self.compare(&run, before)?;
         let doing = Span { doing: Some(run.last), ..span };
         let (mut batch, mut count) = (Batch::default(), 0);
@@ -328,7 +351,7 @@ impl Recorder {
         put(batch.changes, Span { last: run.last, doing: None, ..span })?;
         self.done.steps += 1;
         self.done.changes += count;
-        Ok(())
+        Ok(run.last)
     }
 }
 
@@ -355,7 +378,11 @@ fn entry(run: &Run, update: RowUpdate) -> Entry {
     }
 }
 
-fn store(tx: &rusqlite::Connection, step: Compared, span: Span) -> Result<()> {
+fn store(
+    tx: &rusqlite::Connection,
+    step: Compared,
+    (span, room): (Span, &mut usize),
+) -> Result<()> {
     let Compared { run, changes } = step;
     for Change { tbl, was, key, update, now } in changes {
         let newer = entry(&run, update);
@@ -363,7 +390,7 @@ fn store(tx: &rusqlite::Connection, step: Compared, span: Span) -> Result<()> {
             true => record::put(tx, &tbl, &key, &newer)?,
             false => {
                 let keys = (was.as_deref().unwrap_or(&key), &*key);
-                put_folded(tx, &tbl, keys, newer, now.as_ref(), span)?;
+                put_folded(tx, &tbl, keys, newer, now.as_ref(), (span, room))?;
             }
         }
     }

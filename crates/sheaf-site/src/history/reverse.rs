@@ -8,7 +8,10 @@
 use sheaf_merge::Value;
 use sheaf_volume::{Error, ErrorKind, Result};
 
-use crate::limits::{COLUMNS_MAX, HISTORY_INTERVAL_MS, HISTORY_VALUE_BYTES_MAX, NAME_BYTES_MAX};
+use crate::limits::{
+    COLUMNS_MAX, HISTORY_INTERVAL_MS, HISTORY_ROW_BYTES_MAX, HISTORY_VALUE_BYTES_MAX,
+    NAME_BYTES_MAX,
+};
 
 /// Version of the encoding.
 const VERSION: u8 = 1;
@@ -131,6 +134,17 @@ impl Reverse {
         }
     }
 
+    /// Bytes of the older value.
+    fn full_len(&self) -> u64 {
+        match self {
+            Self::Cut { prefix, suffix, insert } => {
+                prefix.saturating_add(*suffix).saturating_add(insert.len() as u64)
+            }
+            Self::Lost(len) => *len,
+            Self::Full(_) | Self::Missing => self.len() as u64,
+        }
+    }
+
     /// The older value; `None` where there was no such column. What cannot come of this value is
     /// told as lost.
     fn apply(&self, new: Option<&Kept>) -> Option<Kept> {
@@ -140,7 +154,7 @@ impl Reverse {
             Self::Lost(len) => return Some(Kept::Lost(*len)),
             Self::Cut { prefix, suffix, insert } => (*prefix, *suffix, insert),
         };
-        let len = prefix.saturating_add(suffix).saturating_add(insert.len() as u64);
+        let len = self.full_len();
         let old = match new {
             Some(Kept::Value(Value::Text(new))) => {
                 let bytes = paste(new.as_bytes(), prefix, suffix, insert);
@@ -197,7 +211,7 @@ impl RowUpdate {
         let (old, new) = match (old, new) {
             (None, None) => return None,
             (None, Some(_)) => return Some(Self::Absent),
-            (Some(old), None) => return Some(Self::Whole(old.iter().map(full).collect())),
+            (Some(old), None) => return Some(Self::Whole(bounded(old.iter().map(full).collect()))),
             (Some(old), Some(new)) => (old, new),
         };
         let mut columns = Vec::new();
@@ -209,7 +223,7 @@ impl RowUpdate {
         }
         let came = new.iter().filter(|(name, _)| find(old, name).is_none());
         columns.extend(came.map(|(name, _)| (name.clone(), Reverse::Missing)));
-        (!columns.is_empty()).then_some(Self::Columns(columns))
+        (!columns.is_empty()).then(|| Self::Columns(bounded(columns)))
     }
 
     /// The older row.
@@ -242,6 +256,19 @@ impl RowUpdate {
                 Some(row)
             }
         }
+    }
+
+    /// Whether it can be read again: two updates of other columns may come to more than one has.
+    pub(super) fn fits(&self) -> bool {
+        match self {
+            Self::Whole(columns) | Self::Columns(columns) => columns.len() <= COLUMNS_MAX,
+            Self::Absent | Self::NoTable | Self::OtherKey => true,
+        }
+    }
+
+    /// Whether it is of a table as a whole.
+    pub(super) fn is_of_table(&self) -> bool {
+        matches!(self, Self::NoTable | Self::OtherKey)
     }
 
     /// As bytes.
@@ -306,6 +333,18 @@ impl RowUpdate {
             _ => Err(damaged("unknown kind")),
         }
     }
+}
+
+/// As much as one transaction of the record can take beside others; of the rest the lengths.
+fn bounded(mut columns: Vec<(String, Reverse)>) -> Vec<(String, Reverse)> {
+    let mut room = HISTORY_ROW_BYTES_MAX;
+    for (_, reverse) in &mut columns {
+        match room.checked_sub(reverse.len()) {
+            Some(left) => room = left,
+            None => *reverse = Reverse::Lost(reverse.full_len()),
+        }
+    }
+    columns
 }
 
 /// A column's value; its name may be in any case.

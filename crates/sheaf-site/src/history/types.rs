@@ -216,7 +216,8 @@ impl Authors {
     /// How many mutations it may have been.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.iter().map(|run| run.last_seq - run.first_seq + 1).sum()
+        let len = |run: &Run| run.last_seq.saturating_sub(run.first_seq).saturating_add(1);
+        self.0.iter().map(len).fold(0, u64::saturating_add)
     }
 
     /// Whether it is known which mutation it was.

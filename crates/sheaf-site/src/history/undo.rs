@@ -57,7 +57,7 @@ pub struct Undone {
 }
 
 const NO_TABLE: &str = "the table is no longer there, or has another key";
-const NO_COLUMN: &str = "the columns are no longer there";
+const NO_COLUMN: &str = "columns that it wrote are no longer there";
 const TAKEN: &str = "a row with this key is there";
 const GONE: &str = "the row is gone";
 const UNSURE: &str = "what it did to the row is not known for sure";
@@ -159,10 +159,9 @@ impl Site {
         let schema = Schema::read(&tx)?;
         let mut fitting = Vec::new();
         for op in ops {
-            match fit(&tx, &schema, op)? {
-                Ok(op) => fitting.push(op),
-                Err(left) => undone.left.push(left),
-            }
+            let (op, left) = fit(&tx, &schema, op)?;
+            fitting.extend(op);
+            undone.left.extend(left);
         }
         let (seq, done) = self.replayed(local, &tx, fitting.clone())?;
         let Body::Rows(changed) = &done.body else { return Ok(()) };
@@ -275,43 +274,47 @@ fn reverse_change(shape: &TableShape, change: diff::Change) -> Op {
     }
 }
 
-/// An operation as far as the schema and the rows of now have a place for it.
-fn fit(conn: &Connection, schema: &Schema, op: Op) -> Result<Result<Op, LeftAlone>> {
-    let refuse = |op: &Op, why| left(op, why).ok_or_else(|| Error::invalid("not a row"));
+/// An operation as far as the schema and the rows of now have a place for it, and what is left out.
+fn fit(conn: &Connection, schema: &Schema, op: Op) -> Result<(Option<Op>, Option<LeftAlone>)> {
+    let refuse = |op: &Op, why| {
+        let left = left(op, why).ok_or_else(|| Error::invalid("not a row"))?;
+        Ok((None, Some(left)))
+    };
     let info = op.table().and_then(|name| schema.table(name));
     let (Op::Insert { key, .. } | Op::Update { key, .. } | Op::Delete { key, .. }) = &op else {
-        return refuse(&op, NO_TABLE).map(Err);
+        return refuse(&op, NO_TABLE);
     };
     let Some(info) = info.filter(|info| check_key(info, key).is_ok()) else {
-        return refuse(&op, NO_TABLE).map(Err);
+        return refuse(&op, NO_TABLE);
     };
     let there = find(conn, info, key, &|| {})?;
     let is_there = there.is_some();
     let has = |col: &str| info.stored().any(|(_, column)| column.name.eq_ignore_ascii_case(col));
-    let op = match (op, is_there) {
-        (op @ Op::Insert { .. }, true) => return refuse(&op, TAKEN).map(Err),
-        (op @ (Op::Update { .. } | Op::Delete { .. }), false) => {
-            return refuse(&op, GONE).map(Err);
-        }
+    let (op, is_whole) = match (op, is_there) {
+        (op @ Op::Insert { .. }, true) => return refuse(&op, TAKEN),
+        (op @ (Op::Update { .. } | Op::Delete { .. }), false) => return refuse(&op, GONE),
         (Op::Insert { table, key, mut cols }, _) => {
+            let all = cols.len();
             cols.retain(|(col, _)| has(col));
-            Op::Insert { table, key, cols }
+            let is_whole = cols.len() == all;
+            (Op::Insert { table, key, cols }, is_whole)
         }
         (Op::Update { table, key, mut changes }, _) => {
+            let all = changes.len();
             changes.retain(|change| has(&change.col));
             if let Some(found) = there.filter(|_| bites(Tooth::UndoOverwrites)) {
                 for change in &mut changes {
                     change.base = found.value(&change.col).cloned().unwrap_or_default();
                 }
             }
-            Op::Update { table, key, changes }
+            let is_whole = changes.len() == all;
+            (Op::Update { table, key, changes }, is_whole)
         }
-        (op, _) => op,
+        (op, _) => (op, true),
     };
-    match &op {
-        Op::Update { changes, .. } if changes.is_empty() => refuse(&op, NO_COLUMN).map(Err),
-        _ => Ok(Ok(op)),
-    }
+    let left = if is_whole { None } else { left(&op, NO_COLUMN) };
+    let is_empty = matches!(&op, Op::Update { changes, .. } if changes.is_empty());
+    Ok((Some(op).filter(|_| !is_empty), left))
 }
 
 fn left(op: &Op, why: &'static str) -> Option<LeftAlone> {

@@ -1,5 +1,7 @@
 //! What is read from schemas of every kind.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn read(sql: &str) -> Schema {
@@ -88,4 +90,37 @@ fn names_are_quoted() {
     let schema = read("CREATE TABLE \"a\"\"b\"(\"c d\" INTEGER PRIMARY KEY)");
     let info = schema.table("A\"B").unwrap();
     assert_eq!(info.sql.all, "SELECT \"c d\", \"c d\" FROM main.\"a\"\"b\"");
+}
+
+/// What [`order`] does, said as simply as possible.
+fn plainly(parents: &[(String, BTreeSet<String>)]) -> BTreeMap<String, usize> {
+    let mut waiting: BTreeMap<_, _> = parents.iter().cloned().collect();
+    let mut ranks = BTreeMap::new();
+    while let Some(next) = waiting
+        .iter()
+        .find(|(_, parents)| parents.iter().all(|parent| ranks.contains_key(parent)))
+        .or_else(|| waiting.first_key_value())
+        .map(|(name, _)| name.clone())
+    {
+        waiting.remove(&next);
+        ranks.insert(next, ranks.len());
+    }
+    ranks
+}
+
+proptest! {
+    #[test]
+    fn parents_come_first_and_cycles_break_at_the_first_name(
+        edges in prop::collection::vec((0u8..12, 0u8..12), 0..30),
+    ) {
+        let mut parents = vec![BTreeSet::new(); 12];
+        for (child, parent) in edges {
+            if child != parent {
+                parents[usize::from(child)].insert(format!("t{parent:02}"));
+            }
+        }
+        let named = parents.into_iter().enumerate().map(|(at, set)| (format!("t{at:02}"), set));
+        let all: Vec<_> = named.collect();
+        prop_assert_eq!(order(all.iter().cloned()), plainly(&all));
+    }
 }

@@ -423,6 +423,30 @@ fn an_undo_leaves_what_others_did_since() {
 }
 
 #[test]
+fn an_undo_names_what_it_leaves_because_a_column_went() {
+    let world = World::new();
+    let device = world.device();
+    commit(
+        &device,
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, a, b, c); INSERT INTO t VALUES (1, 1, 1, 1)",
+    );
+    let both = commit(&device, "UPDATE t SET a = 2, b = 2");
+    let one = commit(&device, "UPDATE t SET b = 3");
+    let delete = commit(&device, "DELETE FROM t");
+    commit(&device, "ALTER TABLE t DROP COLUMN b");
+    let undo = |lsn| {
+        let done = device.site.undo(&name(&format!("@{lsn}")), false).unwrap();
+        let left: Vec<_> = done.left.iter().map(|left| left.why).collect();
+        device.exchange();
+        (done.rows.len(), left, device.local("SELECT * FROM t"))
+    };
+    let why = "columns that it wrote are no longer there";
+    assert_eq!(undo(delete), (1, vec![why], "1|2|1".to_owned()));
+    assert_eq!(undo(both), (1, vec![why], "1|1|1".to_owned()));
+    assert_eq!(undo(one), (0, vec![why], "1|1|1".to_owned()));
+}
+
+#[test]
 fn rows_come_back_where_their_keys_are_free() {
     let world = World::new();
     let (a, b) = (world.device(), world.device());

@@ -15,6 +15,8 @@ use sheaf_volume::{
 
 use crate::support::{Device, Rng, World, is_long};
 
+mod odd;
+
 fn objects(world: &World) -> Arc<dyn Objects> {
     world.objects.clone()
 }
@@ -146,6 +148,38 @@ fn a_history_goes_on_where_the_log_was_reclaimed() {
     let blame = device.site.blame_with("t", &[1.into()], Some(&open)).unwrap();
     assert!(blame.columns[1..].iter().all(|c| c.origin.as_ref().unwrap().at == Some(Lsn(10))));
     assert_eq!(blame.columns[0].origin.as_ref().unwrap().at, Some(Lsn(1)));
+}
+
+/// What came and went within an interval is not recorded: who stands in its middle is told nothing
+/// that never was.
+#[test]
+fn who_stands_within_what_came_to_nothing_is_told_what_was_before() {
+    let world = World::new();
+    let (device, clock) = timed(&world, 1);
+    let (reader, _) = timed(&world, 2);
+    sql(&device, "CREATE TABLE t(id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, 'abc')");
+    for (v, is_new_interval) in [("axc", true), ("axcd", true), ("axc", false), ("end", true)] {
+        clock.advance_ms(if is_new_interval { 700_000 } else { 1_000 });
+        sql(&device, &format!("UPDATE t SET v = '{v}'"));
+        if v == "axcd" {
+            sql(&device, "INSERT INTO t VALUES (2, 'came')");
+            reader.exchange();
+            sql(&device, "DELETE FROM t WHERE id = 2");
+        }
+    }
+    gc_recording(&world, 1, &mut recorder(&world, 50));
+    fresh(&world, &reader);
+    assert_eq!(reader.local("SELECT v FROM t WHERE id = 1"), "axcd");
+    let (told, end) = lines(&world, &reader, 1);
+    assert_eq!(told, ["2 ~ v 'abc' -> 'axc'", "1 + 2"]);
+    assert_eq!(end, End::NoTable { lsn: Lsn(1) });
+    assert_eq!(lines(&world, &reader, 2).0, [""; 0]);
+    // The log has gone on, and nothing that the record begins with can be had.
+    sql(&device, "UPDATE t SET v = 'later'");
+    gc(&world, 1, |_| Ok(())).unwrap();
+    fresh(&world, &reader);
+    let (told, end) = lines(&world, &reader, 1);
+    assert_eq!((told, end), (vec![], End::Expired { lsn: Lsn(4) }));
 }
 
 /// The rows of a table at a position, and when that was.

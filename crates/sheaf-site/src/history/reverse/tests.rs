@@ -157,6 +157,19 @@ fn a_value_that_is_too_large_is_named_by_its_length() {
 }
 
 #[test]
+fn of_a_row_that_is_too_large_the_last_values_are_named_by_their_lengths() {
+    let long = "x".repeat(HISTORY_VALUE_BYTES_MAX);
+    let columns = (0..20).map(|at| (format!("c{at}"), Kept::Value(Value::Text(long.clone()))));
+    let old: OldRow = columns.collect();
+    let update = RowUpdate::between(Some(&old), None).unwrap();
+    assert!(update.encode().len() < HISTORY_ROW_BYTES_MAX + 1_000);
+    let before = update.apply(None).unwrap();
+    assert_eq!(before[..8], old[..8]);
+    let lost = Kept::Lost(long.len() as u64);
+    assert!(before[8..].iter().all(|(_, kept)| *kept == lost), "{}", before.len());
+}
+
+#[test]
 fn the_encoding_is_the_one_of_the_fixture() {
     let update = RowUpdate::Columns(vec![
         ("a".to_owned(), Reverse::Missing),

@@ -15,8 +15,10 @@ pub mod branch;
 pub mod btree;
 pub mod checkpoint;
 pub mod commit;
+pub mod deeds;
 pub mod delta;
 pub mod frame;
+pub mod history;
 mod input;
 pub mod mutation;
 pub mod pack;
@@ -40,8 +42,10 @@ pub const TARGETS: &[Target] = &[
     ("btree", btree::target),
     ("checkpoint", checkpoint::target),
     ("commit", commit::target),
+    ("deeds", deeds::target),
     ("delta", delta::target),
     ("frame", frame::target),
+    ("history", history::target),
     ("mutation", mutation::target),
     ("pack", pack::target),
     ("pages", pages::target),

@@ -18,6 +18,7 @@ mod messages;
 
 use crate::input::put_section;
 use crate::site::{DEVICE, IDS};
+use crate::{deeds, history};
 
 /// One seed: its target, its name and its bytes.
 pub type Seed = (&'static str, String, Vec<u8>);
@@ -47,6 +48,11 @@ pub fn all() -> Vec<Seed> {
     messages::add_all(&mut seeds);
     buckets::add_all(&mut seeds);
     sql(&mut seeds);
+    add(&mut seeds, "history", "recorded", history::genuine());
+    for (name, bytes) in history::odd() {
+        add(&mut seeds, "history", name, bytes);
+    }
+    deeds::seeds(&mut |name, bytes| add(&mut seeds, "deeds", name, bytes));
     seeds
 }
 

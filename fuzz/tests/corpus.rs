@@ -104,6 +104,6 @@ macro_rules! smoke {
 }
 
 smoke! {
-    boundary branch btree checkpoint commit delta frame mutation pack pages pull record site sql
-    store wire
+    boundary branch btree checkpoint commit deeds delta frame history mutation pack pages pull record
+    site sql store wire
 }

@@ -216,7 +216,8 @@ fn unfit(rule: Rule, decltype: &str) -> DeclareError {
     DeclareError::Affinity { rule, decltype: decltype.to_owned(), write }
 }
 
-/// The words of a type, without lengths such as `(80)`.
+/// The words of a type, without lengths such as `(80)` and without quotes: SET is a word of SQL, and
+/// SQLite keeps the quotes of a type of several words.
 fn words(decltype: &str) -> impl Iterator<Item = &str> {
     let parts = decltype.split('(').enumerate();
     let outside = parts.map(|(i, part)| match part.split_once(')') {
@@ -224,7 +225,8 @@ fn words(decltype: &str) -> impl Iterator<Item = &str> {
         _ if i > 0 => "",
         _ => part,
     });
-    outside.flat_map(str::split_whitespace)
+    let words = outside.flat_map(str::split_whitespace);
+    words.map(|word| word.trim_matches(['"', '\'', '`', '[', ']']))
 }
 
 /// The rule that a word in a type name means.
@@ -300,7 +302,8 @@ mod tests {
         check("HTML TEXT", Rule::Html);
         check("HTML_TEXT", Rule::Html);
         check("SET_TEXT", Rule::Set);
-        check("TEXT SET", Rule::Set);
+        check("TEXT \"SET\"", Rule::Set);
+        check("TEXT [SET]", Rule::Set);
         check("MAP_TEXT", Rule::Json);
         check("json", Rule::Json);
         check("LIST_TEXT", Rule::List);

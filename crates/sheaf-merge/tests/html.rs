@@ -95,6 +95,43 @@ fn words_survive_where_the_other_side_made_blocks_of_the_text() {
 }
 
 #[test]
+fn words_survive_where_the_other_side_made_a_block_without_content() {
+    for (base, text, line, words) in [
+        ("", "<p id=5>hello</p>", "<hr id=5>", "hello"),
+        ("<p id=a>one</p>", "<p id=a>one two</p>", "<hr id=a>", "two"),
+        (
+            "<p id=a>one</p><p id=b>x</p>",
+            "<p id=a>more one</p><p id=b>x</p>",
+            "<hr id=a><p id=b>x</p>",
+            "more",
+        ),
+    ] {
+        for (left, right) in [(text, line), (line, text)] {
+            let merged = html::merge(base, left, right);
+            assert!(merged.contains(words), "{left} and {right}: {merged}");
+            assert_eq!(html::canon(&merged), merged);
+        }
+    }
+    // Where nothing was written, the line stands.
+    assert_eq!(html::merge("<p id=a>one</p>", "<p id=a>one</p>", "<hr id=a>"), "<hr id=a>");
+    let gone = html::merge("<p id=a>one two</p>", "<p id=a>one</p>", "<hr id=a>");
+    assert_eq!(gone, "<hr id=\"a\">");
+}
+
+#[test]
+fn words_that_one_side_deleted_are_gone_where_the_other_side_wrapped_them() {
+    let (base, wrapped) =
+        ("<ul id=u><li id=a>hello</li></ul>", "<ul id=u><li id=a><p id=b>hello</p></li></ul>");
+    for (left, right) in
+        [(wrapped, "<ul id=u><li id=a></li></ul>"), ("<ul id=u><li id=a></li></ul>", wrapped)]
+    {
+        let merged = html::merge(base, left, right);
+        assert!(!merged.contains("hello"), "{merged}");
+        assert_eq!(html::canon(&merged), merged);
+    }
+}
+
+#[test]
 fn styles_merge_by_property() {
     let p = |style: &str| format!("<p id=\"p\" style=\"{style}\">x</p>");
     let (base, left, right) =

@@ -318,7 +318,11 @@ fn stored(conn: &Connection) -> rusqlite::Result<Stored> {
     if !table::exists(conn, TABLE)? {
         return Ok(Stored::new());
     }
-    let mut statement = conn.prepare("SELECT tbl, col, rule FROM main.__sheaf_rules")?;
+    // As the replay reads them.
+    let mut statement = conn.prepare(
+        "SELECT tbl, col, rule FROM main.__sheaf_rules
+         WHERE typeof(tbl) = 'text' AND typeof(col) = 'text' AND typeof(rule) = 'text'",
+    )?;
     let rows = statement.query_map([], |row| {
         let (tbl, col, rule): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(((tbl.to_ascii_lowercase(), col.to_ascii_lowercase()), (tbl, col, rule)))

@@ -301,7 +301,8 @@ impl<'a> Union<'a> {
                 Some((target, inline)) => (target, stray.merge_into(inline, is_coarse)),
                 None => (member, stray.merge_into(&Inline::default(), is_coarse)),
             };
-            if !text.leaves.is_empty() {
+            // Where the words went, they may all be gone; a paragraph for none is made nowhere.
+            if target != member || !text.leaves.is_empty() {
                 texts.insert(target, text);
             }
         }

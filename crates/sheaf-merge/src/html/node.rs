@@ -43,11 +43,20 @@ fn merge_content(
     if base == Some(left) {
         return right.clone();
     }
+    let none = Inline::default();
+    let mut words = || {
+        let [base, left, right] = [base, Some(left), Some(right)]
+            .map(|content| content.map_or(&none, |content| text_or(content, &none)));
+        soup::merge(base, left, right, is_coarse)
+    };
     match (left, right) {
-        (Content::Text(left), Content::Text(right)) => {
-            let none = Inline::default();
-            let base = base.map_or(&none, |base| text_or(base, &none));
-            Content::Text(Rc::new(soup::merge(base, left, right, is_coarse)))
+        (Content::Text(_), Content::Text(_)) => Content::Text(Rc::new(words())),
+        // One side has made it a block without content, such as a line: what the other one wrote
+        // stays, and the block becomes one that holds it.
+        (Content::Void, Content::Text(_)) | (Content::Text(_), Content::Void)
+            if !words().leaves.is_empty() =>
+        {
+            Content::Text(Rc::new(words()))
         }
         // Who changed what kind of block it is supplies the content.
         _ if base.is_some_and(|base| same_kind(base, left)) => right.clone(),

@@ -90,8 +90,11 @@ struct Plan {
     stop: bool,
     next: u64,
     by_id: BTreeMap<u64, Seat>,
-    /// Those to run, in order.
+    /// Those to run in the next round.
     due: BTreeSet<u64>,
+    /// Those still to run in this one: each once, so that nobody waits for one that is due again
+    /// and again.
+    round: BTreeSet<u64>,
     /// The one that runs.
     busy: Option<u64>,
 }
@@ -130,6 +133,7 @@ impl Drop for Subscription {
         let mut plan = self.shared.plan();
         let seat = plan.by_id.remove(&self.id);
         plan.due.remove(&self.id);
+        plan.round.remove(&self.id);
         while plan.busy == Some(self.id) {
             self.asked.interrupts.iter().for_each(InterruptHandle::interrupt);
             plan = self.shared.changed.wait(plan).unwrap_or_else(PoisonError::into_inner);
@@ -200,7 +204,7 @@ fn note(shared: &Weak<Shared>, id: u64, change: &Changed) {
     let mut plan = shared.plan();
     let Some(seat) = plan.by_id.get(&id) else { return };
     let is_due = seat.tables.as_ref().is_none_or(|all| all.iter().any(|t| change.touches(t)));
-    if is_due && plan.due.insert(id) {
+    if is_due && !plan.round.contains(&id) && plan.due.insert(id) {
         shared.changed.notify_all();
     }
 }
@@ -245,20 +249,23 @@ impl Shared {
         }
     }
 
-    /// The next query to run, once changes in a row have had a moment to come together; `None`
-    /// at the end.
+    /// The next query to run; a round begins once changes in a row have had a moment to come
+    /// together. `None` at the end.
     fn wait(&self) -> Option<(u64, Arc<Asked>)> {
         let mut plan = self.plan();
         loop {
-            let idle = |plan: &mut Plan| plan.due.is_empty() && !plan.stop;
-            plan = self.changed.wait_while(plan, idle).unwrap_or_else(PoisonError::into_inner);
-            let gathering =
-                self.changed.wait_timeout_while(plan, limits::ANSWER_AFTER, |plan| !plan.stop);
-            plan = gathering.unwrap_or_else(PoisonError::into_inner).0;
+            if plan.round.is_empty() {
+                let idle = |plan: &mut Plan| plan.due.is_empty() && !plan.stop;
+                plan = self.changed.wait_while(plan, idle).unwrap_or_else(PoisonError::into_inner);
+                let gathering =
+                    self.changed.wait_timeout_while(plan, limits::ANSWER_AFTER, |plan| !plan.stop);
+                plan = gathering.unwrap_or_else(PoisonError::into_inner).0;
+                plan.round = std::mem::take(&mut plan.due);
+            }
             if plan.stop {
                 return None;
             }
-            let Some(id) = plan.due.pop_first() else { continue };
+            let Some(id) = plan.round.pop_first() else { continue };
             if let Some(seat) = plan.by_id.get(&id) {
                 let asked = Arc::clone(&seat.asked);
                 plan.busy = Some(id);

@@ -151,6 +151,43 @@ fn many_changes_in_a_row_end_in_the_newest_answer() {
 }
 
 #[test]
+fn a_query_that_is_always_due_keeps_no_other_from_its_answer() {
+    let root = tempfile::tempdir().unwrap();
+    let one = client(root.path(), None, None);
+    let site = one.site("s").unwrap();
+    schema(&site);
+    exec(&site, "CREATE TABLE log(x)");
+    let busy = site.subscribe("SELECT count(*) FROM log", &[]).unwrap();
+    let other = site.subscribe("SELECT what FROM todo", &[]).unwrap();
+    other.try_next().unwrap().unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let conn = site.connection(View::Local).unwrap();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                conn.execute_batch("INSERT INTO log VALUES (1)").unwrap();
+            }
+        });
+        let _stop = Stop(&stop);
+        exec(&site, "INSERT INTO todo(what) VALUES ('milk')");
+        // One that was there, one under way, one of the round that the other is in; and the next.
+        for _ in 0..4 {
+            next(&busy);
+        }
+        assert_eq!(text(&other.try_next().expect("it waits for a busy one").unwrap()), ["milk"]);
+    });
+}
+
+/// Ends the other thread, also where an assertion fails.
+struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[test]
 fn a_subscription_only_reads_and_answers_within_bounds() {
     let root = tempfile::tempdir().unwrap();
     let one = client(root.path(), None, None);

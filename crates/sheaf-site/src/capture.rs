@@ -37,7 +37,7 @@ use crate::mutation::Mutation;
 use crate::opstream::limit;
 use crate::schema::{Schema, pragma_int};
 
-mod ddl;
+pub(crate) mod ddl;
 mod hook;
 mod lists;
 mod migration;

@@ -343,9 +343,10 @@ impl Site {
         let (decided, remaining): (Vec<_>, Vec<_>) =
             self.0.volume.held().into_iter().partition(|held| held.seq <= news.decided.seq);
         let mut attrs = vec![(ATTR_DECIDED.to_owned(), Some(news.decided.encode()))];
+        let timeline = self.timeline();
         for held in &decided {
             if let Some(reason) = news.rejected.get(&held.seq) {
-                attrs.push(rejected_attr(&draft.mutation(held)?.into(), reason));
+                attrs.push(rejected_attr(timeline, &draft.mutation(held)?.into(), reason));
                 attrs.extend(self.conflicts_gone([held]));
             }
         }
@@ -357,7 +358,7 @@ impl Site {
         let told = |seq: u64| news.confirmed.iter().any(|(confirmed, ..)| *confirmed == seq);
         let mut untold = Vec::new();
         for held in decided.iter().filter(|held| news.partial && !told(held.seq)) {
-            attrs.push(rejected_attr(&draft.mutation(held)?.into(), UNTOLD));
+            attrs.push(rejected_attr(timeline, &draft.mutation(held)?.into(), UNTOLD));
             untold.push(held.seq);
         }
         let base = draft.base_lsn();
@@ -414,7 +415,7 @@ impl Site {
                     let here = pending.partition_point(|held| held.seq <= known.seq);
                     for held in pending.drain(..here).filter(|_| news.partial) {
                         let record = pass.draft(|draft| draft.mutation(&held))?.into();
-                        attrs.push(rejected_attr(&record, UNTOLD));
+                        attrs.push(rejected_attr(timeline, &record, UNTOLD));
                         redone.untold.push(record.seq);
                     }
                     attrs.push((ATTR_DECIDED.to_owned(), Some(known.encode())));

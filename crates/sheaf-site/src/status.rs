@@ -9,6 +9,7 @@ use crate::failed::FailedRow;
 use crate::limits;
 use crate::site::Site;
 use crate::timeline::MutationRecord;
+use crate::value::{decode_hex, encode_hex};
 
 const REJECTED: &str = "rejected/";
 
@@ -83,26 +84,48 @@ pub struct RejectedInfo {
     pub time_ms: u64,
 }
 
-/// The attribute that keeps a rejected mutation: time, reason, and its bytes for export.
-pub(crate) fn rejected_attr(record: &MutationRecord, reason: &str) -> (String, Option<Bytes>) {
+/// A mutation that was rejected, as it is kept.
+pub(crate) struct RejectedRecord {
+    /// The attribute's.
+    name: String,
+    pub(crate) record: MutationRecord,
+    pub(crate) reason: String,
+    /// Whose number it is; unknown where an earlier version has kept it.
+    pub(crate) timeline: Option<TimelineId>,
+}
+
+/// The attribute that keeps a rejected mutation: time, reason, and its bytes for export. A timeline
+/// that starts anew counts from 1 again, and must not take the place of what is kept.
+pub(crate) fn rejected_attr(
+    timeline: TimelineId,
+    record: &MutationRecord,
+    reason: &str,
+) -> (String, Option<Bytes>) {
     let reason = limits::clip(reason);
     let mut value = BytesMut::new();
     value.put_u64_le(record.time_ms);
     value.put_u32_le(u32::try_from(reason.len()).unwrap_or(0));
     value.put_slice(reason.as_bytes());
     value.put_slice(&record.bytes);
-    (format!("{REJECTED}{:020}", record.seq), Some(value.freeze()))
+    let name = format!("{REJECTED}{:020}/{}", record.seq, encode_hex(timeline.as_bytes()));
+    (name, Some(value.freeze()))
 }
 
-fn read_rejected(name: &str, value: &Bytes) -> Option<(MutationRecord, String)> {
-    let seq = name.strip_prefix(REJECTED)?.parse().ok()?;
+fn read_rejected(name: String, value: &Bytes) -> Option<RejectedRecord> {
+    let number = name.strip_prefix(REJECTED)?;
+    let (seq, timeline) = match number.split_once('/') {
+        Some((seq, hex)) => (seq, Some(TimelineId::try_from(&*decode_hex(hex)?).ok()?)),
+        None => (number, None),
+    };
+    let seq = seq.parse().ok()?;
     let (time, rest) = value.split_first_chunk::<8>()?;
     let (len, rest) = rest.split_first_chunk::<4>()?;
     let (reason, bytes) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
     let time_ms = u64::from_le_bytes(*time);
     let bytes = Bytes::copy_from_slice(bytes);
     let record = MutationRecord { seq, base: Lsn::ZERO, time_ms, bytes };
-    Some((record, String::from_utf8_lossy(reason).into()))
+    let reason = String::from_utf8_lossy(reason).into();
+    Some(RejectedRecord { name, record, reason, timeline })
 }
 
 impl Site {
@@ -169,7 +192,7 @@ impl Site {
     /// Mutations of this device that the log rejected, oldest first.
     #[must_use]
     pub fn rejected(&self) -> Vec<RejectedInfo> {
-        let info = |(record, reason): (MutationRecord, String)| {
+        let info = |RejectedRecord { record, reason, .. }| {
             let mutation = record.mutation();
             let row = FailedRow::read(&reason, mutation.as_ref().ok());
             let summary = mutation.map_or_else(|e| e.to_string(), |m| m.summary());
@@ -179,17 +202,21 @@ impl Site {
     }
 
     /// The same with what they were.
-    pub(crate) fn rejected_records(&self) -> Vec<(MutationRecord, String)> {
+    pub(crate) fn rejected_records(&self) -> Vec<RejectedRecord> {
         let attrs = self.volume().attrs(REJECTED);
-        attrs.iter().filter_map(|(name, value)| read_rejected(name, value)).collect()
+        let read = attrs.into_iter().filter_map(|(name, value)| read_rejected(name, &value));
+        let mut all: Vec<_> = read.collect();
+        all.sort_by_key(|kept| (kept.record.seq, kept.record.time_ms));
+        all
     }
 
-    /// Forgets one rejected mutation, once its author has seen it; whether it was there.
+    /// Forgets one rejected mutation, once its author has seen it; whether it was there. Where a
+    /// timeline has started anew, two may have one number: then the older one.
     ///
     /// # Errors
     /// `Io` when the disk fails.
     pub fn dismiss_rejected(&self, seq: u64) -> Result<bool> {
-        self.dismiss(|rejected| rejected == seq).map(|count| count > 0)
+        self.dismiss(|rejected| rejected == seq, 1).map(|count| count > 0)
     }
 
     /// Forgets the rejected mutations up to this number; how many there were.
@@ -197,13 +224,12 @@ impl Site {
     /// # Errors
     /// `Io` when the disk fails.
     pub fn dismiss_rejected_through(&self, seq: u64) -> Result<usize> {
-        self.dismiss(|rejected| rejected <= seq)
+        self.dismiss(|rejected| rejected <= seq, usize::MAX)
     }
 
-    fn dismiss(&self, is_seen: impl Fn(u64) -> bool) -> Result<usize> {
-        let seqs = self.rejected_records().into_iter().map(|(record, _)| record.seq);
-        let seen = seqs.filter(|seq| is_seen(*seq));
-        let attrs: Vec<_> = seen.map(|seq| (format!("{REJECTED}{seq:020}"), None)).collect();
+    fn dismiss(&self, is_seen: impl Fn(u64) -> bool, most: usize) -> Result<usize> {
+        let seen = self.rejected_records().into_iter().filter(|kept| is_seen(kept.record.seq));
+        let attrs: Vec<_> = seen.take(most).map(|kept| (kept.name, None)).collect();
         let count = attrs.len();
         if count > 0 {
             self.volume().set_attrs(attrs)?;

@@ -101,7 +101,7 @@ impl Site {
             && !bites(Tooth::ForgetWithdrawn)
         {
             let reason = format!("withdrawn by its author: {}", asking.reason);
-            extra.push(rejected_attr(&pending.into(), &reason));
+            extra.push(rejected_attr(self.timeline(), &pending.into(), &reason));
         }
         let draft = self.volume().rebase(writer, &[])?;
         let resolution = Some(resolution);

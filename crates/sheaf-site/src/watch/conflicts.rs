@@ -24,6 +24,7 @@ use crate::mutation::Op;
 use crate::opstream::decode_key;
 use crate::replay::cell;
 use crate::site::{Site, View};
+use crate::status::RejectedRecord;
 use crate::timeline::MutationRecord;
 
 /// How the names of these attributes begin; the identity of the mutation and the conflict's own
@@ -113,17 +114,19 @@ impl Site {
         }
         kept.sort_by_key(|(_, order, _)| *order);
         let mut all: Vec<Conflict> = kept.into_iter().map(|(.., conflict)| conflict).collect();
-        all.extend(self.rejected_records().into_iter().map(|(record, reason)| {
-            let (table, key) = only_row(&record).unwrap_or_default();
-            Conflict {
-                seq: Some(record.seq),
-                time_ms: Some(record.time_ms),
-                table,
-                key,
-                reason: Some(reason),
-                ..Conflict::of(ConflictKind::Rejected)
-            }
-        }));
+        all.extend(self.rejected_records().into_iter().map(
+            |RejectedRecord { record, reason, .. }| {
+                let (table, key) = only_row(&record).unwrap_or_default();
+                Conflict {
+                    seq: Some(record.seq),
+                    time_ms: Some(record.time_ms),
+                    table,
+                    key,
+                    reason: Some(reason),
+                    ..Conflict::of(ConflictKind::Rejected)
+                }
+            },
+        ));
         all.extend(self.cells_with_siblings()?);
         Ok(all)
     }

@@ -67,6 +67,7 @@ impl Editor {
             outstanding: BTreeSet::new(),
             own: BTreeSet::new(),
             rejected: VecDeque::new(),
+            owed: false,
         };
         let editor = Self {
             site: site.clone(),
@@ -136,7 +137,7 @@ impl Editor {
             let mut of = index.outstanding(&self.table, &key, column);
             // A call whose rows nobody knows may be what makes the difference.
             if local != agreed {
-                of.extend(index.unknown());
+                of.extend(index.unknown(&self.table));
             }
             of
         })?;
@@ -185,6 +186,9 @@ impl Editor {
         {
             return Ok(Some(event));
         }
+        if std::mem::take(&mut state.owed) && state.outstanding.is_empty() {
+            return Ok(Some(WatchEvent::Converged));
+        }
         let rejected = state.rejected.pop_front();
         Ok(rejected.map(|(seq, reason)| WatchEvent::Rejected { seq, reason }))
     }
@@ -222,8 +226,13 @@ impl Editor {
         let mut state = lock(&self.state);
         let seen = self.look(&state)?.ok_or_else(busy)?;
         let local = seen.local.clone();
-        if state.take(&self.site, seen).is_none() {
-            state.machine.pull(|_, _| local);
+        match state.take(&self.site, seen) {
+            None => {
+                state.machine.pull(|_, _| local);
+            }
+            // Told once, and by nobody else.
+            Some(WatchEvent::Converged) => state.owed = true,
+            Some(_) => {}
         }
         Ok(state.machine.shown().clone())
     }

@@ -16,9 +16,11 @@ use sheaf_volume::Result;
 use sheaf_volume::teeth::{Tooth, bites};
 
 use super::{Notes, Touch};
+use crate::capture::ddl::{Statement, classify};
 use crate::limits;
-use crate::mutation::Body;
+use crate::mutation::{Body, Op};
 use crate::opstream::{decode_key, encode_key};
+use crate::replay::sqltext::tokens;
 use crate::rowids::RowIds;
 use crate::schema::fold;
 use crate::site::{Site, lock};
@@ -33,7 +35,7 @@ pub enum Waiting {
     /// At least one does.
     Yes,
     /// Nobody can tell: a named mutator waits that has no effect for now or was last run before
-    /// the site was opened, or more waits than is looked at.
+    /// the site was opened, the table is altered, or more waits than is looked at.
     Unknown,
 }
 
@@ -100,6 +102,8 @@ pub(crate) struct Index {
     unknown: BTreeSet<u64>,
     /// Whether one of them changes the schema.
     has_schema: bool,
+    /// Those that alter a table, by its name before and after: what they do to rows is not known.
+    altered: BTreeMap<String, BTreeSet<u64>>,
 }
 
 impl Shown {
@@ -154,6 +158,13 @@ impl Index {
         match &mutation.body {
             Body::Rows(ops) => {
                 self.has_schema |= mutation.kind() == "ddl";
+                let altered = ops.iter().flat_map(|op| match op {
+                    Op::Ddl { sql } => altered(sql),
+                    _ => Vec::new(),
+                });
+                for table in altered {
+                    self.altered.entry(table).or_default().insert(record.seq);
+                }
                 for touch in ops.iter().filter_map(Touch::of) {
                     self.touch(record.seq, &touch, &mutation.ids);
                 }
@@ -221,9 +232,10 @@ impl Index {
         claims.filter(touches).map(|(seq, _)| *seq).collect()
     }
 
-    /// Mutations of which not every row is known.
-    pub(super) fn unknown(&self) -> impl Iterator<Item = u64> {
-        self.unknown.iter().copied()
+    /// Mutations of which it is not known whether they change rows of a table.
+    pub(super) fn unknown(&self, table: &str) -> impl Iterator<Item = u64> {
+        let altered = self.altered.get(&fold(table)).into_iter().flatten();
+        self.unknown.iter().chain(altered).copied()
     }
 
     /// The tables whose rows wait, if all are known.
@@ -247,8 +259,9 @@ impl Index {
         (waits || !self.unknown.is_empty()).then(|| self.shown.own(table, origin))
     }
 
-    fn answer(&self, is_touched: bool) -> Waiting {
-        match (is_touched && !bites(Tooth::DenyPending), self.unknown.is_empty()) {
+    fn answer(&self, table: &str, is_touched: bool) -> Waiting {
+        let is_known = self.unknown(table).next().is_none();
+        match (is_touched && !bites(Tooth::DenyPending), is_known) {
             (true, _) => Waiting::Yes,
             (false, true) => Waiting::No,
             (false, false) => Waiting::Unknown,
@@ -277,6 +290,15 @@ impl Index {
     }
 }
 
+/// The tables that a schema change alters, before and after.
+fn altered(sql: &str) -> Vec<String> {
+    let is_alter = tokens(sql).first().is_some_and(|verb| verb.is("ALTER"));
+    match classify(sql) {
+        Statement::Ddl(ddl) if is_alter => ddl.table.into_iter().chain(ddl.rename_to).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Whether a claim is on this column.
 fn claims_column(claim: &Claim, column: &str) -> bool {
     claim.1.as_ref().is_none_or(|cols| cols.iter().any(|col| col.eq_ignore_ascii_case(column)))
@@ -291,7 +313,7 @@ impl Site {
     /// # Errors
     /// `Io` or `Corrupt` when what waits cannot be read.
     pub fn waiting(&self, table: &str, key: &[Value]) -> Result<Waiting> {
-        self.with_index(|index| index.answer(!index.claims(table, key).is_empty()))
+        self.with_index(|index| index.answer(table, !index.claims(table, key).is_empty()))
     }
 
     /// As [`Site::waiting`], for one column of the row. A row that is made or deleted waits in
@@ -302,7 +324,7 @@ impl Site {
     pub fn waiting_cell(&self, table: &str, key: &[Value], column: &str) -> Result<Waiting> {
         self.with_index(|index| {
             let claims = index.claims(table, key);
-            index.answer(claims.iter().any(|claim| claims_column(claim, column)))
+            index.answer(table, claims.iter().any(|claim| claims_column(claim, column)))
         })
     }
 

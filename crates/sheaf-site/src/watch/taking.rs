@@ -56,6 +56,8 @@ pub(super) struct State {
     /// Those made through this handle.
     pub(super) own: BTreeSet<u64>,
     pub(super) rejected: VecDeque<(u64, String)>,
+    /// That it has converged was found while it was asked for something else.
+    pub(super) owed: bool,
 }
 
 /// The two values and what is between them.
@@ -111,8 +113,10 @@ impl State {
             return;
         }
         let rejected = site.rejected_records().into_iter();
-        let rejected = rejected.filter(|(record, _)| gone.contains(&record.seq));
-        self.rejected.extend(rejected.map(|(record, reason)| (record.seq, reason)));
+        let is_own = |timeline: Option<_>| timeline.is_none_or(|id| id == self.timeline);
+        let rejected =
+            rejected.filter(|kept| gone.contains(&kept.record.seq) && is_own(kept.timeline));
+        self.rejected.extend(rejected.map(|kept| (kept.record.seq, kept.reason)));
         while self.rejected.len() > limits::WATCH_REJECTED_MAX {
             self.rejected.pop_front();
         }

@@ -1,6 +1,6 @@
 //! Editors on two devices: what they show, and when they are told.
 
-use sheaf_site::{CellWatch, EditState, ErrorKind, Value, WatchEvent};
+use sheaf_site::{CellWatch, EditState, ErrorKind, Value, Waiting, WatchEvent};
 
 use crate::support::{Device, Rng, World, assert_converged};
 
@@ -119,6 +119,83 @@ fn an_editor_pulls_when_it_wants_to() {
     b.exchange();
     assert_eq!(cell.poll().unwrap(), Some(WatchEvent::Converged));
     assert_eq!(b.local("SELECT body FROM note"), "z a c");
+}
+
+#[test]
+fn who_pulls_is_told_all_the_same_that_all_is_agreed() {
+    let [_a, b] = World::new().devices(NOTE);
+    let cell = body(&b);
+    cell.edit("a b c").unwrap();
+    b.exchange();
+    assert_eq!(cell.pull().unwrap(), Some("a b c".into()));
+    assert_eq!(cell.poll().unwrap(), Some(WatchEvent::Converged));
+    assert_eq!(cell.poll().unwrap(), None);
+    // Not of what was agreed before another edit.
+    cell.edit("a b c d").unwrap();
+    b.exchange();
+    cell.pull().unwrap();
+    cell.edit("a b c d e").unwrap();
+    assert_eq!(cell.poll().unwrap(), None);
+    b.exchange();
+    assert_eq!(cell.poll().unwrap(), Some(WatchEvent::Converged));
+    assert_eq!(cell.poll().unwrap(), None);
+}
+
+#[test]
+fn what_a_waiting_schema_change_does_to_rows_is_not_agreed_on() {
+    let [a, b] = World::new().devices(NOTE);
+    b.sql("ALTER TABLE note ADD COLUMN tags TEXT DEFAULT 'none'; ALTER TABLE note RENAME TO page");
+    let cell = b.site.watch_cell("page", &[Value::Int(1)], "tags").unwrap();
+    assert_eq!((cell.shown(), cell.state()), (Some("none".into()), EditState::Dirty));
+    cell.edit("one").unwrap();
+    let waiting = |table: &str| b.site.waiting(table, &[Value::Int(1)]).unwrap();
+    assert_eq!((waiting("page"), waiting("note")), (Waiting::Yes, Waiting::Unknown));
+    b.sql("CREATE TABLE other(id INTEGER PRIMARY KEY)");
+    assert_eq!(waiting("other"), Waiting::No);
+    b.exchange();
+    assert_eq!(cell.poll().unwrap(), Some(WatchEvent::Converged));
+    assert_eq!(waiting("page"), Waiting::No);
+    a.exchange();
+    assert_eq!(a.local("SELECT tags FROM page"), "one");
+}
+
+#[test]
+fn a_number_that_is_given_again_tells_nothing_of_who_had_it_first() {
+    let [a, b] = World::new().devices(NOTE);
+    let refused = |n: u64| {
+        let seq = b.site.last_seq() + 1;
+        b.sql(&format!("UPDATE note SET n = {n}"));
+        a.sql(&format!("UPDATE note SET n = {}", n + 50));
+        a.exchange();
+        b.exchange();
+        seq
+    };
+    let first = refused(1);
+    b.site.restart_timeline().unwrap();
+    let cell = body(&b);
+    let mut seq = 0;
+    while seq < first {
+        seq = cell.edit(format!("edit {seq}")).unwrap().unwrap();
+        b.exchange();
+    }
+    assert_eq!(seq, first);
+    while let Some(event) = cell.poll().unwrap() {
+        assert!(!matches!(event, WatchEvent::Rejected { .. }), "{event:?}");
+    }
+    b.site.restart_timeline().unwrap();
+    while b.site.last_seq() + 1 < first {
+        b.sql("UPDATE note SET title = title || 'x'");
+        b.exchange();
+    }
+    assert_eq!(refused(2), first);
+    // Both are kept, and dismissed one after the other.
+    let kept = || b.site.rejected().into_iter().map(|r| (r.seq, r.summary)).collect::<Vec<_>>();
+    assert_eq!(kept().len(), 2, "{:?}", kept());
+    assert!(kept().iter().all(|(seq, _)| *seq == first));
+    assert!(b.site.dismiss_rejected(first).unwrap());
+    assert_eq!(kept().len(), 1);
+    assert!(b.site.dismiss_rejected(first).unwrap());
+    assert!(!b.site.dismiss_rejected(first).unwrap());
 }
 
 #[test]

@@ -138,7 +138,7 @@ pub const HISTORY_BATCH_ROWS: usize = 4_096;
 pub const HISTORY_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that one transaction of recording may take for making one change of two, so that with
 /// what it records, and the authors of that, it stays within [`MUTATION_BYTES_MAX`].
-pub const HISTORY_FOLD_BYTES: usize = 12 * 1024 * 1024;
+pub const HISTORY_FOLD_BYTES: usize = 4 * 1024 * 1024;
 /// Steps in one transaction of the recorder, so that a long quiet log is recorded bit by bit too.
 pub const HISTORY_BATCH_STEPS: usize = 512;
 /// Runs of authors that one recorded change names.

@@ -15,7 +15,7 @@ use sheaf_volume::{ErrorKind, Lsn, Result, VolumeId};
 
 use super::record::{self, Entry, Who};
 use super::reverse::{Kept, OldRow, RowUpdate, find};
-use super::state::{Found, look};
+use super::state::{Found, Seen, look};
 use super::types::{Interval, Origin};
 use super::walk::Step;
 use super::{Authors, Cell, ColumnChange, End, RowChange, RowEvent, Since};
@@ -40,6 +40,9 @@ pub(super) struct Older<'a> {
     /// When the commit at `floor` was made.
     floor_ms: u64,
     now: Option<OldRow>,
+    /// The row before what was told last was undone.
+    after: Option<OldRow>,
+    is_later: bool,
     end: Option<End>,
 }
 
@@ -67,8 +70,20 @@ impl<'a> Older<'a> {
         let now = row.map(kept_row);
         let (info, key) = (info.clone(), key.to_vec());
         let (floor, floor_ms) = (span.first, span.since_ms);
-        let mut older =
-            Self { site, conn, info, key, told: at, at, floor, floor_ms, now, end: None };
+        let mut older = Self {
+            site,
+            conn,
+            info,
+            key,
+            told: at,
+            at,
+            floor,
+            floor_ms,
+            now,
+            after: None,
+            is_later: false,
+            end: None,
+        };
         if at < span.last {
             older.begin_at(span.last)?;
         }
@@ -77,20 +92,39 @@ impl<'a> Older<'a> {
 
     /// Begins at a later state, or ends where that cannot be read.
     fn begin_at(&mut self, lsn: Lsn) -> Result<()> {
+        self.is_later = true;
+        self.end = Some(End::Expired { lsn: self.told });
         let lineage = self.site.volume().lineage();
-        let is_here = lineage.owner(lsn) == lineage.owner(self.told);
-        match if is_here { self.state_at(lsn) } else { Ok(None) } {
-            Ok(row) if is_here => {
-                (self.now, self.at) = (row, lsn);
-                let now = self.now.clone();
-                self.spell(now.as_ref());
-            }
-            Err(e) if !matches!(e.kind(), ErrorKind::Expired | ErrorKind::NotFound) => {
-                return Err(e);
-            }
-            _ => self.end = Some(End::Expired { lsn: self.told }),
+        if lineage.owner(lsn) != lineage.owner(self.told) {
+            return Ok(());
+        }
+        let seen = match self.state_at(lsn) {
+            Ok(seen) => seen,
+            Err(e) if matches!(e.kind(), ErrorKind::Expired | ErrorKind::NotFound) => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        // Of a table that went, no rows are recorded.
+        if seen.table.is_some_and(|there| there.has_key_of(&self.info)) {
+            (self.now, self.at, self.end) = (seen.row.as_ref().map(kept_row), lsn, None);
+            let now = self.now.clone();
+            self.spell(now.as_ref());
         }
         Ok(())
+    }
+
+    /// Where the page log ended.
+    pub(super) fn told(&self) -> Lsn {
+        self.told
+    }
+
+    /// Whether it began with a later state than the one where the page log ended.
+    pub(super) fn is_later(&self) -> bool {
+        self.is_later
+    }
+
+    /// The row as it was from the change that was told last on, or where the look back ended.
+    pub(super) fn after(&self) -> Option<&OldRow> {
+        self.after.as_ref()
     }
 
     /// The row where the look back stands.
@@ -112,6 +146,7 @@ impl<'a> Older<'a> {
             if let Some(end) = &self.end {
                 return Ok(Step::End(end.clone()));
             }
+            self.after.clone_from(&self.now);
             if let Some(event) = self.change(since)? {
                 return Ok(Step::Change(event));
             }
@@ -156,6 +191,11 @@ impl<'a> Older<'a> {
             }
             _ => {}
         }
+        // Nothing is told of a row of which a part is changed and the rest is not known.
+        if self.now.is_none() && matches!(entry.update, RowUpdate::Columns(_)) {
+            self.end = Some(End::Expired { lsn: self.told.min(Lsn(entry.last)) });
+            return Ok(None);
+        }
         let before = entry.update.apply(self.now.as_ref());
         self.at = Lsn(entry.first.saturating_sub(1));
         let now = std::mem::replace(&mut self.now, before.clone());
@@ -170,11 +210,10 @@ impl<'a> Older<'a> {
     }
 
     /// The row in a state that the page log has.
-    fn state_at(&self, lsn: Lsn) -> Result<Option<OldRow>> {
+    fn state_at(&self, lsn: Lsn) -> Result<Seen> {
         let snapshot = self.site.volume().at(lsn)?;
         let asked = (self.info.name.as_str(), &*self.key);
-        let (seen, _) = look(self.site, snapshot, Carried::new(), asked)?;
-        Ok(seen.row.as_ref().map(kept_row))
+        look(self.site, snapshot, Carried::new(), asked).map(|(seen, _)| seen)
     }
 
     /// Follows a key that was spelled in another way.

@@ -96,6 +96,29 @@ impl<'a> Past<'a> {
         Ok(commits.first().map_or(u64::MAX, |commit| commit.time_ms))
     }
 
+    /// Whether a time lies before the oldest state that the log gave, in a stretch of the record
+    /// that ends behind it: what the log shows there may have come since.
+    fn is_before_log(&self, time_ms: u64) -> Result<bool> {
+        let Some(older) = self.older.as_ref().filter(|older| older.is_later()) else {
+            return Ok(false);
+        };
+        let (base, lsn) = (self.site.status(), older.told());
+        let told_ms = match base.base == lsn {
+            true => base.base_time_ms,
+            false => {
+                let commits = self.site.volume().remote()?.pull(Lsn(lsn.0.saturating_sub(1)))?;
+                commits.first().map_or(0, |commit| commit.time_ms)
+            }
+        };
+        Ok(time_ms < told_ms)
+    }
+
+    /// The row as it was from the change that the record told last on.
+    fn row_after(&self) -> (Option<Vec<Cell>>, Vec<(String, u64)>) {
+        let row = self.older.as_ref().and_then(Older::after);
+        (row.map(known), lost(row))
+    }
+
     /// The row where the look back stands, and what of it was not kept.
     fn row(&self) -> (Option<Vec<Cell>>, Vec<(String, u64)>) {
         match &self.older {
@@ -134,7 +157,12 @@ impl Site {
         };
         loop {
             (told.row, told.not_kept) = past.row();
-            let event = match past.step()? {
+            let is_log = past.older.is_none();
+            let step = past.step()?;
+            if is_log && past.is_before_log(time_ms)? {
+                (told.row, told.not_kept) = past.row_after();
+            }
+            let event = match step {
                 Step::Change(event) => event,
                 Step::End(end) => return past.ended(told, &end, time_ms),
             };

@@ -4,6 +4,7 @@
 //! came first, so every change is recorded once; rows of a step that was not finished lie above
 //! that point and are read by nobody. Leaves out where changes come from and who reads them.
 
+use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, Row as SqlRow, params};
 use sheaf_merge::Value;
 use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, Result, TimelineId, VolumeId};
@@ -30,6 +31,7 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS span(
         first INTEGER PRIMARY KEY, last INT NOT NULL, since INT NOT NULL, doing INT);";
 const HAS_TABLES: &str = "SELECT count(*) = 2 FROM sqlite_schema WHERE type = 'table' AND lower(name) IN ('history', 'span')";
+const DELETE: &str = "DELETE FROM history WHERE tbl = ?1 AND key = ?2 AND last = ?3";
 const COLUMNS: &str = "last, first, time, first_time, authors, upd";
 
 /// The site with the recorded changes of a volume.
@@ -95,7 +97,7 @@ impl Who {
         Self { writer: newer.writer, authors: Authors(runs), more }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = vec![1, u8::from(self.more)];
         out.extend_from_slice(self.writer.as_bytes());
         for run in &self.authors.0 {
@@ -291,13 +293,12 @@ pub(super) fn put_folded(
 }
 
 fn delete(conn: &Connection, tbl: &str, key: &[u8], last: u64) -> Result<()> {
-    let sql = "DELETE FROM history WHERE tbl = ?1 AND key = ?2 AND last = ?3";
-    let mut statement = conn.prepare_cached(sql).map_err(from_sqlite)?;
+    let mut statement = conn.prepare_cached(DELETE).map_err(from_sqlite)?;
     statement.execute(params![tbl, key, number(last)]).map(|_| ()).map_err(from_sqlite)
 }
 
-/// Deletes some of what was recorded of before a time; whether there may be more. Times of commits
-/// never fall, so what is old comes before what is not.
+/// Deletes some of what was recorded of before a time, and what no recorder writes; whether there
+/// may be more. Times of commits never fall, so what is old comes before what is not.
 pub(super) fn forget(conn: &Connection, before_ms: u64) -> Result<bool> {
     let oldest = "SELECT tbl, key, last, time, length(upd) + length(authors) FROM history
         ORDER BY last, time";
@@ -306,24 +307,26 @@ pub(super) fn forget(conn: &Connection, before_ms: u64) -> Result<bool> {
     let (mut doomed, mut bytes, mut newest) = (Vec::new(), 0, None);
     let more = loop {
         let Some(row) = rows.next().map_err(from_sqlite)? else { break false };
-        let (last, time_ms) = (unsigned(row, 2)?, unsigned(row, 3)?);
-        if time_ms >= before_ms {
+        let number = |at| row.get::<_, i64>(at).ok().and_then(|n| u64::try_from(n).ok());
+        let at = number(2).filter(|last| *last > 0).zip(number(3));
+        if at.is_some_and(|(_, time_ms)| time_ms >= before_ms) {
             break false;
         }
         if doomed.len() >= HISTORY_DELETES_MAX || bytes >= HISTORY_BATCH_BYTES {
             break true;
         }
-        let name = (row.get::<_, String>(0), row.get::<_, Vec<u8>>(1));
-        let (tbl, key) = (name.0.map_err(from_sqlite)?, name.1.map_err(from_sqlite)?);
-        bytes += usize::try_from(unsigned(row, 4)?).unwrap_or(usize::MAX) + key.len() + tbl.len();
-        doomed.push((tbl, key, last));
-        newest = newest.max(Some((last, time_ms)));
+        let name = [0, 1, 2].map(|at| row.get::<_, SqlValue>(at));
+        let name = name.into_iter().collect::<rusqlite::Result<Vec<_>>>().map_err(from_sqlite)?;
+        bytes += number(4).map_or(0, |len| usize::try_from(len).unwrap_or(usize::MAX));
+        doomed.push(name);
+        newest = newest.max(at);
     };
     drop(rows);
-    let Some((last, time_ms)) = newest else { return Ok(false) };
-    for (tbl, key, last) in doomed {
-        delete(conn, &tbl, &key, last)?;
+    for name in &doomed {
+        let mut statement = conn.prepare_cached(DELETE).map_err(from_sqlite)?;
+        statement.execute(rusqlite::params_from_iter(name)).map_err(from_sqlite)?;
     }
+    let Some((last, time_ms)) = newest else { return Ok(more) };
     let (last, time) = (number(last), number(time_ms));
     // ORDER: stretches that end there first, so that two of them never begin at one position. The
     // newest one says how far recording went.

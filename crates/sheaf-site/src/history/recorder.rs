@@ -277,7 +277,9 @@ impl Recorder {
                 }
                 break;
             };
-            (rows, bytes, at) = (rows + batch.changes.len(), bytes + batch.bytes, run.last);
+            let authors = batch.changes.len() * run.who.encode().len();
+            (rows, bytes) = (rows + batch.changes.len(), bytes + batch.bytes + authors);
+            at = run.last;
             standing = Standing { side: diff.into_after(), watch, page_count: run.page_count };
             steps.push(Compared { run, changes: batch.changes });
             if rows >= HISTORY_BATCH_ROWS || bytes >= HISTORY_BATCH_BYTES {
@@ -328,6 +330,7 @@ impl Recorder {
         let doing = Span { doing: Some(run.last), ..span };
         let (mut batch, mut count) = (Batch::default(), 0);
         let entry = |update| entry(&run, update);
+        let authors = run.who.encode().len();
         let put = |changes: Vec<Change>, span: Span| {
             self.record.write(|tx| {
                 record::begin(tx)?;
@@ -340,7 +343,7 @@ impl Recorder {
         };
         each_change(&diff, &mut |change, bytes| {
             count += 1;
-            batch.bytes += bytes;
+            batch.bytes += bytes + authors;
             batch.changes.push(change);
             if batch.is_full() {
                 stop()?;

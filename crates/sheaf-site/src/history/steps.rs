@@ -140,11 +140,14 @@ impl Run {
 fn who(commit: &Commit) -> Who {
     // Whose device reads it is not known here.
     let nobody = TimelineId::from_bytes([0; 16]);
-    let authors = Authors::of(&commit.applied, nobody);
+    let mut authors = Authors::of(&commit.applied, nobody);
+    let named = authors.0.len();
+    // Numbers that no device gives; the record cannot keep them.
+    authors.0.retain(|run| run.first_seq > 0 && i64::try_from(run.last_seq).is_ok());
     let nothing = Who {
         writer: DeviceId::from_bytes(commit.writer),
         authors: Authors::default(),
-        more: false,
+        more: authors.0.len() < named,
     };
     Who::join(nothing.clone(), Who { authors, ..nothing })
 }

@@ -312,8 +312,8 @@ fn fit(conn: &Connection, schema: &Schema, op: Op) -> Result<(Option<Op>, Option
         }
         (op, _) => (op, true),
     };
-    let left = if is_whole { None } else { left(&op, NO_COLUMN) };
     let is_empty = matches!(&op, Op::Update { changes, .. } if changes.is_empty());
+    let left = if is_whole && !is_empty { None } else { left(&op, NO_COLUMN) };
     Ok((Some(op).filter(|_| !is_empty), left))
 }
 

@@ -107,11 +107,13 @@ fn what_reaches_outside_is_refused() {
         "DELETE FROM __sheaf_mutators",
         "DELETE FROM main.\"__SHEAF_timelines\"",
         "UPDATE '__sheaf_timelines' SET seq = 1",
+        "DELETE FROM \u{feff}__sheaf_timelines",
         "INSERT INTO t(v) SELECT file FROM pragma_database_list",
     ] {
         rejected(script, &[], "is not for mutators");
     }
     rejected("INSERT OR ROLLBACK INTO t(v) VALUES(1)", &[], "use ABORT");
+    rejected("INSERT OR \u{feff}ROLLBACK INTO t(v) VALUES(1)", &[], "use ABORT");
 }
 
 #[test]

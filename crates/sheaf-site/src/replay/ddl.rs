@@ -67,7 +67,11 @@ pub(super) fn apply(conn: &Connection, sql: &str) -> Result<bool, Failure> {
 /// them.
 pub(crate) fn check_own(sql: &str) -> Result<(), Failure> {
     let words = tokens(sql);
-    let is_own = |word: &Token<'_>| fold(&word.name()).starts_with("__sheaf_");
+    // What belongs to a virtual table has its name and more.
+    let is_own = |word: &Token<'_>| {
+        let name = fold(&word.name());
+        name == "__sheaf" || name.starts_with("__sheaf_")
+    };
     if !words.iter().any(is_own) {
         return Ok(());
     }

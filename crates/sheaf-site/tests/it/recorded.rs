@@ -174,6 +174,23 @@ fn who_stands_within_what_came_to_nothing_is_told_what_was_before() {
     assert_eq!(told, ["2 ~ v 'abc' -> 'axc'", "1 + 2"]);
     assert_eq!(end, End::NoTable { lsn: Lsn(1) });
     assert_eq!(lines(&world, &reader, 2).0, [""; 0]);
+    let open = |volume| open_record(&world, volume);
+    let at = |key: i64, time_ms| {
+        let told = reader.site.row_at("t", &[key.into()], time_ms, Some(&open)).unwrap();
+        told.row.map(|row| row[1].value.clone())
+    };
+    let now = reader.site.status().base_time_ms;
+    assert_eq!(at(1, now), Some("axcd".into()));
+    assert_eq!(at(1, now - 300_000), Some("axc".into()));
+    assert_eq!(at(2, now - 300_000), None);
+    // Of a table that went, no rows are recorded that would lead back.
+    let went = world.copy();
+    let (other, _) = timed(&went, 3);
+    other.exchange();
+    sql(&other, "DROP TABLE t");
+    gc_recording(&went, 1, &mut recorder(&went, 51));
+    fresh(&went, &reader);
+    assert_eq!(lines(&went, &reader, 1), (vec![], End::Expired { lsn: Lsn(4) }));
     // The log has gone on, and nothing that the record begins with can be had.
     sql(&device, "UPDATE t SET v = 'later'");
     gc(&world, 1, |_| Ok(())).unwrap();

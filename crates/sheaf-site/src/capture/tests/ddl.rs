@@ -10,7 +10,7 @@ fn ddl_is_taken_as_text() {
     check(
         T,
         &[
-            "/* c */ CREATE TABLE u(x) -- tail\n",
+            "\u{feff}/* c */ CREATE TABLE u(x) -- tail\n",
             "CREATE INDEX i ON u(x);",
             "EXPLAIN CREATE TABLE w(x)",
             "ALTER TABLE t ADD COLUMN b DEFAULT 5",

@@ -8,6 +8,7 @@
 use sheaf_volume::Result;
 
 use crate::site::Site;
+use crate::status::RejectedRecord;
 
 /// Where a mutation stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +33,12 @@ impl Site {
             let asking = self.asking().filter(|asking| asking.seq == seq);
             return asking.map_or(Standing::Local, |asking| Standing::Asks(asking.reason));
         }
-        let rejected = self.rejected().into_iter().find(|rejected| rejected.seq == seq);
+        let timeline = self.timeline();
+        let is_it = |kept: &RejectedRecord| {
+            kept.record.seq == seq && kept.timeline.is_none_or(|of| of == timeline)
+        };
+        // Of one that an earlier version kept, it is not known whose number it is.
+        let rejected = self.rejected_records().into_iter().rfind(is_it);
         rejected.map_or(Standing::Confirmed, |rejected| Standing::Rejected(rejected.reason))
     }
 

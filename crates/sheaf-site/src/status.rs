@@ -82,6 +82,8 @@ pub struct RejectedInfo {
     pub row: Option<FailedRow>,
     /// When it was made, milliseconds since 1970.
     pub time_ms: u64,
+    /// Whose number it is, this device's timeline then; unknown where an earlier version kept it.
+    pub timeline: Option<TimelineId>,
 }
 
 /// A mutation that was rejected, as it is kept.
@@ -189,14 +191,15 @@ impl Site {
         }
     }
 
-    /// Mutations of this device that the log rejected, oldest first.
+    /// Mutations of this device that the log rejected, by their numbers.
     #[must_use]
     pub fn rejected(&self) -> Vec<RejectedInfo> {
-        let info = |RejectedRecord { record, reason, .. }| {
+        let info = |RejectedRecord { record, reason, timeline, .. }| {
             let mutation = record.mutation();
             let row = FailedRow::read(&reason, mutation.as_ref().ok());
             let summary = mutation.map_or_else(|e| e.to_string(), |m| m.summary());
-            RejectedInfo { seq: record.seq, summary, reason, row, time_ms: record.time_ms }
+            let MutationRecord { seq, time_ms, .. } = record;
+            RejectedInfo { seq, summary, reason, row, time_ms, timeline }
         };
         self.rejected_records().into_iter().map(info).collect()
     }

@@ -44,23 +44,29 @@ fn merge_content(
         return right.clone();
     }
     let none = Inline::default();
-    let mut words = || {
+    let words = || {
         let [base, left, right] = [base, Some(left), Some(right)]
             .map(|content| content.map_or(&none, |content| text_or(content, &none)));
-        soup::merge(base, left, right, is_coarse)
+        let mut is_cut = false;
+        (soup::merge(base, left, right, &mut is_cut), is_cut)
     };
-    match (left, right) {
-        (Content::Text(_), Content::Text(_)) => Content::Text(Rc::new(words())),
+    let words = match (left, right) {
+        (Content::Text(_), Content::Text(_)) => Some(words()),
         // One side has made it a block without content, such as a line: what the other one wrote
         // stays, and the block becomes one that holds it.
-        (Content::Void, Content::Text(_)) | (Content::Text(_), Content::Void)
-            if !words().leaves.is_empty() =>
-        {
-            Content::Text(Rc::new(words()))
+        (Content::Void, Content::Text(_)) | (Content::Text(_), Content::Void) => {
+            Some(words()).filter(|(words, _)| !words.leaves.is_empty())
+        }
+        _ => None,
+    };
+    match words {
+        Some((words, is_cut)) => {
+            *is_coarse |= is_cut;
+            Content::Text(Rc::new(words))
         }
         // Who changed what kind of block it is supplies the content.
-        _ if base.is_some_and(|base| same_kind(base, left)) => right.clone(),
-        _ => left.clone(),
+        None if base.is_some_and(|base| same_kind(base, left)) => right.clone(),
+        None => left.clone(),
     }
 }
 

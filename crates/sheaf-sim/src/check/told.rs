@@ -24,7 +24,8 @@ pub(crate) fn of_all(
         let refused = matches!(entry.decided, Some((_, Verdict::Rejected)));
         let withdrawn = |step: &Step| matches!(step, Step::Lock(taken) if taken.withdrawn);
         let gone = refused || entry.transaction.steps.iter().any(withdrawn);
-        let was = told.iter().find(|info| info.seq == seq);
+        let is_its = |info: &&RejectedInfo| info.timeline.is_none_or(|of| of == timeline);
+        let was = told.iter().filter(is_its).find(|info| info.seq == seq);
         if gone && was.is_none() {
             let what = format!("{who} was not told that mutation {seq} is gone: {entry:?}");
             return Err(violated(what));

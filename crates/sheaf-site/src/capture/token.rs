@@ -92,7 +92,7 @@ impl<'a> Tokens<'a> {
     fn skip_blank(&mut self) {
         loop {
             match (self.byte(0), self.byte(1)) {
-                (Some(byte), _) if byte.is_ascii_whitespace() => self.at += 1,
+                (Some(byte), _) if byte.is_ascii_whitespace() || byte == 0x0b => self.at += 1,
                 // A byte order mark, as some editors put it in front of a file.
                 (Some(0xef), Some(0xbb)) if self.byte(2) == Some(0xbf) => self.at += 3,
                 (Some(b'-'), Some(b'-')) => self.skip_past(2, "\n"),

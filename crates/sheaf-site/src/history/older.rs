@@ -112,6 +112,11 @@ impl<'a> Older<'a> {
         Ok(())
     }
 
+    /// The oldest position that is known.
+    pub(super) fn floor(&self) -> Lsn {
+        self.floor
+    }
+
     /// Where the page log ended.
     pub(super) fn told(&self) -> Lsn {
         self.told

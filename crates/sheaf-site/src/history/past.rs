@@ -76,10 +76,7 @@ impl<'a> Past<'a> {
     fn ended(&self, told: RowAt, end: &End, time_ms: u64) -> Result<RowAt> {
         let refuse = |kind, text: String| Err(Error::new(kind, text));
         match end {
-            End::Expired { lsn } if self.begins(*lsn)? > time_ms => {
-                let text = format!("nothing of that time is kept: what is, begins at @{lsn}");
-                refuse(ErrorKind::Expired, text)
-            }
+            End::Expired { lsn } if self.begins(*lsn)? > time_ms => self.refuse_expired(*lsn),
             End::OtherKey { lsn } => {
                 refuse(ErrorKind::Unsupported, format!("the table had another key before @{lsn}"))
             }
@@ -87,10 +84,19 @@ impl<'a> Past<'a> {
         }
     }
 
+    fn refuse_expired(&self, lsn: Lsn) -> Result<RowAt> {
+        let text = format!("nothing of that time is kept: what is, begins at @{lsn}");
+        Err(Error::new(ErrorKind::Expired, text))
+    }
+
     /// When the oldest state was made that could be looked at.
     fn begins(&self, lsn: Lsn) -> Result<u64> {
-        if let Some(older) = &self.older {
+        // Where it ended in the middle of a stretch, what is known begins there.
+        if let Some(older) = self.older.as_ref().filter(|older| older.floor() == lsn) {
             return Ok(older.floor_ms());
+        }
+        if lsn == self.site.base().0 {
+            return Ok(self.site.status().base_time_ms);
         }
         let commits = self.site.volume().remote()?.pull(Lsn(lsn.0.saturating_sub(1)))?;
         Ok(commits.first().map_or(u64::MAX, |commit| commit.time_ms))
@@ -160,6 +166,11 @@ impl Site {
             let is_log = past.older.is_none();
             let step = past.step()?;
             if is_log && past.is_before_log(time_ms)? {
+                if let Step::End(End::Expired { lsn }) = step
+                    && past.older.as_ref().is_some_and(|older| lsn >= older.told())
+                {
+                    return past.refuse_expired(lsn);
+                }
                 (told.row, told.not_kept) = past.row_after();
             }
             let event = match step {

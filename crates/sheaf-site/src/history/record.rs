@@ -31,7 +31,7 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS span(
         first INTEGER PRIMARY KEY, last INT NOT NULL, since INT NOT NULL, doing INT);";
 const HAS_TABLES: &str = "SELECT count(*) = 2 FROM sqlite_schema WHERE type = 'table' AND lower(name) IN ('history', 'span')";
-const DELETE: &str = "DELETE FROM history WHERE tbl = ?1 AND key = ?2 AND last = ?3";
+const DELETE: &str = "DELETE FROM history WHERE tbl IS ?1 AND key IS ?2 AND last IS ?3";
 const COLUMNS: &str = "last, first, time, first_time, authors, upd";
 
 /// The site with the recorded changes of a volume.
@@ -300,8 +300,8 @@ fn delete(conn: &Connection, tbl: &str, key: &[u8], last: u64) -> Result<()> {
 /// Deletes some of what was recorded of before a time, and what no recorder writes; whether there
 /// may be more. Times of commits never fall, so what is old comes before what is not.
 pub(super) fn forget(conn: &Connection, before_ms: u64) -> Result<bool> {
-    let oldest = "SELECT tbl, key, last, time, length(upd) + length(authors) FROM history
-        ORDER BY last, time";
+    let oldest = "SELECT tbl, key, last, time, octet_length(tbl) + octet_length(key)
+        + octet_length(upd) + octet_length(authors) FROM history ORDER BY last, time";
     let mut statement = conn.prepare_cached(oldest).map_err(from_sqlite)?;
     let mut rows = statement.query([]).map_err(from_sqlite)?;
     let (mut doomed, mut bytes, mut newest) = (Vec::new(), 0, None);

@@ -56,7 +56,7 @@ fn token(rest: &str) -> (usize, bool) {
         return (0, false);
     };
     match first {
-        c if c.is_ascii_whitespace() => (1, false),
+        c if c.is_ascii_whitespace() || c == '\x0b' => (1, false),
         // A byte order mark is white space where a token would begin, and part of one elsewhere.
         '\u{feff}' => (first.len_utf8(), false),
         '-' if bytes.starts_with(b"--") => (until("\n", 2), false),

@@ -67,7 +67,6 @@ impl Editor {
             outstanding: BTreeSet::new(),
             own: BTreeSet::new(),
             rejected: VecDeque::new(),
-            owed: false,
         };
         let editor = Self {
             site: site.clone(),
@@ -186,9 +185,6 @@ impl Editor {
         {
             return Ok(Some(event));
         }
-        if std::mem::take(&mut state.owed) && state.outstanding.is_empty() {
-            return Ok(Some(WatchEvent::Converged));
-        }
         let rejected = state.rejected.pop_front();
         Ok(rejected.map(|(seq, reason)| WatchEvent::Rejected { seq, reason }))
     }
@@ -226,13 +222,8 @@ impl Editor {
         let mut state = lock(&self.state);
         let seen = self.look(&state)?.ok_or_else(busy)?;
         let local = seen.local.clone();
-        match state.take(&self.site, seen) {
-            None => {
-                state.machine.pull(|_, _| local);
-            }
-            // Told once, and by nobody else.
-            Some(WatchEvent::Converged) => state.owed = true,
-            Some(_) => {}
+        if state.take(&self.site, seen).is_none() {
+            state.machine.pull(|_, _| local);
         }
         Ok(state.machine.shown().clone())
     }

@@ -99,7 +99,8 @@ impl CellWatch {
     }
 
     /// Takes the local value, with what others did, although edits are outstanding: on the
-    /// editor's wish, between two words. Gives what to show.
+    /// editor's wish, between two words. Gives what to show; where everything is decided by then,
+    /// [`Self::state`] is [`EditState::Clean`] and this was the telling of it.
     ///
     /// # Errors
     /// What reading reports, `Busy` when the site changes all the time.

@@ -102,7 +102,7 @@ pub(crate) struct Index {
     unknown: BTreeSet<u64>,
     /// Whether one of them changes the schema.
     has_schema: bool,
-    /// Those that alter a table, by its name before and after: what they do to rows is not known.
+    /// Those that alter or drop a table, by its name before and after: what they do to rows is not known.
     altered: BTreeMap<String, BTreeSet<u64>>,
 }
 
@@ -259,6 +259,10 @@ impl Index {
         (waits || !self.unknown.is_empty()).then(|| self.shown.own(table, origin))
     }
 
+    fn alters(&self, seq: u64) -> bool {
+        self.altered.values().any(|seqs| seqs.contains(&seq))
+    }
+
     fn answer(&self, table: &str, is_touched: bool) -> Waiting {
         let is_known = self.unknown(table).next().is_none();
         match (is_touched && !bites(Tooth::DenyPending), is_known) {
@@ -290,11 +294,13 @@ impl Index {
     }
 }
 
-/// The tables that a schema change alters, before and after.
+/// The tables that a schema change alters or drops, before and after.
 fn altered(sql: &str) -> Vec<String> {
-    let is_alter = tokens(sql).first().is_some_and(|verb| verb.is("ALTER"));
+    let verb = tokens(sql).first().copied();
     match classify(sql) {
-        Statement::Ddl(ddl) if is_alter => ddl.table.into_iter().chain(ddl.rename_to).collect(),
+        Statement::Ddl(ddl) if verb.is_some_and(|v| v.is("ALTER") || v.is("DROP")) => {
+            ddl.table.into_iter().chain(ddl.rename_to).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -344,7 +350,7 @@ impl Site {
             let changes = infos.into_iter().zip(&held).map(|(info, held)| PendingChange {
                 is_sent: info.seq <= sent,
                 failing: notes.get(held.head()).and_then(|noted| noted.failing.clone()),
-                rows: (!index.unknown.contains(&info.seq))
+                rows: (!index.unknown.contains(&info.seq) && !index.alters(info.seq))
                     .then(|| rows.remove(&info.seq).unwrap_or_default()),
                 info,
             });

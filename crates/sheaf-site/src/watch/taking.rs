@@ -56,8 +56,6 @@ pub(super) struct State {
     /// Those made through this handle.
     pub(super) own: BTreeSet<u64>,
     pub(super) rejected: VecDeque<(u64, String)>,
-    /// That it has converged was found while it was asked for something else.
-    pub(super) owed: bool,
 }
 
 /// The two values and what is between them.

@@ -191,6 +191,11 @@ fn who_stands_within_what_came_to_nothing_is_told_what_was_before() {
     gc_recording(&went, 1, &mut recorder(&went, 51));
     fresh(&went, &reader);
     assert_eq!(lines(&went, &reader, 1), (vec![], End::Expired { lsn: Lsn(4) }));
+    let open_went = |volume| open_record(&went, volume);
+    let told = reader.site.row_at("t", &[1.into()], now - 300_000, Some(&open_went));
+    assert_eq!(told.unwrap_err().kind(), ErrorKind::Expired);
+    let told = reader.site.row_at("t", &[1.into()], now, Some(&open_went)).unwrap();
+    assert_eq!(told.row.unwrap()[1].value, "axcd".into());
     // The log has gone on, and nothing that the record begins with can be had.
     sql(&device, "UPDATE t SET v = 'later'");
     gc(&world, 1, |_| Ok(())).unwrap();

@@ -1,6 +1,6 @@
 //! Editors on two devices: what they show, and when they are told.
 
-use sheaf_site::{CellWatch, EditState, ErrorKind, Value, Waiting, WatchEvent};
+use sheaf_site::{CellWatch, EditState, ErrorKind, Standing, Value, Waiting, WatchEvent};
 
 use crate::support::{Device, Rng, World, assert_converged};
 
@@ -122,26 +122,6 @@ fn an_editor_pulls_when_it_wants_to() {
 }
 
 #[test]
-fn who_pulls_is_told_all_the_same_that_all_is_agreed() {
-    let [_a, b] = World::new().devices(NOTE);
-    let cell = body(&b);
-    cell.edit("a b c").unwrap();
-    b.exchange();
-    assert_eq!(cell.pull().unwrap(), Some("a b c".into()));
-    assert_eq!(cell.poll().unwrap(), Some(WatchEvent::Converged));
-    assert_eq!(cell.poll().unwrap(), None);
-    // Not of what was agreed before another edit.
-    cell.edit("a b c d").unwrap();
-    b.exchange();
-    cell.pull().unwrap();
-    cell.edit("a b c d e").unwrap();
-    assert_eq!(cell.poll().unwrap(), None);
-    b.exchange();
-    assert_eq!(cell.poll().unwrap(), Some(WatchEvent::Converged));
-    assert_eq!(cell.poll().unwrap(), None);
-}
-
-#[test]
 fn what_a_waiting_schema_change_does_to_rows_is_not_agreed_on() {
     let [a, b] = World::new().devices(NOTE);
     b.sql("ALTER TABLE note ADD COLUMN tags TEXT DEFAULT 'none'; ALTER TABLE note RENAME TO page");
@@ -152,6 +132,9 @@ fn what_a_waiting_schema_change_does_to_rows_is_not_agreed_on() {
     assert_eq!((waiting("page"), waiting("note")), (Waiting::Yes, Waiting::Unknown));
     b.sql("CREATE TABLE other(id INTEGER PRIMARY KEY)");
     assert_eq!(waiting("other"), Waiting::No);
+    let rows: Vec<_> =
+        b.site.pending().unwrap().into_iter().map(|one| one.rows.is_some()).collect();
+    assert_eq!(rows, [false, false, true, true]);
     b.exchange();
     assert_eq!(cell.poll().unwrap(), Some(WatchEvent::Converged));
     assert_eq!(waiting("page"), Waiting::No);
@@ -178,7 +161,7 @@ fn a_number_that_is_given_again_tells_nothing_of_who_had_it_first() {
         seq = cell.edit(format!("edit {seq}")).unwrap().unwrap();
         b.exchange();
     }
-    assert_eq!(seq, first);
+    assert_eq!((seq, b.site.standing(seq)), (first, Standing::Confirmed));
     while let Some(event) = cell.poll().unwrap() {
         assert!(!matches!(event, WatchEvent::Rejected { .. }), "{event:?}");
     }
@@ -188,6 +171,7 @@ fn a_number_that_is_given_again_tells_nothing_of_who_had_it_first() {
         b.exchange();
     }
     assert_eq!(refused(2), first);
+    assert!(matches!(b.site.standing(first), Standing::Rejected(_)));
     // Both are kept, and dismissed one after the other.
     let kept = || b.site.rejected().into_iter().map(|r| (r.seq, r.summary)).collect::<Vec<_>>();
     assert_eq!(kept().len(), 2, "{:?}", kept());

@@ -11,7 +11,7 @@ fn ddl_is_taken_as_text() {
         T,
         &[
             "\u{feff}/* c */ CREATE TABLE u(x) -- tail\n",
-            "CREATE INDEX i ON u(x);",
+            " \u{b}CREATE INDEX i ON u(x);",
             "EXPLAIN CREATE TABLE w(x)",
             "ALTER TABLE t ADD COLUMN b DEFAULT 5",
             "CREATE VIEW v AS SELECT 1",

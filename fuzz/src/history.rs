@@ -37,7 +37,8 @@ const PAUSE_MS: u64 = 250_000;
 /// Where the device stands: within what is recorded, so that a look back may begin behind it.
 const STANDS: u64 = 4;
 
-/// A bucket with a log that was recorded and then reclaimed, and a device that has not seen all of it.
+/// A bucket with a log that was recorded and then reclaimed, and a device that has not seen all of
+/// it.
 struct World {
     objects: MemObjects,
     device: Site,

@@ -124,8 +124,8 @@ pub const HISTORY_ROWS_MAX: usize = 10_000;
 pub const HISTORY_INTERVAL_MS: u64 = 600_000;
 /// Bytes of one column that such a change keeps; of a larger value only its length.
 pub const HISTORY_VALUE_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes of the values of one row that a record of its history keeps at once, in its columns' order;
-/// of the others it keeps the lengths.
+/// Bytes of the values of one row that a record of its history keeps at once, in the order of its
+/// columns; of the others it keeps the lengths.
 pub const HISTORY_ROW_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// States that are compared within one interval: its first commits one by one, then runs that
 /// double.

@@ -6,8 +6,9 @@
 //! that commit agree with it: see `chain.rs`. Losing any of them loses no change; nothing is
 //! flushed, so a power cut may take the newest. Bounded by count and bytes, the oldest go first.
 //!
-//! Leaves out which mutations are remembered: see `memory.rs`. Two files take turns: where one is full, the other is emptied and goes on. A record's checksum
-//! covers the generation of its file, so nothing of an earlier turn is read as a later one's.
+//! Two files take turns: where one is full, the other is emptied and goes on. A record's checksum
+//! covers the generation of its file, so nothing of an earlier turn is read as a later one's. Leaves
+//! out which mutations are remembered: see `memory.rs`.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -102,7 +102,8 @@ pub(crate) struct Index {
     unknown: BTreeSet<u64>,
     /// Whether one of them changes the schema.
     has_schema: bool,
-    /// Those that alter or drop a table, by its name before and after: what they do to rows is not known.
+    /// Those that alter or drop a table, by its name before and after: what they do to rows is not
+    /// known.
     altered: BTreeMap<String, BTreeSet<u64>>,
 }
 

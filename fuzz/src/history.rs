@@ -50,7 +50,7 @@ thread_local! {
     static WORLD: World = World::new();
 }
 
-/// A choice of stretch or change, and what such a row holds; up to [`ROWS_MAX`] of them.
+/// A choice of stretch or change, and what such a row holds; at most 16 of them.
 pub fn target(data: &[u8]) {
     WORLD.with(|world| look(world, data));
 }

@@ -43,7 +43,7 @@ fn a_record_that_contradicts_itself_is_refused() {
         let look = |key: i64| {
             device.site.history_with("t", &[key.into()], (1_000, None), Some(open)).map(|_| ())
         };
-        let error = look(1).and(look(2)).unwrap_err();
+        let error = look(1).and_then(|()| look(2)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{forgery}: {error}");
         assert!(error.to_string().contains(says), "{forgery}: {error}");
     }

@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use sheaf_site::history::{MutationName, RowChange};
-use sheaf_site::{Site, SiteOptions, Value, View};
-use sheaf_volume::{BucketRemote, Dir as _, ManualEnv, MemDir, MemObjects, Objects as _, Remote};
+use sheaf_site::{Site, Value, View};
+use sheaf_volume::{BucketRemote, Dir as _, ManualEnv, MemDir, MemObjects, Remote};
 
 use crate::input::{Input, assert_refusal, put_section};
-use crate::site::{DEVICE, IDS};
+use crate::site::{IDS, replica};
+use crate::world;
 
 /// Records of one file.
 const RECORDS_MAX: usize = 32;
@@ -121,9 +122,7 @@ fn sealed(generation: u64, bytes: &[u8]) -> [u8; 8] {
 
 fn open(dir: &MemDir, objects: &MemObjects, seed: u64) -> (Site, BucketRemote) {
     let log = || BucketRemote::new(Arc::new(objects.clone()), IDS.volume, IDS.page_size);
-    let mut options = SiteOptions::new("s", DEVICE);
-    (options.create, options.cache_pages) = (Some(IDS), 64);
-    let site = Site::open(dir, Arc::new(ManualEnv::new(seed)), options).expect("BUG: a replica");
+    let site = replica(dir, Arc::new(ManualEnv::new(seed)), IDS);
     site.set_remote(Some(Arc::new(log()) as Arc<dyn Remote>));
     (site, log())
 }
@@ -145,12 +144,7 @@ impl World {
     }
 
     fn copy(&self) -> (MemDir, MemObjects) {
-        let objects = MemObjects::new();
-        for key in self.objects.list("", None).expect("BUG: objects in memory") {
-            let bytes = self.objects.get(&key).expect("BUG: objects in memory");
-            objects.put(&key, bytes).expect("BUG: objects in memory");
-        }
-        (self.dir.fork(), objects)
+        (self.dir.fork(), world::copy(&self.objects))
     }
 
     /// The bytes of one of the files.

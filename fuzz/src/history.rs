@@ -8,15 +8,14 @@ use std::sync::Arc;
 
 use rusqlite::params;
 use sheaf_site::history::{RecordPlace, Recorder, record_name};
-use sheaf_site::{Site, SiteIds, SiteOptions, Value, View};
+use sheaf_site::{Site, SiteIds, Value, View};
 use sheaf_volume::{
-    BucketRemote, Dir, Env, ManualEnv, MemDir, MemObjects, Objects, PageSize, Remote, Retention,
-    find_site,
+    BucketRemote, Dir, Env, ManualEnv, MemDir, MemObjects, Objects, Remote, Retention, find_site,
 };
 
 use crate::input::{Input, put_section};
-use crate::site::{DEVICE, IDS};
-use crate::world::assert_refused;
+use crate::site::{DEVICE, IDS, replica};
+use crate::world::{assert_refused, copy};
 
 /// Rows of one input.
 const ROWS_MAX: usize = 16;
@@ -92,7 +91,7 @@ impl World {
         let objects = MemObjects::new();
         let bucket: Arc<dyn Objects> = Arc::new(objects.clone());
         let log = BucketRemote::new(Arc::clone(&bucket), IDS.volume, IDS.page_size);
-        let (writer, reader) = (site(env.clone(), IDS), site(env.clone(), IDS));
+        let [writer, reader] = [(); 2].map(|()| replica(&MemDir::new(), env.clone(), IDS));
         let conn = writer.connection(View::Local).expect("BUG: a new site");
         for (at, sql) in (1..).zip(STORY) {
             conn.execute_batch(sql).expect("BUG: the story is good SQL");
@@ -125,14 +124,9 @@ impl World {
 
     /// The record as it is in a bucket of its own.
     fn recorded(&self) -> (Site, BucketRemote) {
-        let objects = MemObjects::new();
-        for key in self.objects.list("", None).expect("BUG: objects in memory") {
-            let bytes = self.objects.get(&key).expect("BUG: objects in memory");
-            objects.put(&key, bytes).expect("BUG: objects in memory");
-        }
-        let size: PageSize = self.record.page_size;
-        let log = BucketRemote::new(Arc::new(objects), self.record.volume, size);
-        let site = site(Arc::new(ManualEnv::new(9)), self.record);
+        let (objects, ids) = (Arc::new(copy(&self.objects)), self.record);
+        let log = BucketRemote::new(objects, ids.volume, ids.page_size);
+        let site = replica(&MemDir::new(), Arc::new(ManualEnv::new(9)), ids);
         site.exchange_with_log(&log).expect("BUG: a bucket in memory");
         (site, log)
     }
@@ -172,12 +166,6 @@ impl World {
         site.exchange_with_log(&log).expect("BUG: a bucket in memory");
         site
     }
-}
-
-fn site(env: Arc<dyn Env>, ids: SiteIds) -> Site {
-    let mut options = SiteOptions::new("s", DEVICE);
-    (options.create, options.cache_pages) = (Some(ids), 64);
-    Site::open(&MemDir::new(), env, options).expect("BUG: a new replica")
 }
 
 /// A small number as it is; from 251 on steps of time, the largest, and one that is negative.

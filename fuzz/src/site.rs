@@ -20,6 +20,8 @@ pub(crate) const IDS: SiteIds = SiteIds {
     volume: VolumeId::from_bytes([2; 16]),
     page_size: PageSize::new(512).expect("BUG: a page size"),
 };
+/// Pages that a replica keeps in memory.
+const CACHE_PAGES: usize = 16;
 /// Attributes of one input.
 const ATTRS_MAX: usize = 8;
 
@@ -33,7 +35,7 @@ pub fn target(data: &[u8]) {
         let name = String::from_utf8_lossy(input.section()).into_owned();
         attrs.push((name, Some(input.section().to_vec().into())));
     }
-    replica(mutation, attrs);
+    attributes(mutation, attrs);
 }
 
 pub(crate) fn record(data: &[u8]) {
@@ -51,10 +53,17 @@ pub(crate) fn record(data: &[u8]) {
     }
 }
 
-fn replica(mutation: &[u8], attrs: Vec<(String, Option<bytes::Bytes>)>) {
+/// A replica of a site in a directory.
+pub(crate) fn replica(dir: &MemDir, env: Arc<dyn Env>, ids: SiteIds) -> Site {
+    let mut options = SiteOptions::new("s", DEVICE);
+    (options.create, options.cache_pages) = (Some(ids), CACHE_PAGES);
+    Site::open(dir, env, options).expect("BUG: a replica")
+}
+
+fn attributes(mutation: &[u8], attrs: Vec<(String, Option<bytes::Bytes>)>) {
     let (dir, env): (_, Arc<dyn Env>) = (MemDir::new(), Arc::new(ManualEnv::new(1)));
     let create = Some((IDS.volume, IDS.page_size));
-    let options = VolumeOptions { create, cache_pages: 16, ..VolumeOptions::default() };
+    let options = VolumeOptions { create, cache_pages: CACHE_PAGES, ..VolumeOptions::default() };
     let volume = Volume::open(&dir, Arc::clone(&env), options).expect("BUG: a new volume");
     if !mutation.is_empty() {
         let bytes = mutation.to_vec().into();
@@ -64,9 +73,7 @@ fn replica(mutation: &[u8], attrs: Vec<(String, Option<bytes::Bytes>)>) {
     }
     volume.set_attrs(attrs).expect("BUG: attributes in memory");
     drop(volume);
-    let mut options = SiteOptions::new("s", DEVICE);
-    (options.create, options.cache_pages) = (Some(IDS), 16);
-    let site = Site::open(&dir, env, options).expect("BUG: a replica with odd attributes");
+    let site = replica(&dir, env, IDS);
     let status = site.status();
     assert_eq!(status.pending.len(), usize::from(!mutation.is_empty()));
     for rejected in site.rejected() {

@@ -121,6 +121,15 @@ pub(crate) fn with(world: &World, key: &str, bytes: Bytes) -> (MemObjects, Bucke
     remote(&objects)
 }
 
+/// The same objects in a bucket of their own.
+pub(crate) fn copy(objects: &MemObjects) -> MemObjects {
+    let copy = MemObjects::new();
+    for (key, bytes) in all(objects) {
+        copy.put(&key, bytes).expect("BUG: objects in memory");
+    }
+    copy
+}
+
 /// Objects, and somebody who knows nothing of them yet.
 pub(crate) fn remote(objects: &MemObjects) -> (MemObjects, BucketRemote) {
     (objects.clone(), BucketRemote::new(Arc::new(objects.clone()), VOLUME, SIZE))

@@ -70,10 +70,7 @@ fn a_node_judges_as_a_device_does() {
             ));
         }
     }
-    let batches = [&a, &b].map(|device| {
-        let decided = device.site.status().acknowledged;
-        device.site.outbox(decided, usize::MAX).unwrap().unwrap()
-    });
+    let batches = [&a, &b].map(Device::outbox);
     let led = node.site.lead(&batches, &*node.log, 4).unwrap();
     let verdicts: Vec<String> = led.answers.iter().map(|answer| format!("{answer:?}")).collect();
     assert_eq!(verdicts[0].matches("Ok").count(), 2, "{}", verdicts[0]);
@@ -405,10 +402,7 @@ fn a_node_stops_at_what_asks_and_decides_what_others_sent() {
             device.sql(&format!("{ASK} INSERT INTO t VALUES ('{name}{at}'); COMMIT"));
         }
     }
-    let batch = |device: &Device| {
-        device.site.outbox(device.site.status().acknowledged, usize::MAX).unwrap().unwrap()
-    };
-    let batches = [batch(&a), batch(&b)];
+    let batches = [&a, &b].map(Device::outbox);
     let led = node.site.lead(&batches, &*node.log, 4).unwrap();
     let asks: Vec<bool> = led.answers.iter().zip(&batches).map(|(a, b)| a.asks(b)).collect();
     assert_eq!(asks, [false, true]);
@@ -425,7 +419,7 @@ fn a_node_stops_at_what_asks_and_decides_what_others_sent() {
     assert!(b.site.outbox(0, usize::MAX).unwrap().is_none());
     b.site.go_on(1).unwrap();
     // Those behind it were made on top of it, and follow without a question of their own.
-    let led = node.site.lead(&[batch(&b)], &*node.log, 4).unwrap();
+    let led = node.site.lead(&[b.outbox()], &*node.log, 4).unwrap();
     let answer = format!("{:?}", led.answers[0]);
     assert_eq!(answer.matches("Ok").count(), 3, "{answer}");
     for device in [&a, &b, &node] {
@@ -459,7 +453,7 @@ fn a_node_answers_a_duplicate_again_and_names_a_gap() {
     for at in 1..=3 {
         a.sql(&format!("{TAKE} INSERT INTO t VALUES ('a{at}'); COMMIT"));
     }
-    let all = a.site.outbox(a.site.status().acknowledged, usize::MAX).unwrap().unwrap();
+    let all = a.outbox();
     let first = all.first_seq;
     let lead = |seqs| node.site.lead(&[packet(&all, seqs)], &*node.log, 4).unwrap();
     let done = lead(first..=first);
@@ -485,22 +479,19 @@ fn a_node_does_nothing_with_late_packets_of_before_an_answer() {
     let world = World::new();
     let [a, b] = world.devices("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL)");
     let node = world.device();
-    let outbox = |device: &Device| {
-        device.site.outbox(device.site.status().acknowledged, usize::MAX).unwrap().unwrap()
-    };
     a.sql(&format!("{ASK} INSERT INTO t VALUES ('a'); COMMIT"));
     a.exchange();
     for at in 1..=2 {
         b.sql(&format!("{ASK} INSERT INTO t VALUES ('b{at}'); COMMIT"));
     }
-    let old = outbox(&b);
+    let old = b.outbox();
     node.exchange();
     let lead = |batch: &Batch| node.site.lead(std::slice::from_ref(batch), &*node.log, 4).unwrap();
     let asked = lead(&old);
     assert!(asked.answers[0].asks(&old) && asked.commit.is_none(), "{asked:?}");
     b.pull();
     b.site.go_on(b.site.asking().unwrap().seq).unwrap();
-    let new = outbox(&b);
+    let new = b.outbox();
     let first = new.first_seq;
     assert!(lead(&packet(&new, first..=first)).commit.is_some());
     for late in [old.clone(), packet(&old, first + 1..=first + 1)] {

@@ -35,7 +35,7 @@ fn an_authority_tells_which_operations_stand() {
     let (a, b) = apart(&world);
     let node = world.device();
     a.exchange();
-    let batch = b.site.outbox(b.site.status().acknowledged, usize::MAX).unwrap().unwrap();
+    let batch = b.outbox();
     let (timeline, seq) = (batch.timeline, batch.first_seq);
     let sheaf_site::Body::Rows(ops) = batch.mutations[0].mutation().unwrap().body else { panic!() };
     assert_eq!(ops.len(), STANDS.len());

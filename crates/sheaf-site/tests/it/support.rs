@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sheaf_site::{Site, SiteIds, SiteOptions, View};
+use sheaf_site::{Batch, Site, SiteIds, SiteOptions, View};
 use sheaf_volume::{
     BucketRemote, DeviceId, Env, ManualEnv, MemDir, MemObjects, Objects, PageSize, Remote, Result,
     SiteId, VolumeId,
@@ -101,6 +101,11 @@ impl Device {
     /// Takes what is new, and keeps what waits.
     pub(crate) fn pull(&self) -> sheaf_site::Integrated {
         self.site.integrate(self.log.pull(self.site.base().0).unwrap()).unwrap()
+    }
+
+    /// What waits for the log, as it is sent.
+    pub(crate) fn outbox(&self) -> Batch {
+        self.site.outbox(self.site.status().acknowledged, usize::MAX).unwrap().unwrap()
     }
 
     pub(crate) fn exchange(&self) -> sheaf_site::Exchanged {

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 use sheaf_volume::{Error, ErrorKind, PageIdx, PageSet, Result, Snapshot};
 
 use crate::error::{explain, from_sqlite};
-use crate::schema::{FtsContent, Schema, SchemaObject, TableInfo, TableKind, fold};
+use crate::schema::{FtsContent, Schema, SchemaObject, TableInfo, TableKind, fold, is_own};
 use crate::site::{Site, View};
 use crate::vfs::{FileView, Watch};
 
@@ -146,10 +146,6 @@ fn read_roots(conn: &Connection) -> rusqlite::Result<BTreeMap<String, u32>> {
     let mut statement = conn.prepare(sql)?;
     let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
     rows.map(|row| row.map(|(name, root)| (fold(&name), root))).collect()
-}
-
-fn is_own(name: &str) -> bool {
-    fold(name).starts_with("__sheaf_")
 }
 
 fn is_compared(info: &TableInfo) -> bool {

@@ -23,6 +23,7 @@ use crate::{
     opbits::{AlteredOp, MergedOps, OpBits},
     places::Places,
     rowids::{RowIds, inserted},
+    schema::is_own,
     watch::Noted,
 };
 
@@ -382,7 +383,7 @@ impl Step<'_> {
         for at in settled {
             stands.get_mut(at).into_iter().for_each(|stands| *stands = false);
         }
-        if touched.iter().any(|table| table.to_ascii_lowercase().starts_with("__sheaf_")) {
+        if touched.iter().any(|table| is_own(table)) {
             tables.forget();
             merges.forget();
         }

@@ -15,7 +15,7 @@ use crate::{
     merges, mutator,
     nested::{in_savepoint, user_error, with_connection},
     replay::table,
-    schema::{Schema, TableInfo, TableKind, is_internal},
+    schema::{Schema, TableInfo, TableKind, is_internal, is_own},
     site::{Site, View, lock},
 };
 
@@ -292,8 +292,7 @@ fn no_table(name: &str) -> Error {
 }
 
 fn is_listed(name: &str, kind: &str) -> bool {
-    let is_own = name.get(..8).is_some_and(|head| head.eq_ignore_ascii_case("__sheaf_"));
-    (kind == "table" || kind == "virtual") && !is_internal(name) && !is_own
+    (kind == "table" || kind == "virtual") && !is_internal(name) && !is_own(name)
 }
 
 fn columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {

@@ -335,6 +335,11 @@ pub(crate) fn is_internal(name: &str) -> bool {
     name.get(..7).is_some_and(|head| head.eq_ignore_ascii_case("sqlite_"))
 }
 
+/// Whether a name is one of Sheaf's own tables, in any case of letters.
+pub(crate) fn is_own(name: &str) -> bool {
+    fold(name).starts_with("__sheaf_")
+}
+
 /// Numbers the tables so that parents come first. Among those whose parents are numbered, and
 /// where a cycle leaves none, the first by name goes next.
 fn rank(tables: &BTreeMap<String, TableInfo>) -> BTreeMap<String, usize> {

@@ -12,9 +12,9 @@ use sheaf_merge::Value;
 use sheaf_volume::Result;
 
 use super::rows::{Change, Row, TableShape};
-use super::{Diff, Side, is_own, objects};
+use super::{Diff, Side, objects};
 use crate::error::explain;
-use crate::schema::{FtsContent, SchemaObject, TableKind, fold, pragma_int, quote_ident};
+use crate::schema::{FtsContent, SchemaObject, TableKind, fold, is_own, pragma_int, quote_ident};
 use crate::value::{Bind, as_ref};
 
 /// One statement, with its values apart.

@@ -89,14 +89,15 @@ impl<'a> Past<'a> {
         Err(Error::new(ErrorKind::Expired, text))
     }
 
-    /// When the oldest state was made that could be looked at.
+    /// When the state was made at which the log, or the record, ends.
     fn begins(&self, lsn: Lsn) -> Result<u64> {
         // Where it ended in the middle of a stretch, what is known begins there.
         if let Some(older) = self.older.as_ref().filter(|older| older.floor() == lsn) {
             return Ok(older.floor_ms());
         }
-        if lsn == self.site.base().0 {
-            return Ok(self.site.status().base_time_ms);
+        let here = self.site.volume().status();
+        if lsn == here.base_lsn {
+            return Ok(here.base_time_ms);
         }
         let commits = self.site.volume().remote()?.pull(Lsn(lsn.0.saturating_sub(1)))?;
         Ok(commits.first().map_or(u64::MAX, |commit| commit.time_ms))
@@ -105,18 +106,10 @@ impl<'a> Past<'a> {
     /// Whether a time lies before the oldest state that the log gave, in a stretch of the record
     /// that ends behind it: what the log shows there may have come since.
     fn is_before_log(&self, time_ms: u64) -> Result<bool> {
-        let Some(older) = self.older.as_ref().filter(|older| older.is_later()) else {
-            return Ok(false);
-        };
-        let (base, lsn) = (self.site.status(), older.told());
-        let told_ms = match base.base == lsn {
-            true => base.base_time_ms,
-            false => {
-                let commits = self.site.volume().remote()?.pull(Lsn(lsn.0.saturating_sub(1)))?;
-                commits.first().map_or(0, |commit| commit.time_ms)
-            }
-        };
-        Ok(time_ms < told_ms)
+        match self.older.as_ref().filter(|older| older.is_later()) {
+            Some(older) => Ok(time_ms < self.begins(older.told())?),
+            None => Ok(false),
+        }
     }
 
     /// The row as it was from the change that the record told last on.

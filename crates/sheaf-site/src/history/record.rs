@@ -4,7 +4,7 @@
 //! came first, so every change is recorded once; rows of a step that was not finished lie above
 //! that point and are read by nobody. Leaves out where changes come from and who reads them.
 
-use rusqlite::types::Value as SqlValue;
+use rusqlite::types::{Value as SqlValue, ValueRef};
 use rusqlite::{Connection, Row as SqlRow, params};
 use sheaf_merge::Value;
 use sheaf_volume::{DeviceId, Error, ErrorKind, Lsn, Result, TimelineId, VolumeId};
@@ -30,8 +30,8 @@ const TABLES: &str = "
     CREATE INDEX IF NOT EXISTS history_by_last ON history(last, time);
     CREATE TABLE IF NOT EXISTS span(
         first INTEGER PRIMARY KEY, last INT NOT NULL, since INT NOT NULL, doing INT);";
-const HAS_TABLES: &str = "SELECT count(*) = 2 FROM sqlite_schema WHERE type = 'table' AND lower(name) IN ('history', 'span')";
-const DELETE: &str = "DELETE FROM history WHERE tbl IS ?1 AND key IS ?2 AND last IS ?3";
+const HAS_TABLES: &str = "SELECT count(*) = 2 FROM sqlite_schema
+    WHERE type = 'table' AND lower(name) IN ('history', 'span')";
 const COLUMNS: &str = "last, first, time, first_time, authors, upd";
 
 /// The site with the recorded changes of a volume.
@@ -188,8 +188,10 @@ fn one_span(conn: &Connection, sql: &str, values: &[i64]) -> Result<Option<Span>
     let params = rusqlite::params_from_iter(values);
     let mut rows = statement.query(params).map_err(from_sqlite)?;
     let Some(row) = rows.next().map_err(from_sqlite)? else { return Ok(None) };
-    let is_doing = row.get::<_, Option<i64>>(2).map_err(from_sqlite)?.is_some();
-    let doing = is_doing.then(|| unsigned(row, 2).map(Lsn)).transpose()?;
+    let doing = match row.get_ref(2).map_err(from_sqlite)? {
+        ValueRef::Null => None,
+        _ => Some(Lsn(unsigned(row, 2)?)),
+    };
     let (first, last) = (Lsn(unsigned(row, 0)?), Lsn(unsigned(row, 1)?));
     if first > last || doing.is_some_and(|doing| doing <= last) {
         return Err(damaged("a stretch ends before it begins"));
@@ -288,13 +290,15 @@ pub(super) fn put_folded(
         return put(conn, tbl, key, &newer);
     }
     *room -= cost;
-    delete(conn, tbl, was, last)?;
+    delete(conn, params![tbl, was, number(last)])?;
     joined.map_or(Ok(()), |joined| put(conn, tbl, key, &joined))
 }
 
-fn delete(conn: &Connection, tbl: &str, key: &[u8], last: u64) -> Result<()> {
-    let mut statement = conn.prepare_cached(DELETE).map_err(from_sqlite)?;
-    statement.execute(params![tbl, key, number(last)]).map(|_| ()).map_err(from_sqlite)
+/// Deletes the change of that table, key and end.
+fn delete(conn: &Connection, name: impl rusqlite::Params) -> Result<()> {
+    let sql = "DELETE FROM history WHERE tbl IS ?1 AND key IS ?2 AND last IS ?3";
+    let mut statement = conn.prepare_cached(sql).map_err(from_sqlite)?;
+    statement.execute(name).map(|_| ()).map_err(from_sqlite)
 }
 
 /// Deletes some of what was recorded of before a time, and what no recorder writes; whether there
@@ -323,8 +327,7 @@ pub(super) fn forget(conn: &Connection, before_ms: u64) -> Result<bool> {
     };
     drop(rows);
     for name in &doomed {
-        let mut statement = conn.prepare_cached(DELETE).map_err(from_sqlite)?;
-        statement.execute(rusqlite::params_from_iter(name)).map_err(from_sqlite)?;
+        delete(conn, rusqlite::params_from_iter(name))?;
     }
     let Some((last, time_ms)) = newest else { return Ok(more) };
     let (last, time) = (number(last), number(time_ms));

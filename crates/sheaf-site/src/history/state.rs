@@ -12,7 +12,7 @@ use sheaf_volume::{Error, ErrorKind, PageIdx, PageSet, Result, Snapshot};
 
 use crate::error::{explain, sqlite_detail};
 use crate::schema::{
-    COLUMNS_FROM, Identity, Schema, TableInfo, TableKind, fold, is_internal, quote_ident,
+    COLUMNS_FROM, Identity, Schema, TableInfo, TableKind, is_internal, is_own, quote_ident,
 };
 use crate::site::Site;
 use crate::value::{Bind, from_ref};
@@ -121,8 +121,7 @@ pub(super) fn look_rows(
 
 /// Whether a table's rows can be followed: ordinary tables that people made.
 pub(super) fn is_kept(info: &TableInfo) -> bool {
-    let own = fold(&info.name).starts_with("__sheaf_") || is_internal(&info.name);
-    info.kind == TableKind::Table && !own
+    info.kind == TableKind::Table && !is_own(&info.name) && !is_internal(&info.name)
 }
 
 /// Finds one row by its key; `begin` is called when SQLite knows the schema and begins to look.

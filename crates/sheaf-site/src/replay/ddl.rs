@@ -11,7 +11,7 @@ use super::{
     remap,
     sqltext::{Token, normalise, statements, tokens},
 };
-use crate::schema::{fold, quote_ident};
+use crate::schema::{is_own, quote_ident};
 use crate::{lead, locks, merges, mutator, rules, siblings};
 
 /// How Sheaf makes its own tables.
@@ -68,17 +68,17 @@ pub(super) fn apply(conn: &Connection, sql: &str) -> Result<bool, Failure> {
 pub(crate) fn check_own(sql: &str) -> Result<(), Failure> {
     let words = tokens(sql);
     // What belongs to a virtual table has its name and more.
-    let is_own = |word: &Token<'_>| {
-        let name = fold(&word.name());
-        name == "__sheaf" || name.starts_with("__sheaf_")
+    let is_kept = |word: &Token<'_>| {
+        let name = word.name();
+        is_own(&name) || name.eq_ignore_ascii_case("__sheaf")
     };
-    if !words.iter().any(is_own) {
+    if !words.iter().any(is_kept) {
         return Ok(());
     }
     let (is_created, kind) = (words.first().is_some_and(|verb| verb.is("CREATE")), words.get(1));
     let name = name_after_if(&words, 2);
     match (kind, name) {
-        (Some(kind), Some(name)) if is_created && kind.is("VIEW") && !is_own(&name) => Ok(()),
+        (Some(kind), Some(name)) if is_created && kind.is("VIEW") && !is_kept(&name) => Ok(()),
         (Some(kind), Some(name))
             if is_created && kind.is("TABLE") && is_ours(sql, &words, &name) =>
         {
